@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Gates over migration flags; see gates.h. */
+#include "daemon/gates.h"
+
+#include <libvirt/libvirt.h>
+#include <stddef.h>
+#include <string.h>
+
+typedef struct {
+    uint64_t flag;
+    const char *reason;
+} FlagReason;
+
+static const char *
+first_reason(uint64_t flags, const FlagReason *reasons, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (flags & reasons[i].flag)
+            return reasons[i].reason;
+    }
+    return NULL;
+}
+
+static bool
+uri_is_plain_tcp(const char *migrate_uri)
+{
+    return migrate_uri == NULL || strncmp(migrate_uri, "tcp:", 4) == 0;
+}
+
+const char *
+gate_post_copy_flags(uint64_t flags, const char *migrate_uri)
+{
+    static const FlagReason reasons[] = {
+        { VIR_MIGRATE_OFFLINE, "the migration is offline" },
+        { VIR_MIGRATE_TUNNELLED, "the migration is tunnelled" },
+        { VIR_MIGRATE_PAUSED, "the VM stays paused at the destination" },
+        { VIR_MIGRATE_PARALLEL, "parallel connections were asked for" },
+        { VIR_MIGRATE_ZEROCOPY, "zero-copy was asked for" },
+        { VIR_MIGRATE_COMPRESSED, "compression was asked for" },
+        { VIR_MIGRATE_RDMA_PIN_ALL, "the migration uses RDMA" },
+        { VIR_MIGRATE_NON_SHARED_DISK | VIR_MIGRATE_NON_SHARED_INC,
+          "storage is copied too: a failure in post-copy could cost the disks" },
+    };
+
+    if (!(flags & VIR_MIGRATE_LIVE))
+        return "the migration is not live";
+    if (!uri_is_plain_tcp(migrate_uri))
+        return "the migration does not use TCP";
+    return first_reason(flags, reasons, sizeof(reasons) / sizeof(reasons[0]));
+}
+
+const char *
+gate_parallel_flags(uint64_t flags, const char *migrate_uri, bool post_copy)
+{
+    static const FlagReason reasons[] = {
+        { VIR_MIGRATE_OFFLINE, "the migration is offline" },
+        { VIR_MIGRATE_TUNNELLED, "the migration is tunnelled" },
+        { VIR_MIGRATE_PARALLEL, "the caller chose parallel connections" },
+        { VIR_MIGRATE_COMPRESSED, "compression was asked for" },
+        { VIR_MIGRATE_RDMA_PIN_ALL, "the migration uses RDMA" },
+    };
+
+    if (!uri_is_plain_tcp(migrate_uri))
+        return "the migration does not use TCP";
+    if (post_copy || (flags & VIR_MIGRATE_POSTCOPY))
+        return "post-copy may be used";
+    return first_reason(flags, reasons, sizeof(reasons) / sizeof(reasons[0]));
+}
+
+bool
+gate_is_steerable(uint64_t flags)
+{
+    return !(flags & (VIR_MIGRATE_OFFLINE | VIR_MIGRATE_POSTCOPY_RESUME));
+}

@@ -1,0 +1,780 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * libvirt behind worker threads; see hypervisor.h.
+ *
+ * Who holds what: the main thread owns Hypervisor and its fields. A request
+ * carries its own reference on the connection into its worker thread, so the
+ * connection may be replaced meanwhile. Results travel back as GTask values.
+ */
+#include "daemon/hypervisor.h"
+
+#include "common/peer.h"
+
+#include <libvirt/virterror.h>
+#include <string.h>
+
+#define RECONNECT_SECONDS 2
+#define KEEPALIVE_INTERVAL_S 5
+#define KEEPALIVE_COUNT 3
+#define DIRTY_RATE_SECONDS 1
+#define DIRTY_RATE_POLL_US (100 * 1000)
+#define DIRTY_RATE_POLLS 40
+
+struct Hypervisor {
+    char *uri;
+    HypervisorEventFunc func;
+    gpointer user_data;
+    GCancellable *cancellable;
+    virConnectPtr connection;
+    int callbacks[8];
+    guint n_callbacks;
+    guint reconnect_source;
+    bool opening;
+    uint32_t qemu_version;
+    uint32_t libvirt_version;
+};
+
+static GQuark
+hypervisor_error_quark(void)
+{
+    return g_quark_from_static_string("virt-convoy-hypervisor");
+}
+
+/* Moves libvirt's thread-local error into a GError. */
+static void
+hypervisor_error_set(GError **error, const char *what)
+{
+    const virError *last = virGetLastError();
+
+    g_set_error(error, hypervisor_error_quark(), last ? last->code : 0, "%s: %s", what,
+                last && last->message ? last->message : "unknown error");
+    virResetLastError();
+}
+
+/* ---- requests ---------------------------------------------------------- */
+
+typedef struct Request Request;
+typedef bool (*RequestRun)(Request *request, virDomainPtr domain, GError **error);
+typedef void (*RequestFinish)(Request *request, const GError *error);
+
+struct Request {
+    virConnectPtr connection;
+    char *uuid;
+    char *destination_uri;
+    uint64_t numbers[2];
+    RequestRun run;
+    RequestFinish finish;
+    GCallback done;
+    gpointer user_data;
+    /* results */
+    JobStatistics statistics;
+    GPtrArray *texts;
+    char *text;
+    uint64_t rate;
+};
+
+static void
+request_free(gpointer data)
+{
+    Request *request = data;
+
+    if (request->connection != NULL)
+        virConnectClose(request->connection);
+    g_free(request->uuid);
+    g_free(request->destination_uri);
+    g_clear_pointer(&request->texts, g_ptr_array_unref);
+    g_free(request->text);
+    g_free(request);
+}
+
+static void
+request_thread(GTask *task, gpointer source G_GNUC_UNUSED, gpointer data,
+               GCancellable *cancellable G_GNUC_UNUSED)
+{
+    Request *request = data;
+    g_autoptr(GError) error = NULL;
+    virDomainPtr domain = NULL;
+    bool ok = false;
+
+    if (request->connection == NULL) {
+        g_set_error_literal(&error, hypervisor_error_quark(), VIR_ERR_NO_CONNECT,
+                            "not connected to libvirt");
+    } else if (request->uuid != NULL &&
+               (domain = virDomainLookupByUUIDString(request->connection, request->uuid)) == NULL) {
+        hypervisor_error_set(&error, "domain look-up");
+    } else {
+        ok = request->run(request, domain, &error);
+    }
+    if (domain != NULL)
+        virDomainFree(domain);
+    if (ok)
+        g_task_return_boolean(task, TRUE);
+    else
+        g_task_return_error(task, g_steal_pointer(&error));
+}
+
+static void
+request_ready(GObject *source G_GNUC_UNUSED, GAsyncResult *result, gpointer data G_GNUC_UNUSED)
+{
+    GTask *task = G_TASK(result);
+    Request *request = g_task_get_task_data(task);
+    g_autoptr(GError) error = NULL;
+
+    if (!g_task_propagate_boolean(task, &error) &&
+        g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+        return;
+    if (request->finish != NULL && request->done != NULL)
+        request->finish(request, error);
+}
+
+static Request *
+request_new(Hypervisor *hypervisor, const char *uuid, RequestRun run, RequestFinish finish,
+            GCallback done, gpointer user_data)
+{
+    Request *request = g_new0(Request, 1);
+
+    if (hypervisor->connection != NULL) {
+        virConnectRef(hypervisor->connection);
+        request->connection = hypervisor->connection;
+    }
+    request->uuid = g_strdup(uuid);
+    request->run = run;
+    request->finish = finish;
+    request->done = done;
+    request->user_data = user_data;
+    return request;
+}
+
+static void
+request_start(Hypervisor *hypervisor, Request *request)
+{
+    g_autoptr(GTask) task = g_task_new(NULL, hypervisor->cancellable, request_ready, NULL);
+
+    g_task_set_task_data(task, request, request_free);
+    g_task_run_in_thread(task, request_thread);
+}
+
+static void
+finish_plain(Request *request, const GError *error)
+{
+    ((HypervisorDone)request->done)(error, request->user_data);
+}
+
+static void
+finish_job(Request *request, const GError *error)
+{
+    ((HypervisorJobDone)request->done)(&request->statistics, error, request->user_data);
+}
+
+static void
+finish_texts(Request *request, const GError *error)
+{
+    ((HypervisorTextsDone)request->done)(request->texts, error, request->user_data);
+}
+
+static void
+finish_text(Request *request, const GError *error)
+{
+    ((HypervisorTextDone)request->done)(error ? NULL : request->text, error, request->user_data);
+}
+
+static void
+finish_rate(Request *request, const GError *error)
+{
+    ((HypervisorRateDone)request->done)(request->rate, error, request->user_data);
+}
+
+static bool
+run_start_post_copy(Request *request G_GNUC_UNUSED, virDomainPtr domain, GError **error)
+{
+    if (virDomainMigrateStartPostCopy(domain, 0) == 0)
+        return true;
+    hypervisor_error_set(error, "starting post-copy");
+    return false;
+}
+
+void
+hypervisor_start_post_copy(Hypervisor *hypervisor, const char *uuid, HypervisorDone done,
+                           gpointer user_data)
+{
+    request_start(hypervisor, request_new(hypervisor, uuid, run_start_post_copy, finish_plain,
+                                          G_CALLBACK(done), user_data));
+}
+
+static bool
+run_set_max_speed(Request *request, virDomainPtr domain, GError **error)
+{
+    static const unsigned flags[] = { 0, VIR_DOMAIN_MIGRATE_MAX_SPEED_POSTCOPY };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(flags); i++) {
+        if (request->numbers[i] != 0 &&
+            virDomainMigrateSetMaxSpeed(domain, (unsigned long)request->numbers[i], flags[i]) < 0) {
+            hypervisor_error_set(error, "setting the migration bandwidth limit");
+            return false;
+        }
+    }
+    return true;
+}
+
+void
+hypervisor_set_max_speed(Hypervisor *hypervisor, const char *uuid, uint64_t pre_copy_mib,
+                         uint64_t post_copy_mib, HypervisorDone done, gpointer user_data)
+{
+    Request *request = request_new(hypervisor, uuid, run_set_max_speed, finish_plain,
+                                   G_CALLBACK(done), user_data);
+
+    request->numbers[0] = pre_copy_mib;
+    request->numbers[1] = post_copy_mib;
+    request_start(hypervisor, request);
+}
+
+static bool
+run_set_max_downtime(Request *request, virDomainPtr domain, GError **error)
+{
+    if (virDomainMigrateSetMaxDowntime(domain, request->numbers[0], 0) == 0)
+        return true;
+    hypervisor_error_set(error, "setting the downtime limit");
+    return false;
+}
+
+void
+hypervisor_set_max_downtime(Hypervisor *hypervisor, const char *uuid, uint64_t milliseconds,
+                            HypervisorDone done, gpointer user_data)
+{
+    Request *request = request_new(hypervisor, uuid, run_set_max_downtime, finish_plain,
+                                   G_CALLBACK(done), user_data);
+
+    request->numbers[0] = milliseconds;
+    request_start(hypervisor, request);
+}
+
+/* Fills ret_statistics from libvirt's typed parameters; absent fields stay zero. */
+static void
+job_statistics_read(JobStatistics *ret_statistics, int job_type, virTypedParameterPtr parameters,
+                    int n_parameters)
+{
+    const struct {
+        const char *name;
+        uint64_t *field;
+    } fields[] = {
+        { VIR_DOMAIN_JOB_TIME_ELAPSED, &ret_statistics->elapsed_ms },
+        { VIR_DOMAIN_JOB_DOWNTIME, &ret_statistics->downtime_ms },
+        { VIR_DOMAIN_JOB_MEMORY_TOTAL, &ret_statistics->memory_total },
+        { VIR_DOMAIN_JOB_MEMORY_PROCESSED, &ret_statistics->memory_processed },
+        { VIR_DOMAIN_JOB_MEMORY_REMAINING, &ret_statistics->memory_remaining },
+        { VIR_DOMAIN_JOB_MEMORY_DIRTY_RATE, &ret_statistics->dirty_rate },
+        { VIR_DOMAIN_JOB_MEMORY_ITERATION, &ret_statistics->iteration },
+        { VIR_DOMAIN_JOB_MEMORY_BPS, &ret_statistics->throughput },
+        { VIR_DOMAIN_JOB_MEMORY_POSTCOPY_REQS, &ret_statistics->post_copy_requests },
+    };
+    unsigned long long page_size = 0;
+    unsigned long long value;
+    int operation = 0;
+    int success = 0;
+
+    *ret_statistics = (JobStatistics){ .valid = true };
+    for (size_t i = 0; i < G_N_ELEMENTS(fields); i++) {
+        if (virTypedParamsGetULLong(parameters, n_parameters, fields[i].name, &value) == 1)
+            *fields[i].field = value;
+    }
+    /* libvirt counts pages per second here. */
+    if (virTypedParamsGetULLong(parameters, n_parameters, VIR_DOMAIN_JOB_MEMORY_PAGE_SIZE,
+                                &page_size) != 1 ||
+        page_size == 0 || page_size > (1ULL << 30))
+        page_size = 4096;
+    if (ret_statistics->dirty_rate <= UINT64_MAX / page_size)
+        ret_statistics->dirty_rate *= page_size;
+    virTypedParamsGetInt(parameters, n_parameters, VIR_DOMAIN_JOB_OPERATION, &operation);
+    ret_statistics->outgoing = operation == VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT;
+    ret_statistics->active =
+        (job_type == VIR_DOMAIN_JOB_BOUNDED || job_type == VIR_DOMAIN_JOB_UNBOUNDED) &&
+        (operation == VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT ||
+         operation == VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN);
+    if (virTypedParamsGetBoolean(parameters, n_parameters, VIR_DOMAIN_JOB_SUCCESS, &success) == 1)
+        ret_statistics->success = success != 0;
+    virResetLastError();
+}
+
+static bool
+run_query_job(Request *request, virDomainPtr domain, GError **error)
+{
+    virTypedParameterPtr parameters = NULL;
+    int n_parameters = 0;
+    int type = VIR_DOMAIN_JOB_NONE;
+
+    if (virDomainGetJobStats(domain, &type, &parameters, &n_parameters, 0) < 0) {
+        hypervisor_error_set(error, "reading the migration's statistics");
+        return false;
+    }
+    job_statistics_read(&request->statistics, type, parameters, n_parameters);
+    virTypedParamsFree(parameters, n_parameters);
+    return true;
+}
+
+void
+hypervisor_query_job(Hypervisor *hypervisor, const char *uuid, HypervisorJobDone done,
+                     gpointer user_data)
+{
+    request_start(hypervisor, request_new(hypervisor, uuid, run_query_job, finish_job,
+                                          G_CALLBACK(done), user_data));
+}
+
+static void
+texts_append_xml(GPtrArray *texts, virDomainPtr domain)
+{
+    char *xml = virDomainGetXMLDesc(domain, 0);
+
+    if (xml != NULL) {
+        g_ptr_array_add(texts, g_strdup(xml));
+        free(xml);
+    } else {
+        virResetLastError(); /* it went away since it was listed */
+    }
+}
+
+static bool
+run_list_domains(Request *request, virDomainPtr domain, GError **error)
+{
+    virDomainPtr *domains = NULL;
+    int count;
+
+    request->texts = g_ptr_array_new_with_free_func(g_free);
+    if (domain != NULL) {
+        texts_append_xml(request->texts, domain);
+        return true;
+    }
+    count = virConnectListAllDomains(request->connection, &domains,
+                                     VIR_CONNECT_LIST_DOMAINS_ACTIVE);
+    if (count < 0) {
+        hypervisor_error_set(error, "listing the domains");
+        return false;
+    }
+    for (int i = 0; i < count; i++) {
+        texts_append_xml(request->texts, domains[i]);
+        virDomainFree(domains[i]);
+    }
+    free(domains);
+    return true;
+}
+
+void
+hypervisor_list_domains(Hypervisor *hypervisor, const char *uuid, HypervisorTextsDone done,
+                        gpointer user_data)
+{
+    request_start(hypervisor, request_new(hypervisor, uuid, run_list_domains, finish_texts,
+                                          G_CALLBACK(done), user_data));
+}
+
+static bool
+run_read_offer(Request *request, virDomainPtr unused G_GNUC_UNUSED, GError **error)
+{
+    virConnectPtr connection = virConnectOpen(request->destination_uri);
+    virDomainPtr domain = NULL;
+    char *text = NULL;
+
+    if (connection != NULL)
+        domain = virDomainLookupByUUIDString(connection, request->text);
+    if (domain != NULL)
+        text = virDomainGetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, PEER_OFFER_NAMESPACE,
+                                    VIR_DOMAIN_AFFECT_LIVE);
+    g_clear_pointer(&request->text, g_free);
+    if (text == NULL)
+        hypervisor_error_set(error, "reading the destination's offer");
+    else
+        request->text = g_strdup(text);
+    free(text);
+    if (domain != NULL)
+        virDomainFree(domain);
+    if (connection != NULL)
+        virConnectClose(connection);
+    return request->text != NULL;
+}
+
+void
+hypervisor_read_offer(Hypervisor *hypervisor, const char *destination_uri, const char *uuid,
+                      HypervisorTextDone done, gpointer user_data)
+{
+    Request *request = request_new(hypervisor, NULL, run_read_offer, finish_text,
+                                   G_CALLBACK(done), user_data);
+
+    request->destination_uri = g_strdup(destination_uri);
+    request->text = g_strdup(uuid);
+    request_start(hypervisor, request);
+}
+
+static bool
+run_remove_offer(Request *request G_GNUC_UNUSED, virDomainPtr domain, GError **error)
+{
+    unsigned flags = VIR_DOMAIN_AFFECT_LIVE;
+    char *text = virDomainGetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, PEER_OFFER_NAMESPACE,
+                                      VIR_DOMAIN_AFFECT_LIVE);
+
+    if (text != NULL && virDomainIsPersistent(domain) == 1)
+        flags |= VIR_DOMAIN_AFFECT_CONFIG;
+    virResetLastError();
+    if (text == NULL)
+        return true;
+    free(text);
+    if (virDomainSetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, NULL, NULL,
+                             PEER_OFFER_NAMESPACE, flags) == 0)
+        return true;
+    hypervisor_error_set(error, "removing the offer from the domain's metadata");
+    return false;
+}
+
+void
+hypervisor_remove_offer(Hypervisor *hypervisor, const char *uuid, HypervisorDone done,
+                        gpointer user_data)
+{
+    request_start(hypervisor, request_new(hypervisor, uuid, run_remove_offer, finish_plain,
+                                          G_CALLBACK(done), user_data));
+}
+
+static bool
+run_measure_dirty_rate(Request *request, virDomainPtr domain, GError **error)
+{
+    if (virDomainStartDirtyRateCalc(domain, DIRTY_RATE_SECONDS,
+                                    VIR_DOMAIN_DIRTYRATE_MODE_PAGE_SAMPLING) < 0) {
+        hypervisor_error_set(error, "starting the dirty rate calculation");
+        return false;
+    }
+    for (unsigned poll = 0; poll < DIRTY_RATE_POLLS; poll++) {
+        virDomainPtr domains[] = { domain, NULL };
+        virDomainStatsRecordPtr *records = NULL;
+        int status = -1;
+        long long mib = 0;
+
+        g_usleep(DIRTY_RATE_POLL_US);
+        if (virDomainListGetStats(domains, VIR_DOMAIN_STATS_DIRTYRATE, &records, 0) < 1) {
+            hypervisor_error_set(error, "reading the dirty rate");
+            return false;
+        }
+        virTypedParamsGetInt(records[0]->params, records[0]->nparams, "dirtyrate.calc_status",
+                             &status);
+        virTypedParamsGetLLong(records[0]->params, records[0]->nparams,
+                               "dirtyrate.megabytes_per_second", &mib);
+        virDomainStatsRecordListFree(records);
+        if (status != VIR_DOMAIN_DIRTYRATE_MEASURED)
+            continue;
+        if (mib <= 0 || mib > (1LL << 30))
+            break;
+        request->rate = (uint64_t)mib << 20;
+        return true;
+    }
+    g_set_error_literal(error, hypervisor_error_quark(), VIR_ERR_OPERATION_INVALID,
+                        "libvirt measured no dirty rate");
+    return false;
+}
+
+void
+hypervisor_measure_dirty_rate(Hypervisor *hypervisor, const char *uuid, HypervisorRateDone done,
+                              gpointer user_data)
+{
+    request_start(hypervisor, request_new(hypervisor, uuid, run_measure_dirty_rate, finish_rate,
+                                          G_CALLBACK(done), user_data));
+}
+
+/* ---- events ------------------------------------------------------------ */
+
+static void
+event_emit(Hypervisor *hypervisor, virDomainPtr domain, HypervisorEvent *event)
+{
+    char uuid[VIR_UUID_STRING_BUFLEN];
+
+    if (domain != NULL) {
+        if (virDomainGetUUIDString(domain, uuid) < 0)
+            return;
+        event->uuid = uuid;
+        event->name = virDomainGetName(domain);
+    }
+    hypervisor->func(event, hypervisor->user_data);
+}
+
+static int
+on_lifecycle(virConnectPtr connection G_GNUC_UNUSED, virDomainPtr domain, int type, int detail,
+             void *data)
+{
+    HypervisorEvent event = { 0 };
+
+    if (type == VIR_DOMAIN_EVENT_STARTED) {
+        event.type = HYPERVISOR_DOMAIN_STARTED;
+    } else if (type == VIR_DOMAIN_EVENT_STOPPED) {
+        event.type = HYPERVISOR_DOMAIN_STOPPED;
+        event.migrated = detail == VIR_DOMAIN_EVENT_STOPPED_MIGRATED;
+    } else if (type == VIR_DOMAIN_EVENT_SUSPENDED &&
+               detail == VIR_DOMAIN_EVENT_SUSPENDED_POSTCOPY) {
+        event.type = HYPERVISOR_POST_COPY_ENTERED;
+    } else if (type == VIR_DOMAIN_EVENT_RESUMED && detail == VIR_DOMAIN_EVENT_RESUMED_POSTCOPY) {
+        event.type = HYPERVISOR_POST_COPY_ENTERED;
+    } else if (type == VIR_DOMAIN_EVENT_SUSPENDED &&
+               detail == VIR_DOMAIN_EVENT_SUSPENDED_POSTCOPY_FAILED) {
+        event.type = HYPERVISOR_POST_COPY_FAILED;
+    } else if (type == VIR_DOMAIN_EVENT_DEFINED) {
+        event.type = HYPERVISOR_DOMAIN_CHANGED;
+    } else {
+        return 0;
+    }
+    event_emit(data, domain, &event);
+    return 0;
+}
+
+static void
+on_iteration(virConnectPtr connection G_GNUC_UNUSED, virDomainPtr domain, int iteration,
+             void *data)
+{
+    HypervisorEvent event = {
+        .type = HYPERVISOR_MIGRATION_ITERATION,
+        .iteration = iteration > 0 ? (unsigned)iteration : 0,
+    };
+
+    event_emit(data, domain, &event);
+}
+
+static void
+on_job_completed(virConnectPtr connection G_GNUC_UNUSED, virDomainPtr domain,
+                 virTypedParameterPtr parameters, int n_parameters, void *data)
+{
+    JobStatistics statistics;
+    HypervisorEvent event = { .type = HYPERVISOR_JOB_COMPLETED, .statistics = &statistics };
+
+    job_statistics_read(&statistics, VIR_DOMAIN_JOB_COMPLETED, parameters, n_parameters);
+    event_emit(data, domain, &event);
+}
+
+static void
+on_metadata_change(virConnectPtr connection G_GNUC_UNUSED, virDomainPtr domain,
+                   int type G_GNUC_UNUSED, const char *uri G_GNUC_UNUSED, void *data)
+{
+    HypervisorEvent event = { .type = HYPERVISOR_DOMAIN_CHANGED };
+
+    event_emit(data, domain, &event);
+}
+
+static void
+on_device_added(virConnectPtr connection G_GNUC_UNUSED, virDomainPtr domain,
+                const char *alias G_GNUC_UNUSED, void *data)
+{
+    HypervisorEvent event = { .type = HYPERVISOR_DOMAIN_CHANGED };
+
+    event_emit(data, domain, &event);
+}
+
+/* ---- the connection ---------------------------------------------------- */
+
+typedef struct {
+    char *uri;
+    Hypervisor *hypervisor; /* only handed on to libvirt as callback data */
+    virConnectPtr connection;
+    int callbacks[8];
+    guint n_callbacks;
+    unsigned long qemu_version;
+    unsigned long libvirt_version;
+} Opening;
+
+static void hypervisor_open(Hypervisor *hypervisor);
+
+static gboolean
+reconnect_due(gpointer data)
+{
+    Hypervisor *hypervisor = data;
+
+    hypervisor->reconnect_source = 0;
+    hypervisor_open(hypervisor);
+    return G_SOURCE_REMOVE;
+}
+
+static void
+hypervisor_close(Hypervisor *hypervisor)
+{
+    virConnectPtr connection = g_steal_pointer(&hypervisor->connection);
+
+    if (connection == NULL)
+        return;
+    virConnectUnregisterCloseCallback(connection, NULL);
+    for (guint i = 0; i < hypervisor->n_callbacks; i++)
+        virConnectDomainEventDeregisterAny(connection, hypervisor->callbacks[i]);
+    hypervisor->n_callbacks = 0;
+    virConnectClose(connection);
+    virResetLastError();
+}
+
+static void
+hypervisor_schedule_reconnect(Hypervisor *hypervisor)
+{
+    if (hypervisor->reconnect_source == 0)
+        hypervisor->reconnect_source =
+            g_timeout_add_seconds(RECONNECT_SECONDS, reconnect_due, hypervisor);
+}
+
+static gboolean
+connection_lost(gpointer data)
+{
+    Hypervisor *hypervisor = data;
+    HypervisorEvent event = { .type = HYPERVISOR_DISCONNECTED };
+
+    hypervisor->reconnect_source = 0;
+    hypervisor_close(hypervisor);
+    event_emit(hypervisor, NULL, &event);
+    hypervisor_schedule_reconnect(hypervisor);
+    return G_SOURCE_REMOVE;
+}
+
+static void
+on_close(virConnectPtr connection, int reason G_GNUC_UNUSED, void *data)
+{
+    Hypervisor *hypervisor = data;
+
+    /* Called from inside libvirt's event dispatch: let it return first. */
+    if (hypervisor->connection == connection && hypervisor->reconnect_source == 0)
+        hypervisor->reconnect_source = g_idle_add(connection_lost, hypervisor);
+}
+
+static void
+opening_free(gpointer data)
+{
+    Opening *opening = data;
+
+    if (opening->connection != NULL) {
+        virConnectUnregisterCloseCallback(opening->connection, NULL);
+        for (guint i = 0; i < opening->n_callbacks; i++)
+            virConnectDomainEventDeregisterAny(opening->connection, opening->callbacks[i]);
+        virConnectClose(opening->connection);
+    }
+    g_free(opening->uri);
+    g_free(opening);
+}
+
+static void
+open_thread(GTask *task, gpointer source G_GNUC_UNUSED, gpointer data,
+            GCancellable *cancellable G_GNUC_UNUSED)
+{
+    static const struct {
+        int id;
+        virConnectDomainEventGenericCallback callback;
+    } events[] = {
+        { VIR_DOMAIN_EVENT_ID_LIFECYCLE, VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle) },
+        { VIR_DOMAIN_EVENT_ID_MIGRATION_ITERATION, VIR_DOMAIN_EVENT_CALLBACK(on_iteration) },
+        { VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, VIR_DOMAIN_EVENT_CALLBACK(on_job_completed) },
+        { VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, VIR_DOMAIN_EVENT_CALLBACK(on_metadata_change) },
+        { VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, VIR_DOMAIN_EVENT_CALLBACK(on_device_added) },
+        { VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, VIR_DOMAIN_EVENT_CALLBACK(on_device_added) },
+    };
+    Opening *opening = data;
+    GError *error = NULL;
+
+    opening->connection = virConnectOpen(opening->uri);
+    if (opening->connection == NULL) {
+        hypervisor_error_set(&error, opening->uri);
+        g_task_return_error(task, error);
+        return;
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(events); i++) {
+        int id = virConnectDomainEventRegisterAny(opening->connection, NULL, events[i].id,
+                                                  events[i].callback, opening->hypervisor, NULL);
+        if (id < 0) {
+            hypervisor_error_set(&error, "registering for libvirt's events");
+            g_task_return_error(task, error);
+            return;
+        }
+        opening->callbacks[opening->n_callbacks++] = id;
+    }
+    /* Notices a hung libvirtd; the test driver has no keep-alive. */
+    if (virConnectSetKeepAlive(opening->connection, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT) < 0)
+        virResetLastError();
+    if (virConnectRegisterCloseCallback(opening->connection, on_close, opening->hypervisor,
+                                        NULL) < 0)
+        virResetLastError();
+    if (virConnectGetVersion(opening->connection, &opening->qemu_version) < 0)
+        opening->qemu_version = 0;
+    if (virConnectGetLibVersion(opening->connection, &opening->libvirt_version) < 0)
+        opening->libvirt_version = 0;
+    virResetLastError();
+    g_task_return_boolean(task, TRUE);
+}
+
+static void
+open_ready(GObject *source G_GNUC_UNUSED, GAsyncResult *result, gpointer data)
+{
+    GTask *task = G_TASK(result);
+    Opening *opening = g_task_get_task_data(task);
+    Hypervisor *hypervisor = data;
+    HypervisorEvent event = { .type = HYPERVISOR_CONNECTED };
+    g_autoptr(GError) error = NULL;
+
+    if (!g_task_propagate_boolean(task, &error)) {
+        if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
+            return; /* hypervisor is gone */
+        hypervisor->opening = false;
+        hypervisor_schedule_reconnect(hypervisor);
+        return;
+    }
+    hypervisor->opening = false;
+    hypervisor->connection = g_steal_pointer(&opening->connection);
+    memcpy(hypervisor->callbacks, opening->callbacks, sizeof(opening->callbacks));
+    hypervisor->n_callbacks = opening->n_callbacks;
+    hypervisor->qemu_version = (uint32_t)opening->qemu_version;
+    hypervisor->libvirt_version = (uint32_t)opening->libvirt_version;
+    event_emit(hypervisor, NULL, &event);
+}
+
+static void
+hypervisor_open(Hypervisor *hypervisor)
+{
+    Opening *opening;
+    g_autoptr(GTask) task = NULL;
+
+    if (hypervisor->opening || hypervisor->connection != NULL)
+        return;
+    hypervisor->opening = true;
+    opening = g_new0(Opening, 1);
+    opening->uri = g_strdup(hypervisor->uri);
+    opening->hypervisor = hypervisor;
+    task = g_task_new(NULL, hypervisor->cancellable, open_ready, hypervisor);
+    g_task_set_task_data(task, opening, opening_free);
+    g_task_run_in_thread(task, open_thread);
+}
+
+Hypervisor *
+hypervisor_new(const char *uri, HypervisorEventFunc func, gpointer user_data)
+{
+    Hypervisor *hypervisor = g_new0(Hypervisor, 1);
+
+    hypervisor->uri = g_strdup(uri);
+    hypervisor->func = func;
+    hypervisor->user_data = user_data;
+    hypervisor->cancellable = g_cancellable_new();
+    hypervisor_open(hypervisor);
+    return hypervisor;
+}
+
+void
+hypervisor_free(Hypervisor *hypervisor)
+{
+    if (hypervisor == NULL)
+        return;
+    g_cancellable_cancel(hypervisor->cancellable);
+    if (hypervisor->reconnect_source != 0)
+        g_source_remove(hypervisor->reconnect_source);
+    hypervisor_close(hypervisor);
+    g_object_unref(hypervisor->cancellable);
+    g_free(hypervisor->uri);
+    g_free(hypervisor);
+}
+
+bool
+hypervisor_is_connected(const Hypervisor *hypervisor)
+{
+    return hypervisor->connection != NULL;
+}
+
+uint32_t
+hypervisor_qemu_version(const Hypervisor *hypervisor)
+{
+    return hypervisor->qemu_version;
+}
+
+uint32_t
+hypervisor_libvirt_version(const Hypervisor *hypervisor)
+{
+    return hypervisor->libvirt_version;
+}

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The daemon's only door to libvirt.
+ *
+ * libvirtd may itself be waiting for the daemon (a held call, the hook), so
+ * nothing here blocks the caller: each request runs in a worker thread and its
+ * callback arrives on the default main context. Events arrive there too. When
+ * libvirtd goes away the connection is opened again in the background.
+ *
+ * Requests name a domain by UUID. A callback runs exactly once, unless the
+ * Hypervisor was freed before; then it does not run at all.
+ */
+#pragma once
+
+#include <gio/gio.h>
+#include <libvirt/libvirt.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct Hypervisor Hypervisor;
+
+typedef enum {
+    HYPERVISOR_CONNECTED,
+    HYPERVISOR_DISCONNECTED,
+    HYPERVISOR_DOMAIN_STARTED,       /* began to run here, also as an incoming migration */
+    HYPERVISOR_DOMAIN_STOPPED,       /* left this host; `migrated` tells why */
+    HYPERVISOR_DOMAIN_CHANGED,       /* metadata or a device changed */
+    HYPERVISOR_POST_COPY_ENTERED,    /* source: paused for post-copy; destination: resumed by it */
+    HYPERVISOR_POST_COPY_FAILED,     /* the path broke in post-copy: the VM is paused */
+    HYPERVISOR_MIGRATION_ITERATION,  /* QEMU begins pass number `iteration` (1, 2, ...) */
+    HYPERVISOR_JOB_COMPLETED,        /* `statistics` of the finished job are valid */
+} HypervisorEventType;
+
+/*
+ * One reading of a migration job. Bytes, milliseconds, bytes per second. Zero
+ * in dirty_rate means that QEMU has not measured it yet.
+ */
+typedef struct {
+    bool valid;
+    bool active;
+    bool success;
+    bool outgoing;
+    uint64_t elapsed_ms;
+    uint64_t downtime_ms;
+    uint64_t memory_total;
+    uint64_t memory_processed;
+    uint64_t memory_remaining;
+    uint64_t dirty_rate;
+    uint64_t iteration;
+    uint64_t throughput;
+    uint64_t post_copy_requests;
+} JobStatistics;
+
+typedef struct {
+    HypervisorEventType type;
+    const char *uuid; /* NULL for the connection's own events */
+    const char *name;
+    unsigned iteration;
+    bool migrated;
+    const JobStatistics *statistics;
+} HypervisorEvent;
+
+typedef void (*HypervisorEventFunc)(const HypervisorEvent *event, gpointer user_data);
+
+/*
+ * uri: libvirt connection URI. Opens in the background at once. Call
+ * gvir_event_register() before the first Hypervisor is made.
+ */
+Hypervisor *hypervisor_new(const char *uri, HypervisorEventFunc func, gpointer user_data);
+void hypervisor_free(Hypervisor *hypervisor);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Hypervisor, hypervisor_free)
+
+bool hypervisor_is_connected(const Hypervisor *hypervisor);
+
+/* major * 1000000 + minor * 1000 + micro; 0 while unknown. */
+uint32_t hypervisor_qemu_version(const Hypervisor *hypervisor);
+uint32_t hypervisor_libvirt_version(const Hypervisor *hypervisor);
+
+/* error is NULL on success. */
+typedef void (*HypervisorDone)(const GError *error, gpointer user_data);
+/* statistics->active is false when no migration job runs on the domain. */
+typedef void (*HypervisorJobDone)(const JobStatistics *statistics, const GError *error,
+                                  gpointer user_data);
+/* texts: array of gchar * (domain XML of the active domains), owned by the caller of done. */
+typedef void (*HypervisorTextsDone)(GPtrArray *texts, const GError *error, gpointer user_data);
+/* text: NULL with error set on failure. */
+typedef void (*HypervisorTextDone)(const char *text, const GError *error, gpointer user_data);
+typedef void (*HypervisorRateDone)(uint64_t bytes_per_second, const GError *error,
+                                   gpointer user_data);
+
+/* Refused by libvirt unless the migration began with VIR_MIGRATE_POSTCOPY. */
+void hypervisor_start_post_copy(Hypervisor *hypervisor, const char *uuid, HypervisorDone done,
+                                gpointer user_data);
+
+/* MiB/s for the pre-copy and the post-copy phase; 0 leaves that phase as it is. */
+void hypervisor_set_max_speed(Hypervisor *hypervisor, const char *uuid, uint64_t pre_copy_mib,
+                              uint64_t post_copy_mib, HypervisorDone done, gpointer user_data);
+
+void hypervisor_set_max_downtime(Hypervisor *hypervisor, const char *uuid, uint64_t milliseconds,
+                                 HypervisorDone done, gpointer user_data);
+
+void hypervisor_query_job(Hypervisor *hypervisor, const char *uuid, HypervisorJobDone done,
+                          gpointer user_data);
+
+/* The XML of all active domains, or of one when uuid is not NULL. */
+void hypervisor_list_domains(Hypervisor *hypervisor, const char *uuid, HypervisorTextsDone done,
+                             gpointer user_data);
+
+/*
+ * Reads the offer that the destination put into the incoming domain's
+ * metadata, over a connection of its own to destination_uri.
+ */
+void hypervisor_read_offer(Hypervisor *hypervisor, const char *destination_uri, const char *uuid,
+                           HypervisorTextDone done, gpointer user_data);
+
+/* Removes the offer from the domain's live and persistent metadata; absent is success. */
+void hypervisor_remove_offer(Hypervisor *hypervisor, const char *uuid, HypervisorDone done,
+                             gpointer user_data);
+
+/*
+ * Dirty rate by libvirt's page sampling over one second (never another mode:
+ * those can end a guest). 0 from libvirt is reported as an error: unknown.
+ */
+void hypervisor_measure_dirty_rate(Hypervisor *hypervisor, const char *uuid,
+                                   HypervisorRateDone done, gpointer user_data);

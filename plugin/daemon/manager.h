@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The daemon's centre: which migrations there are, what was decided for each,
+ * and what the network must look like because of them.
+ *
+ * Runs on the main loop only. calls.h translates what libvirtd's plugin and
+ * the hook say into the functions below; hypervisor.h and network.h do what
+ * takes time in threads of their own.
+ */
+#pragma once
+
+#include "common/config.h"
+#include "daemon/hypervisor.h"
+#include "daemon/migration.h"
+#include "daemon/network.h"
+#include "daemon/registry.h"
+
+typedef struct Manager Manager;
+
+struct Manager {
+    const Config *config;
+    Network *network;
+    Hypervisor *hypervisor;
+    Registry *registry;
+    GPtrArray *migrations; /* active first come, first in */
+    GPtrArray *history;    /* ended, oldest first, config->history_limit */
+    uint64_t next_ticket;
+    gint64 last_reshape_us;
+    gint64 last_poll_us;
+    TrafficClass host_class;
+    struct {
+        uint64_t held;     /* bytes/s held for the workload */
+        bool held_valid;
+        gint64 followed_us;
+        bool has_reservation;
+        Reservation reservation; /* as last put into a plan */
+        unsigned migrations;     /* in that plan */
+    } side[2]; /* by ShapingDirection */
+};
+
+Manager *manager_new(const Config *config, const char *state_directory, GError **error);
+void manager_free(Manager *manager);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Manager, manager_free)
+
+/* A new migration record; an active one of the same domain and role ends as lost. */
+Migration *manager_add(Manager *manager, MigrationRole role, const char *name, const char *uuid);
+
+/* Active ones only; uuid or name may be NULL. NULL: none. */
+Migration *manager_find(const Manager *manager, MigrationRole role, const char *uuid,
+                        const char *name);
+Migration *manager_find_ticket(const Manager *manager, uint64_t ticket);
+
+/* Takes description over and derives priority, allowed techniques and warnings. */
+void manager_describe(Manager *manager, Migration *migration, DomainDescription *description);
+
+/* Excludes post-copy and hybrid with a static reason; NULL does nothing. */
+void manager_exclude_post_copy(Migration *migration, const char *reason);
+
+/* Chooses the technique from present rates; may be called again. */
+void manager_decide(Manager *manager, Migration *migration);
+
+/*
+ * How a direction is to be divided for what transfers now, and for joining as
+ * well when it is not NULL. False: the link rate is unknown.
+ */
+bool manager_reserve(Manager *manager, ShapingDirection direction, const Migration *joining,
+                     Reservation *ret_reservation);
+
+/* Feeds the state machine and carries its actions out. */
+void manager_input(Manager *manager, Migration *migration, const MigrationInput *input);
+
+/*
+ * Memory is about to move: puts the migration into the plan. done runs when
+ * the kernel has answered, with an error when it goes on unshaped.
+ */
+void manager_transfer(Manager *manager, Migration *migration, NetworkShapeDone done,
+                      gpointer user_data);
+
+/* Lets waiting migrations go whose turn it is. */
+void manager_schedule(Manager *manager);
+
+/* Answers a pending WaitTurn at once if the state allows it. */
+void manager_answer_turn(Manager *manager, Migration *migration);

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Everything that is known of one migration: facts, decision, progress, and
+ * the log that `virt-convoy explain` shows. Data only; manager.h drives it.
+ */
+#pragma once
+
+#include "common/domain.h"
+#include "common/peer.h"
+#include "daemon/hypervisor.h"
+#include "daemon/migration-state.h"
+#include "decision/reserve.h"
+#include "decision/schedule.h"
+#include "decision/technique.h"
+#include "shaping/plan.h"
+
+#include <gio/gio.h>
+
+#define MIGRATION_LOG_MAXIMUM 200u
+
+typedef struct {
+    gint64 wall_us; /* g_get_real_time() */
+    char *event;
+    char *text;
+} MigrationLogEntry;
+
+typedef struct {
+    uint64_t ticket;
+    unsigned leaf; /* 1..SHAPING_MIGRATIONS_MAX; 0: not in the plan */
+    MigrationMachine machine;
+    bool peer_to_peer;
+    bool tunnelled;
+    bool observed; /* seen from events only: flags are the user's and unknown */
+    bool from_hook;
+
+    DomainDescription *description;
+    char *name;
+    char *uuid; /* NULL: unknown */
+    char *destination_uri;
+    char *migrate_uri;
+    uint64_t user_flags;
+    uint64_t flags;
+    uint64_t user_bandwidth_mib; /* MiB/s; 0: left open by the caller */
+    uint64_t user_post_copy_bandwidth_mib;
+
+    Priority priority;
+    TechniqueSet allowed;
+    const char *excluded[TECHNIQUE_COUNT];
+    bool post_copy_by_user;
+    unsigned parallel_proposed;
+    unsigned parallel;
+    bool peer_known;
+    PeerReport peer;
+    bool offer_wanted; /* p2p source: ask the destination once it is active */
+    bool offer_added;  /* destination: our element is in the incoming XML */
+
+    bool has_decision;
+    TechniqueDecision decision;
+    DirtyCurve dirty;
+    uint64_t dirty_rate; /* bytes/s; 0 unknown */
+    gint64 iteration_us; /* when the last pass began */
+    double pass_seconds; /* how long the pass before it took; 0 unknown */
+    TrafficClass vm_class;
+    TrafficClass peer_class;
+
+    GArray *peer_addresses; /* FlowAddress */
+    unsigned port_first;    /* 0: the configured range */
+    unsigned port_last;
+
+    bool has_limits;
+    ReserveQemuLimits limits; /* as last told to QEMU */
+    JobStatistics statistics;
+    unsigned idle_polls;
+    bool querying;
+    char *schedule_reason;
+
+    gint64 created_us; /* monotonic */
+    gint64 created_wall_us;
+    gint64 polled_us; /* last WaitTurn of the held caller */
+    gint64 running_us;
+    gint64 post_copy_us;
+    gint64 ended_us;
+    char *failure;
+
+    GPtrArray *log; /* MigrationLogEntry */
+    GDBusMethodInvocation *waiting_turn;
+    guint turn_timer;
+} Migration;
+
+Migration *migration_new(uint64_t ticket, MigrationRole role, const char *name, const char *uuid,
+                         gint64 now_us);
+void migration_free(Migration *migration);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Migration, migration_free)
+
+/* Adds a line to the migration's own log and to the daemon's. */
+void migration_note(Migration *migration, const char *event, const char *format, ...)
+    G_GNUC_PRINTF(3, 4);
+
+static inline bool
+migration_is_active(const Migration *migration)
+{
+    return migration->machine.state != MIGRATION_ENDED;
+}
+
+/* Memory moves: the plan of its direction must contain it. */
+static inline bool
+migration_is_transferring(const Migration *migration)
+{
+    return migration->machine.state == MIGRATION_RUNNING ||
+           migration->machine.state == MIGRATION_POST_COPY;
+}
+
+static inline ShapingDirection
+migration_direction(const Migration *migration)
+{
+    return migration->machine.role == MIGRATION_ROLE_SOURCE ? SHAPING_EGRESS : SHAPING_INGRESS;
+}

@@ -1,0 +1,518 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Uplink, samples and the shaping worker; see network.h.
+ *
+ *   main loop                          worker thread (one)
+ *   ---------                          -------------------
+ *   tick: counters -> windows
+ *   network_shape: ShapeJob  --------> shaper_apply / shaper_remove
+ *   job_done  <----------------------- g_idle_add
+ *
+ * A Shaper is touched by the worker only; `shaped` and `problem` by the main
+ * loop only. Jobs run in the order in which they were given.
+ */
+#include "daemon/network.h"
+
+#include "common/log.h"
+#include "shaping/shaper.h"
+#include "traffic/class_counters.h"
+#include "traffic/link_counters.h"
+#include "traffic/window.h"
+
+#include <string.h>
+
+#define DIRECTIONS 2
+#define SMOOTHING_US (2 * G_USEC_PER_SEC)
+#define WINDOW_SAMPLES 8
+
+typedef struct {
+    Shaper *shaper;
+    bool shaped;
+    int class_ifindex; /* 0: look it up at the next tick */
+    char *problem;
+    gint64 last_reshape_us;
+    TrafficWindow *workload;
+    TrafficWindow *migrations;
+} Side;
+
+struct Network {
+    const Config *config;
+    NetworkTickFunc tick;
+    gpointer user_data;
+    guint timer;
+    Uplink uplink;
+    bool uplink_known;
+    char *uplink_problem;
+    LinkCounters *link_counters;
+    ClassCounters *class_counters;
+    GHashTable *windows; /* interface name -> TrafficWindow, as a VM sees it */
+    TrafficWindow *host;
+    ShapingFeatures features;
+    ShapingJournal *journal;
+    GThreadPool *worker;
+    Side side[DIRECTIONS];
+    GHashTable *jobs; /* ShapeJob that are under way: their callbacks die with us */
+};
+
+typedef struct {
+    Network *network;
+    ShapingDirection direction;
+    Shaper *shaper;
+    ShapingPlan *plan; /* NULL: remove */
+    NetworkShapeDone done;
+    gpointer user_data;
+    GError *error;
+    gint64 duration_us;
+} ShapeJob;
+
+static void
+window_free(gpointer data)
+{
+    traffic_window_free(data);
+}
+
+static void
+shape_job_free(ShapeJob *job)
+{
+    g_clear_error(&job->error);
+    g_free(job->plan);
+    g_free(job);
+}
+
+/* ---- sampling ---------------------------------------------------------- */
+
+static void
+side_reset_windows(Side *side)
+{
+    g_clear_pointer(&side->workload, traffic_window_free);
+    g_clear_pointer(&side->migrations, traffic_window_free);
+    side->workload = traffic_window_new(TRAFFIC_OWNER_HOST, WINDOW_SAMPLES, SMOOTHING_US);
+    side->migrations = traffic_window_new(TRAFFIC_OWNER_HOST, WINDOW_SAMPLES, SMOOTHING_US);
+    side->class_ifindex = 0;
+}
+
+static void
+side_sample_class(TrafficWindow *window, gint64 now_us, const GArray *classes, uint32_t minor)
+{
+    uint64_t bytes;
+
+    if (class_counters_find(classes, SHAPING_CLASS_ID(minor), &bytes))
+        traffic_window_add(window, now_us, 0, bytes);
+    else
+        traffic_window_miss(window);
+}
+
+static void
+side_sample(Network *network, Side *side, gint64 now_us, const GArray *links)
+{
+    g_autoptr(GArray) classes = NULL;
+
+    if (!side->shaped)
+        return;
+    if (side->class_ifindex == 0) {
+        const LinkCounter *link =
+            link_counters_find(links, shaper_class_interface(side->shaper));
+
+        if (link == NULL)
+            return;
+        side->class_ifindex = link->ifindex;
+    }
+    if (!class_counters_read(network->class_counters, side->class_ifindex, &classes, NULL))
+        return;
+    side_sample_class(side->workload, now_us, classes, SHAPING_CLASS_WORKLOAD);
+    side_sample_class(side->migrations, now_us, classes, SHAPING_CLASS_MIGRATIONS);
+}
+
+/* Taps come and go: a window whose interface is missing is dropped. */
+static void
+sample_links(Network *network, gint64 now_us, const GArray *links)
+{
+    GHashTableIter iterator;
+    gpointer name;
+    gpointer window;
+
+    for (guint i = 0; i < links->len; i++) {
+        const LinkCounter *link = &g_array_index(links, LinkCounter, i);
+
+        if (!link->statistics_valid)
+            continue;
+        window = g_hash_table_lookup(network->windows, link->name);
+        if (window == NULL) {
+            window = traffic_window_new(TRAFFIC_OWNER_VM, WINDOW_SAMPLES, SMOOTHING_US);
+            g_hash_table_insert(network->windows, g_strdup(link->name), window);
+        }
+        traffic_window_add(window, now_us, link->rx_bytes, link->tx_bytes);
+    }
+    g_hash_table_iter_init(&iterator, network->windows);
+    while (g_hash_table_iter_next(&iterator, &name, &window)) {
+        if (link_counters_find(links, name) == NULL)
+            g_hash_table_iter_remove(&iterator);
+    }
+}
+
+static gboolean
+sample(gpointer data)
+{
+    Network *network = data;
+    gint64 now_us = g_get_monotonic_time();
+    g_autoptr(GArray) links = NULL;
+    g_autoptr(GError) error = NULL;
+
+    if (!link_counters_read(network->link_counters, &links, &error)) {
+        log_event(CONFIG_LOG_WARNING, "counters-unreadable", "reason: %s", error->message);
+    } else {
+        sample_links(network, now_us, links);
+        if (network->uplink_known) {
+            const LinkCounter *uplink = link_counters_find(links, network->uplink.name);
+
+            if (uplink != NULL && uplink->statistics_valid)
+                traffic_window_add(network->host, now_us, uplink->rx_bytes, uplink->tx_bytes);
+            else
+                traffic_window_miss(network->host);
+        }
+        for (int i = 0; i < DIRECTIONS; i++)
+            side_sample(network, &network->side[i], now_us, links);
+    }
+    network->tick(now_us, network->user_data);
+    return G_SOURCE_CONTINUE;
+}
+
+TrafficRates
+network_host_rates(const Network *network)
+{
+    TrafficRates rates = traffic_window_smoothed(network->host);
+    TrafficRates egress = traffic_window_smoothed(network->side[SHAPING_EGRESS].workload);
+    TrafficRates ingress = traffic_window_smoothed(network->side[SHAPING_INGRESS].workload);
+
+    if (network->side[SHAPING_EGRESS].shaped && egress.valid)
+        rates.out = egress.out;
+    if (network->side[SHAPING_INGRESS].shaped && ingress.valid)
+        rates.in = ingress.out; /* an ifb sends what the uplink received */
+    return rates;
+}
+
+TrafficRates
+network_vm_rates(const Network *network, const DomainDescription *description)
+{
+    TrafficRates sum = { 0 };
+
+    for (guint i = 0; i < description->interfaces->len; i++) {
+        const DomainInterface *interface = g_ptr_array_index(description->interfaces, i);
+        const TrafficWindow *window =
+            interface->device ? g_hash_table_lookup(network->windows, interface->device) : NULL;
+        TrafficRates rates = { 0 };
+
+        if (window != NULL)
+            rates = traffic_window_smoothed(window);
+        if (!rates.valid)
+            continue;
+        sum.valid = true;
+        sum.in += rates.in;
+        sum.out += rates.out;
+    }
+    return sum;
+}
+
+static bool
+side_last(const Side *side, const TrafficWindow *window, uint64_t *ret_rate)
+{
+    TrafficRates last = traffic_window_last(window);
+
+    if (!side->shaped || !last.valid)
+        return false;
+    *ret_rate = last.out;
+    return true;
+}
+
+bool
+network_workload_last(const Network *network, ShapingDirection direction, uint64_t *ret_rate)
+{
+    const Side *side = &network->side[direction];
+
+    return side_last(side, side->workload, ret_rate);
+}
+
+bool
+network_migrations_last(const Network *network, ShapingDirection direction, uint64_t *ret_rate)
+{
+    const Side *side = &network->side[direction];
+
+    return side_last(side, side->migrations, ret_rate);
+}
+
+/* ---- the uplink -------------------------------------------------------- */
+
+bool
+network_find_uplink(Network *network, const char *peer)
+{
+    const char *configured = network->config->uplink[0] != '\0' ? network->config->uplink : NULL;
+    g_autoptr(GError) error = NULL;
+    Uplink uplink;
+
+    if (!uplink_find(peer, configured, &uplink, &error)) {
+        if (network->uplink_known)
+            return true; /* the one that was found before still counts */
+        g_free(network->uplink_problem);
+        network->uplink_problem = g_strdup(error->message);
+        return false;
+    }
+    if (network->uplink_known && uplink.ifindex == network->uplink.ifindex)
+        return true;
+    /* While something stands on the old uplink its shapers must find it again. */
+    for (int i = 0; i < DIRECTIONS; i++) {
+        if (network->side[i].shaped)
+            return true;
+    }
+    if (g_hash_table_size(network->jobs) != 0)
+        return network->uplink_known;
+    network->uplink = uplink;
+    network->uplink_known = true;
+    g_clear_pointer(&network->uplink_problem, g_free);
+    traffic_window_miss(network->host);
+    for (int i = 0; i < DIRECTIONS; i++) {
+        Side *side = &network->side[i];
+
+        g_clear_pointer(&side->shaper, shaper_free);
+        side->shaper = shaper_new(uplink.name, (ShapingDirection)i, network->journal,
+                                  &network->features);
+        side_reset_windows(side);
+    }
+    log_event(CONFIG_LOG_INFO, "uplink-found", "device: %s, path: %s, link_rate: %" G_GUINT64_FORMAT
+              " B/s", uplink.name, uplink.path, network_link_rate(network));
+    return true;
+}
+
+const Uplink *
+network_uplink(const Network *network)
+{
+    return network->uplink_known ? &network->uplink : NULL;
+}
+
+const char *
+network_uplink_problem(const Network *network)
+{
+    return network->uplink_problem;
+}
+
+uint64_t
+network_link_rate(const Network *network)
+{
+    if (network->config->link_rate != 0)
+        return network->config->link_rate;
+    return network->uplink_known && network->uplink.rate_valid ? network->uplink.rate : 0;
+}
+
+uint64_t
+network_usable_rate(const Network *network)
+{
+    /* Divided first: the product could overflow. */
+    return network_link_rate(network) / 100 * network->config->usable_link_percent;
+}
+
+/* ---- shaping ----------------------------------------------------------- */
+
+static gboolean
+shape_job_done(gpointer data)
+{
+    ShapeJob *job = data;
+    Network *network = job->network;
+    Side *side = &network->side[job->direction];
+    bool was_shaped = side->shaped;
+
+    g_hash_table_remove(network->jobs, job);
+    side->shaped = job->plan != NULL && job->error == NULL;
+    side->last_reshape_us = job->duration_us;
+    g_clear_pointer(&side->problem, g_free);
+    if (job->error != NULL)
+        side->problem = g_strdup(job->error->message);
+    if (side->shaped != was_shaped)
+        side_reset_windows(side);
+    log_event(job->error ? CONFIG_LOG_WARNING : CONFIG_LOG_DEBUG,
+              job->plan ? "shaped" : "unshaped", "device: %s, direction: %s, duration_us: %"
+              G_GINT64_FORMAT "%s%s", network->uplink.name,
+              job->direction == SHAPING_EGRESS ? "egress" : "ingress", job->duration_us,
+              job->error ? ", problem: " : "", job->error ? job->error->message : "");
+    if (job->done != NULL)
+        job->done(job->error, job->user_data);
+    shape_job_free(job);
+    return G_SOURCE_REMOVE;
+}
+
+static void
+shape_worker(gpointer data, gpointer user_data G_GNUC_UNUSED)
+{
+    ShapeJob *job = data;
+    gint64 begin_us = g_get_monotonic_time();
+
+    if (job->plan != NULL)
+        shaper_apply(job->shaper, job->plan, &job->error);
+    else
+        shaper_remove(job->shaper, &job->error);
+    job->duration_us = g_get_monotonic_time() - begin_us;
+    g_idle_add_full(G_PRIORITY_DEFAULT, shape_job_done, job, NULL);
+}
+
+static void
+shape_job_push(Network *network, ShapingDirection direction, ShapingPlan *plan,
+               NetworkShapeDone done, gpointer user_data)
+{
+    ShapeJob *job = g_new0(ShapeJob, 1);
+
+    job->network = network;
+    job->direction = direction;
+    job->shaper = network->side[direction].shaper;
+    job->plan = plan;
+    job->done = done;
+    job->user_data = user_data;
+    g_hash_table_add(network->jobs, job);
+    g_thread_pool_push(network->worker, job, NULL);
+}
+
+void
+network_shape(Network *network, ShapingDirection direction, ShapingPlan *plan,
+              NetworkShapeDone done, gpointer user_data)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!network->config->shape)
+        g_set_error_literal(&error, SHAPING_ERROR, SHAPING_ERROR_REFUSED,
+                            "[network] shape is off in the configuration");
+    else if (!network->uplink_known)
+        g_set_error(&error, SHAPING_ERROR, SHAPING_ERROR_REFUSED, "no uplink: %s",
+                    network->uplink_problem ? network->uplink_problem : "not found");
+    else if (network_usable_rate(network) == 0)
+        g_set_error(&error, SHAPING_ERROR, SHAPING_ERROR_REFUSED,
+                    "the rate of %s is unknown: set [network] link-rate", network->uplink.name);
+    if (error != NULL) {
+        Side *side = &network->side[direction];
+
+        g_free(side->problem);
+        side->problem = g_strdup(error->message);
+        g_free(plan);
+        if (done != NULL)
+            done(error, user_data);
+        return;
+    }
+    g_strlcpy(plan->interface, network->uplink.name, sizeof(plan->interface));
+    plan->direction = direction;
+    plan->vlan_tagged = network->uplink.vlan_tagged;
+    plan->link_rate = network_usable_rate(network);
+    shape_job_push(network, direction, plan, done, user_data);
+}
+
+void
+network_unshape(Network *network, ShapingDirection direction, NetworkShapeDone done,
+                gpointer user_data)
+{
+    if (network->side[direction].shaper != NULL)
+        shape_job_push(network, direction, NULL, done, user_data);
+    else if (done != NULL)
+        done(NULL, user_data);
+}
+
+bool
+network_is_shaped(const Network *network, ShapingDirection direction)
+{
+    return network->side[direction].shaped;
+}
+
+const char *
+network_shaping_problem(const Network *network, ShapingDirection direction)
+{
+    return network->side[direction].problem;
+}
+
+gint64
+network_last_reshape_us(const Network *network, ShapingDirection direction)
+{
+    return network->side[direction].last_reshape_us;
+}
+
+/* ---- life -------------------------------------------------------------- */
+
+static void
+network_restore_journal(Network *network)
+{
+    g_autoptr(GError) error = NULL;
+    unsigned undone = 0;
+
+    if (!shaping_journal_restore(network->journal, &undone, &error))
+        log_event(CONFIG_LOG_WARNING, "restore-failed", "reason: %s", error->message);
+    if (undone != 0)
+        log_event(CONFIG_LOG_INFO, "restored", "taken_off: %u", undone);
+}
+
+Network *
+network_new(const Config *config, const char *state_directory, NetworkTickFunc tick,
+            gpointer user_data, GError **error)
+{
+    g_autoptr(Network) network = g_new0(Network, 1);
+
+    network->config = config;
+    network->tick = tick;
+    network->user_data = user_data;
+    network->windows = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, window_free);
+    network->jobs = g_hash_table_new(NULL, NULL);
+    network->host = traffic_window_new(TRAFFIC_OWNER_HOST, WINDOW_SAMPLES, SMOOTHING_US);
+    for (int i = 0; i < DIRECTIONS; i++)
+        side_reset_windows(&network->side[i]);
+    network->journal = shaping_journal_open(state_directory, error);
+    if (network->journal == NULL)
+        return NULL;
+    network_restore_journal(network);
+    network->link_counters = link_counters_new(error);
+    if (network->link_counters == NULL)
+        return NULL;
+    network->class_counters = class_counters_new(error);
+    if (network->class_counters == NULL)
+        return NULL;
+    network->worker = g_thread_pool_new(shape_worker, NULL, 1, TRUE, error);
+    if (network->worker == NULL)
+        return NULL;
+    shaping_features_probe(&network->features);
+    if (!network_find_uplink(network, NULL))
+        log_event(CONFIG_LOG_WARNING, "uplink-unknown", "reason: %s", network->uplink_problem);
+    network->timer = g_timeout_add(config->sample_interval, sample, network);
+    return g_steal_pointer(&network);
+}
+
+void
+network_free(Network *network)
+{
+    GHashTableIter iterator;
+    gpointer job;
+
+    if (network == NULL)
+        return;
+    if (network->timer != 0)
+        g_source_remove(network->timer);
+    if (network->worker != NULL)
+        g_thread_pool_free(network->worker, FALSE, TRUE); /* runs what is queued */
+    if (network->jobs != NULL) {
+        g_hash_table_iter_init(&iterator, network->jobs);
+        while (g_hash_table_iter_next(&iterator, &job, NULL)) {
+            g_idle_remove_by_data(job);
+            shape_job_free(job);
+        }
+        g_hash_table_unref(network->jobs);
+    }
+    for (int i = 0; i < DIRECTIONS; i++) {
+        Side *side = &network->side[i];
+        g_autoptr(GError) error = NULL;
+
+        if (side->shaper != NULL && !shaper_remove(side->shaper, &error))
+            log_event(CONFIG_LOG_ERROR, "unshape-failed", "device: %s, reason: %s",
+                      network->uplink.name, error->message);
+        g_clear_pointer(&side->shaper, shaper_free);
+        g_clear_pointer(&side->workload, traffic_window_free);
+        g_clear_pointer(&side->migrations, traffic_window_free);
+        g_free(side->problem);
+    }
+    g_clear_pointer(&network->windows, g_hash_table_unref);
+    g_clear_pointer(&network->host, traffic_window_free);
+    g_clear_pointer(&network->link_counters, link_counters_free);
+    g_clear_pointer(&network->class_counters, class_counters_free);
+    g_clear_pointer(&network->journal, shaping_journal_close);
+    g_free(network->uplink_problem);
+    g_free(network);
+}

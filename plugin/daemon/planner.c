@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Inputs for decision/ and plans for shaping/; see planner.h. */
+#include "daemon/planner.h"
+
+#include <netinet/in.h>
+#include <string.h>
+
+static uint64_t
+subtract(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
+
+static TrafficRates
+rates_without(TrafficRates all, TrafficRates part)
+{
+    if (all.valid && part.valid) {
+        all.in = subtract(all.in, part.in);
+        all.out = subtract(all.out, part.out);
+    }
+    return all;
+}
+
+static bool
+is_on_side(const Migration *migration, ShapingDirection direction)
+{
+    return migration_is_transferring(migration) &&
+           migration_direction(migration) == direction && migration->leaf != 0;
+}
+
+unsigned
+planner_count(const Manager *manager, ShapingDirection direction)
+{
+    unsigned count = 0;
+
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        if (is_on_side(g_ptr_array_index(manager->migrations, i), direction))
+            count++;
+    }
+    return count;
+}
+
+/* A VM on its way in counts where it still runs; in post-copy it runs here. */
+static bool
+limits_count_here(const DomainDescription *description, gpointer data)
+{
+    const Manager *manager = data;
+    const Migration *incoming = manager_find(manager, MIGRATION_ROLE_DESTINATION,
+                                             description->uuid, NULL);
+
+    return incoming == NULL || incoming->machine.state == MIGRATION_POST_COPY;
+}
+
+bool
+manager_reserve(Manager *manager, ShapingDirection direction, const Migration *joining,
+                Reservation *ret_reservation)
+{
+    ReserveInput input = reserve_input_init();
+    TrafficRates rates = network_host_rates(manager->network);
+
+    input.link = network_usable_rate(manager->network);
+    input.floor_percent = manager->config->low_priority_floor_percent;
+    input.minimum_workload_percent = manager->config->minimum_workload_percent;
+    registry_sum_limits(manager->registry, limits_count_here, manager, &input.lower, &input.upper);
+    if (!manager->side[direction].held_valid && rates.valid) {
+        manager->side[direction].held = direction == SHAPING_EGRESS ? rates.out : rates.in;
+        manager->side[direction].held_valid = true;
+        manager->side[direction].followed_us = g_get_monotonic_time();
+    }
+    input.demand_valid = manager->side[direction].held_valid;
+    input.demand = manager->side[direction].held;
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        const Migration *migration = g_ptr_array_index(manager->migrations, i);
+
+        if (!is_on_side(migration, direction) && migration != joining)
+            continue;
+        input.count[migration->priority]++;
+        if (migration->priority == PRIORITY_LOW && migration->dirty_rate != 0) {
+            input.dirty_valid = true;
+            input.dirty_rate = MAX(input.dirty_rate, migration->dirty_rate);
+        }
+    }
+    return reserve_divide(&input, ret_reservation);
+}
+
+void
+planner_technique_input(const Manager *manager, Migration *migration, TechniqueInput *ret_input)
+{
+    TechniqueInput *input = ret_input;
+    Reservation reservation;
+
+    memset(input, 0, sizeof(*input));
+    input->predict = predict_params_default();
+    input->priority = migration->priority;
+    input->allowed = migration->allowed;
+    memcpy(input->excluded, migration->excluded, sizeof(input->excluded));
+    if (migration->description != NULL) {
+        input->vm = network_vm_rates(manager->network, migration->description);
+        input->memory = migration->description->current_memory;
+        input->predict.downtime_limit_ms = migration->description->metadata.maximum_downtime;
+    }
+    if (migration->statistics.valid && migration->statistics.memory_total != 0)
+        input->memory = migration->machine.iteration >= 2 ? migration->statistics.memory_remaining
+                                                          : migration->statistics.memory_total;
+    input->source = rates_without(network_host_rates(manager->network), input->vm);
+    input->source_link = network_usable_rate(manager->network);
+    if (migration->peer_known) {
+        input->destination = migration->peer.host;
+        input->destination_link = migration->peer.link_rate;
+    }
+    input->source_class = classify_traffic(&input->source, input->source_link,
+                                           manager->host_class, NULL);
+    migration->vm_class = classify_traffic(&input->vm, input->source_link, migration->vm_class,
+                                           NULL);
+    migration->peer_class = classify_traffic(&input->destination, input->destination_link,
+                                             migration->peer_class, NULL);
+    input->vm_class = migration->vm_class;
+    input->destination_class = migration->peer_class;
+    input->dirty = migration->dirty;
+    if (manager_reserve((Manager *)manager, SHAPING_EGRESS, migration, &reservation))
+        input->guaranteed = reservation.leaf[migration->priority].rate;
+}
+
+static void
+fill_matches(const Manager *manager, const Migration *migration, ShapingMigration *leaf)
+{
+    static const uint16_t tunnel_ports[] = { 16509, 16514, 22 };
+    bool outgoing = migration->machine.role == MIGRATION_ROLE_SOURCE;
+    guint addresses = MAX(migration->peer_addresses->len, 1);
+
+    for (guint i = 0; i < addresses; i++) {
+        FlowAddress any = { .family = AF_UNSPEC };
+        FlowAddress peer = migration->peer_addresses->len != 0
+                               ? g_array_index(migration->peer_addresses, FlowAddress, i)
+                               : any;
+        FlowMatch match = outgoing ? flow_match_default(any, peer) : flow_match_default(peer, any);
+
+        match.port_low = (uint16_t)(migration->port_first ? migration->port_first
+                                                          : manager->config->migration_port_first);
+        match.port_high = (uint16_t)(migration->port_last ? migration->port_last
+                                                          : manager->config->migration_port_last);
+        if (leaf->match_count < SHAPING_MATCHES_MAX)
+            leaf->matches[leaf->match_count++] = match;
+        for (size_t j = 0; migration->tunnelled && j < G_N_ELEMENTS(tunnel_ports); j++) {
+            match.port_low = match.port_high = tunnel_ports[j];
+            if (leaf->match_count < SHAPING_MATCHES_MAX)
+                leaf->matches[leaf->match_count++] = match;
+        }
+    }
+}
+
+void
+planner_fill_plan(const Manager *manager, ShapingDirection direction,
+                  const Reservation *reservation, ShapingPlan *plan)
+{
+    plan->workload = (ShapingClass){ reservation->workload.rate, reservation->workload.ceil,
+                                     reservation->workload.prio };
+    plan->migrations = (ShapingClass){ reservation->migration.rate, reservation->migration.ceil,
+                                       reservation->migration.prio };
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        const Migration *migration = g_ptr_array_index(manager->migrations, i);
+        ShapingMigration *leaf;
+
+        if (!is_on_side(migration, direction) || plan->migration_count >= SHAPING_MIGRATIONS_MAX)
+            continue;
+        leaf = &plan->migration[plan->migration_count++];
+        leaf->id = migration->leaf;
+        leaf->rate = reservation->leaf[migration->priority].rate;
+        leaf->ceil = reservation->leaf[migration->priority].ceil;
+        fill_matches(manager, migration, leaf);
+    }
+}
+
+static bool
+class_differs(const ReserveClass *a, const ReserveClass *b, uint64_t tolerance)
+{
+    uint64_t rate = a->rate > b->rate ? a->rate - b->rate : b->rate - a->rate;
+    uint64_t ceil = a->ceil > b->ceil ? a->ceil - b->ceil : b->ceil - a->ceil;
+
+    return rate > tolerance || ceil > tolerance || a->prio != b->prio;
+}
+
+bool
+planner_reservation_differs(const Reservation *a, const Reservation *b, uint64_t link)
+{
+    uint64_t tolerance = link / 50;
+
+    if (class_differs(&a->workload, &b->workload, tolerance) ||
+        class_differs(&a->migration, &b->migration, tolerance))
+        return true;
+    for (size_t i = 0; i < G_N_ELEMENTS(a->leaf); i++) {
+        if (class_differs(&a->leaf[i], &b->leaf[i], tolerance))
+            return true;
+    }
+    return false;
+}
+
+bool
+planner_qemu_limits(Manager *manager, const Migration *migration, ReserveQemuLimits *ret_limits)
+{
+    ShapingDirection direction = migration_direction(migration);
+    ReserveQemuLimits limits;
+
+    if (!manager->side[direction].has_reservation)
+        return false;
+    limits = reserve_qemu_limits(&manager->side[direction].reservation, migration->priority,
+                                 network_is_shaped(manager->network, direction));
+    if (migration->user_bandwidth_mib != 0)
+        limits.post_copy = MIN(limits.post_copy, migration->user_bandwidth_mib);
+    *ret_limits = limits;
+    return true;
+}
+
+static void
+fill_schedule_item(const Manager *manager, const Migration *migration, ScheduleItem *item)
+{
+    const Uplink *uplink = network_uplink(manager->network);
+    TrafficRates rates = network_host_rates(manager->network);
+    const Prediction *prediction = &migration->decision.prediction[migration->decision.technique];
+
+    *item = (ScheduleItem){
+        .id = migration->ticket,
+        .priority = migration->priority,
+        .technique = migration->has_decision ? migration->decision.technique : TECHNIQUE_PRE_COPY,
+        .seconds = migration->has_decision ? prediction->total_seconds : 0,
+        .stream_rate = manager->config->one_stream_rate,
+        .link = uplink ? (uint32_t)uplink->ifindex : 0,
+        .link_rate = network_usable_rate(manager->network),
+        .available_known = rates.valid,
+        .available = subtract(network_usable_rate(manager->network), rates.out),
+        .enqueued_us = migration->created_us,
+    };
+}
+
+GPtrArray *
+planner_schedule(Manager *manager)
+{
+    g_autofree ScheduleItem *waiting = g_new0(ScheduleItem, SCHEDULE_ITEMS_MAX);
+    g_autofree ScheduleItem *running = g_new0(ScheduleItem, SCHEDULE_ITEMS_MAX);
+    g_autofree ScheduleVerdict *verdicts = g_new0(ScheduleVerdict, SCHEDULE_ITEMS_MAX);
+    g_autoptr(GPtrArray) held = g_ptr_array_new();
+    GPtrArray *starting = g_ptr_array_new();
+    ScheduleParams params = schedule_params_default();
+    size_t running_count = 0;
+
+    params.maximum_running = manager->config->maximum_running;
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        Migration *migration = g_ptr_array_index(manager->migrations, i);
+
+        if (migration->machine.role != MIGRATION_ROLE_SOURCE)
+            continue;
+        if (migration->machine.state == MIGRATION_WAITING && held->len < SCHEDULE_ITEMS_MAX) {
+            fill_schedule_item(manager, migration, &waiting[held->len]);
+            g_ptr_array_add(held, migration);
+        } else if (migration_is_active(migration) && running_count < SCHEDULE_ITEMS_MAX) {
+            fill_schedule_item(manager, migration, &running[running_count++]);
+        }
+    }
+    if (held->len == 0 ||
+        !schedule_decide(waiting, held->len, running, running_count, &params, verdicts))
+        return starting;
+    for (uint32_t rank = 0; rank < held->len; rank++) {
+        for (guint i = 0; i < held->len; i++) {
+            Migration *migration = g_ptr_array_index(held, i);
+
+            if (verdicts[i].rank != rank)
+                continue;
+            g_free(migration->schedule_reason);
+            migration->schedule_reason = g_strdup(schedule_reason_to_string(verdicts[i].reason));
+            if (verdicts[i].start)
+                g_ptr_array_add(starting, migration);
+        }
+    }
+    return starting;
+}

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The round model. It predicts one migration at constant rates; changing rates
+ * are for whoever calls it again.
+ */
+#include "decision/predict.h"
+
+#include <math.h>
+#include <stddef.h>
+
+/* A pass that leaves more than this part of what the pass before left gains nothing. */
+#define STALLED_FRACTION 0.99
+
+#define DOWNTIME_LIMIT_DEFAULT_MS 300
+#define DOWNTIME_LIMIT_MAX_MS 3600000.0
+#define ROUNDS_DEFAULT 50
+#define ROUNDS_MAX 1000
+
+PredictParams
+predict_params_default(void)
+{
+    return (PredictParams){
+        .downtime_limit_ms = DOWNTIME_LIMIT_DEFAULT_MS,
+        .switchover_ms = 50,
+        .rounds_maximum = ROUNDS_DEFAULT,
+        .unknown_working_set = 0.25,
+        .unknown_working_set_time = 10.0,
+    };
+}
+
+static double
+seconds_bounded(double seconds)
+{
+    return seconds < PREDICT_SECONDS_MAX ? seconds : PREDICT_SECONDS_MAX;
+}
+
+bool
+dirty_curve_add(DirtyCurve *curve, double seconds, double bytes)
+{
+    unsigned int count = curve->valid ? curve->count : 0;
+    double last_seconds = 0.0;
+    double last_bytes = 0.0;
+
+    if (count >= DIRTY_CURVE_POINTS || !isfinite(seconds) || !isfinite(bytes) || bytes <= 0.0)
+        return false;
+    if (count > 0) {
+        last_seconds = curve->point[count - 1].seconds;
+        last_bytes = curve->point[count - 1].bytes;
+    }
+    if (seconds <= last_seconds)
+        return false;
+
+    curve->point[count].seconds = seconds;
+    curve->point[count].bytes = bytes > last_bytes ? bytes : last_bytes;
+    curve->count = count + 1;
+    curve->valid = true;
+    return true;
+}
+
+DirtyCurve
+dirty_curve_from_rate(uint64_t rate, uint64_t working_set, uint64_t memory)
+{
+    DirtyCurve curve = {0};
+    uint64_t bytes = working_set;
+
+    if (bytes == 0 || (memory != 0 && bytes > memory))
+        bytes = memory;
+    if (rate > 0 && bytes > 0)
+        dirty_curve_add(&curve, (double)bytes / (double)rate, (double)bytes);
+    return curve;
+}
+
+DirtyCurve
+dirty_curve_assumed(uint64_t memory, const PredictParams *params)
+{
+    PredictParams defaults = predict_params_default();
+    DirtyCurve curve = {0};
+    double fraction = params != NULL ? params->unknown_working_set : 0.0;
+    double seconds = params != NULL ? params->unknown_working_set_time : 0.0;
+
+    if (!(fraction > 0.0 && fraction <= 1.0))
+        fraction = defaults.unknown_working_set;
+    if (!(seconds > 0.0 && seconds < PREDICT_SECONDS_MAX))
+        seconds = defaults.unknown_working_set_time;
+    dirty_curve_add(&curve, seconds, (double)memory * fraction);
+    return curve;
+}
+
+static unsigned int
+curve_count(const DirtyCurve *curve)
+{
+    if (curve == NULL || !curve->valid)
+        return 0;
+    return curve->count < DIRTY_CURVE_POINTS ? curve->count : DIRTY_CURVE_POINTS;
+}
+
+double
+dirty_curve_at(const DirtyCurve *curve, double seconds)
+{
+    unsigned int count = curve_count(curve);
+    double from_seconds = 0.0;
+    double from_bytes = 0.0;
+
+    if (!(seconds > 0.0))
+        return 0.0;
+    for (unsigned int i = 0; i < count; i++) {
+        double to_seconds = curve->point[i].seconds;
+        double to_bytes = curve->point[i].bytes;
+
+        /* A curve filled in by hand may be out of order or not finite. */
+        if (!(to_seconds > from_seconds) || !isfinite(to_seconds) || !(to_bytes >= from_bytes) ||
+            !isfinite(to_bytes))
+            continue;
+        if (seconds < to_seconds)
+            return from_bytes + (to_bytes - from_bytes) *
+                                    ((seconds - from_seconds) / (to_seconds - from_seconds));
+        from_seconds = to_seconds;
+        from_bytes = to_bytes;
+    }
+    return from_bytes;
+}
+
+double
+dirty_curve_rate(const DirtyCurve *curve)
+{
+    unsigned int count = curve_count(curve);
+    double steepest = 0.0;
+    double from_seconds = 0.0;
+
+    for (unsigned int i = 0; i < count; i++) {
+        double to_seconds = curve->point[i].seconds;
+        double slope;
+
+        if (!(to_seconds > from_seconds) || !isfinite(to_seconds))
+            continue;
+        slope = (dirty_curve_at(curve, to_seconds) - dirty_curve_at(curve, from_seconds)) /
+                (to_seconds - from_seconds);
+        if (slope > steepest && isfinite(slope))
+            steepest = slope;
+        from_seconds = to_seconds;
+    }
+    return steepest;
+}
+
+/* What one prediction works with, in seconds, bytes and bytes/s, all checked. */
+typedef struct {
+    double memory;
+    double rate_pre;
+    double rate_post;
+    double downtime_allowed;
+    double switchover;
+    unsigned int rounds_maximum;
+    const DirtyCurve *curve;
+} PredictTask;
+
+static double
+dirtied_within(const PredictTask *task, double seconds)
+{
+    double bytes = dirty_curve_at(task->curve, seconds);
+
+    return bytes < task->memory ? bytes : task->memory;
+}
+
+/* The guest is stopped and `left` moves: the end of a pre-copy. */
+static void
+predict_stop_and_copy(const PredictTask *task, double left, Prediction *prediction)
+{
+    double stopped = seconds_bounded(left / task->rate_pre + task->switchover);
+
+    prediction->downtime_ms = stopped * 1000.0;
+    prediction->total_seconds = seconds_bounded(prediction->total_seconds + stopped);
+    prediction->bytes_moved += left;
+}
+
+static void
+predict_pre_copy(const PredictTask *task, Prediction *prediction)
+{
+    double left = task->memory;
+
+    while (left / task->rate_pre > task->downtime_allowed) {
+        double pass = seconds_bounded(left / task->rate_pre);
+        double next = dirtied_within(task, pass);
+
+        prediction->rounds++;
+        prediction->total_seconds = seconds_bounded(prediction->total_seconds + pass);
+        prediction->bytes_moved += left;
+        if (next / task->rate_pre > task->downtime_allowed &&
+            (next >= left * STALLED_FRACTION || prediction->rounds >= task->rounds_maximum)) {
+            predict_stop_and_copy(task, next, prediction);
+            return;
+        }
+        left = next;
+    }
+    prediction->converges = true;
+    predict_stop_and_copy(task, left, prediction);
+}
+
+static void
+predict_fetch(const PredictTask *task, double left, Prediction *prediction)
+{
+    prediction->converges = true;
+    prediction->downtime_ms = task->switchover * 1000.0;
+    prediction->post_copy_bytes = left;
+    prediction->post_copy_seconds = seconds_bounded(left / task->rate_post);
+    prediction->bytes_moved += left;
+    prediction->total_seconds = seconds_bounded(prediction->total_seconds + task->switchover +
+                                                prediction->post_copy_seconds);
+}
+
+static void
+predict_hybrid(const PredictTask *task, Prediction *prediction)
+{
+    double pass = seconds_bounded(task->memory / task->rate_pre);
+    double left = dirtied_within(task, pass);
+
+    prediction->rounds = 1;
+    prediction->total_seconds = pass;
+    prediction->bytes_moved = task->memory;
+    if (left / task->rate_pre <= task->downtime_allowed) {
+        prediction->converges = true;
+        predict_stop_and_copy(task, left, prediction);
+    } else {
+        predict_fetch(task, left, prediction);
+    }
+}
+
+static void
+predict_never(Prediction *prediction)
+{
+    prediction->total_seconds = PREDICT_SECONDS_MAX;
+    prediction->downtime_ms = PREDICT_SECONDS_MAX * 1000.0;
+}
+
+Prediction
+predict_migration(Technique technique, uint64_t memory, uint64_t rate_pre, uint64_t rate_post,
+                  const DirtyCurve *curve, const PredictParams *params)
+{
+    PredictParams used = params != NULL ? *params : predict_params_default();
+    Prediction prediction = {0};
+    DirtyCurve assumed;
+    PredictTask task;
+
+    if (curve_count(curve) == 0) {
+        assumed = dirty_curve_assumed(memory, &used);
+        curve = &assumed;
+        prediction.dirty_assumed = true;
+    }
+    if (used.downtime_limit_ms == 0)
+        used.downtime_limit_ms = DOWNTIME_LIMIT_DEFAULT_MS;
+    if (used.rounds_maximum == 0)
+        used.rounds_maximum = ROUNDS_DEFAULT;
+    task = (PredictTask){
+        .memory = (double)memory,
+        .rate_pre = (double)rate_pre,
+        .rate_post = (double)rate_post,
+        .downtime_allowed = fmin((double)used.downtime_limit_ms, DOWNTIME_LIMIT_MAX_MS) / 1000.0,
+        .switchover = fmin((double)used.switchover_ms, DOWNTIME_LIMIT_MAX_MS) / 1000.0,
+        .rounds_maximum = used.rounds_maximum < ROUNDS_MAX ? used.rounds_maximum : ROUNDS_MAX,
+        .curve = curve,
+    };
+
+    if ((technique != TECHNIQUE_POST_COPY && rate_pre == 0) ||
+        (technique != TECHNIQUE_PRE_COPY && rate_post == 0)) {
+        predict_never(&prediction);
+        return prediction;
+    }
+    switch (technique) {
+    case TECHNIQUE_PRE_COPY:
+        predict_pre_copy(&task, &prediction);
+        break;
+    case TECHNIQUE_POST_COPY:
+        predict_fetch(&task, task.memory, &prediction);
+        break;
+    case TECHNIQUE_HYBRID:
+        predict_hybrid(&task, &prediction);
+        break;
+    }
+    return prediction;
+}

@@ -1,0 +1,707 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The phases of a migration with the daemon asked before and told after.
+ *
+ *              direct                                peer-to-peer
+ *   source       begin -> [wait] -> real               -
+ *   destination  prepare -> real (again plain)         the same, XML only
+ *   source       perform -> real                       perform -> [wait] -> real (again plain)
+ *   destination  real finish -> told                   the same
+ *   source       real confirm -> told                  -
+ *
+ * In a direct migration each end must know what the other added: the note in
+ * the cookie (cookie.h) says so, so a flag is added at Prepare only if the
+ * source promised to follow, and at Perform only if Prepare had it too. In a
+ * peer-to-peer migration the source's flags travel by themselves and Prepare
+ * may not add any. Finish is never held up by a question: the guest is paused.
+ *
+ * libvirt's error of this thread is that of the real function in the end; calls
+ * into libvirt of our own come before it, or save and restore the error.
+ */
+#include "libvirtd/call.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libvirtd/answer.h"
+#include "libvirtd/client.h"
+#include "libvirtd/cookie.h"
+#include "libvirtd/real.h"
+#include "libvirtd/records.h"
+#include "libvirtd/rules.h"
+
+#define MATCHING_FLAGS ((uint64_t) VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_PARALLEL)
+
+/* What one phase carries from its question to its report. */
+typedef struct {
+    const char *entry;
+    ClientBudget budget;
+    Answer answer;
+    Additions additions; /* as finally used */
+    bool retried;
+} Phase;
+
+static const virTypedParameter *
+find_parameter(const Call *call, const char *name)
+{
+    for (int i = 0; call->typed_parameters && i < call->asked.n_parameters; i++) {
+        if (strcmp(call->asked.parameters[i].field, name) == 0)
+            return &call->asked.parameters[i];
+    }
+    return NULL;
+}
+
+static const char *
+find_text(const Call *call, const char *name, const char *otherwise)
+{
+    const virTypedParameter *parameter = find_parameter(call, name);
+
+    if (!call->typed_parameters)
+        return otherwise;
+    return parameter != NULL && parameter->type == VIR_TYPED_PARAM_STRING
+               ? parameter->value.s : NULL;
+}
+
+static Asked
+asked_by(const Call *call)
+{
+    const char *uri = find_text(call, VIR_MIGRATE_PARAM_URI, call->uri);
+
+    return (Asked){
+        .flags = call->asked.flags,
+        .typed_parameters = call->typed_parameters,
+        .bandwidth = call->asked.bandwidth != 0 ||
+                     find_parameter(call, VIR_MIGRATE_PARAM_BANDWIDTH) != NULL,
+        .bandwidth_post_copy =
+            find_parameter(call, VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY) != NULL,
+        .connections =
+            find_parameter(call, VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS) != NULL,
+        .rdma = uri != NULL && g_str_has_prefix(uri, "rdma"),
+    };
+}
+
+/*
+ * A read-only client may not migrate, and so may not make the daemon act or
+ * hold a worker; but only the real function would find out. Ask libvirt the
+ * same about a domain that cannot exist: a read-only connection is refused
+ * before the driver looks for it, and "no such domain" is not logged.
+ */
+static bool
+connection_may_change(virConnectPtr connection)
+{
+    static const unsigned char nobody[16] = "virt-convoy-none";
+    const Real *real = real_functions();
+    virDomainPtr domain;
+    virErrorPtr error;
+    bool refused;
+
+    if (connection == NULL || real->get_domain == NULL || real->free_domain == NULL ||
+        real->abort_job == NULL || real->get_last_error == NULL)
+        return false;
+    domain = real->get_domain(connection, "virt-convoy-none", nobody, -1);
+    if (domain == NULL)
+        return false;
+    refused = real->abort_job(domain) >= 0;
+    error = real->get_last_error();
+    refused = refused || error == NULL || error->code != VIR_ERR_NO_DOMAIN;
+    real->free_domain(domain);
+    return !refused;
+}
+
+/* Whether the daemon has a say in this call at all. */
+static bool
+call_concerns_us(const Call *call, virConnectPtr connection)
+{
+    /* No memory moves over the network, or it is already being shaped. */
+    if (call->asked.flags & (VIR_MIGRATE_OFFLINE | VIR_MIGRATE_POSTCOPY_RESUME))
+        return false;
+    return connection_may_change(connection);
+}
+
+static bool
+find_uuid(virDomainPtr domain, char *ret_uuid)
+{
+    const Real *real = real_functions();
+
+    return domain != NULL && real->get_uuid_string != NULL &&
+           real->get_uuid_string(domain, ret_uuid) == 0;
+}
+
+static void
+ask_daemon(Phase *phase, const Call *call, virConnectPtr connection, const char *uuid,
+           const char *name, const char *xml)
+{
+    const Real *real = real_functions();
+    unsigned long version = 0;
+    CallFacts facts = { .uuid = uuid, .name = name, .domain_xml = xml };
+    g_autofree char *live = NULL;
+    g_autoptr(GVariant) reply = NULL;
+
+    if (phase->budget.given_up || phase->budget.left <= 0) {
+        phase->budget.given_up = true;
+        return;
+    }
+    if (real->connect_get_version != NULL &&
+        real->connect_get_version(connection, &version) == 0)
+        facts.qemu_version = version;
+    if (real->get_version != NULL && real->get_version(&version, NULL, NULL) == 0)
+        facts.libvirt_version = version;
+    if (call->domain != NULL) {
+        if (real->get_name != NULL)
+            facts.name = real->get_name(call->domain);
+        if (real->get_xml != NULL)
+            facts.domain_xml = live = real->get_xml(call->domain, 0);
+    }
+    reply = client_enter_call(&phase->budget, phase->entry,
+                              answer_describe_call(call, &facts));
+    answer_parse(reply, &phase->answer);
+}
+
+static void
+raise_aborted(const char *message)
+{
+    const Real *real = real_functions();
+
+    if (message == NULL || message[0] == '\0')
+        message = "the migration was aborted while it waited for its turn";
+    real->raise_error(__FILE__, __func__, __LINE__, VIR_FROM_QEMU,
+                      VIR_ERR_OPERATION_ABORTED, VIR_ERR_ERROR,
+                      "operation aborted: %s", message, NULL, -1, -1,
+                      "operation aborted: %s", message);
+}
+
+/*
+ * Waits while the daemon says so. False: the call is to fail, the error is
+ * raised. When the daemon stops answering its answer no longer counts.
+ */
+static bool
+wait_for_turn(Phase *phase, RunningCall *running)
+{
+    g_autofree char *message = NULL;
+    ClientTurn turn = phase->answer.wait ? CLIENT_TURN_WAITING : CLIENT_TURN_GO;
+
+    while (turn == CLIENT_TURN_WAITING && !running_call_is_aborted(running))
+        turn = client_wait_turn(&phase->budget, phase->answer.ticket, &message);
+    if (turn == CLIENT_TURN_FAILED)
+        answer_clear(&phase->answer);
+    if ((!running_call_start(running) || turn == CLIENT_TURN_ABORTED) &&
+        real_functions()->raise_error != NULL) {
+        raise_aborted(message);
+        return false;
+    }
+    return true;
+}
+
+static bool
+call_succeeded(const Call *call)
+{
+    return call->xml_result != NULL || call->domain_result != NULL || call->status == 0;
+}
+
+static int
+last_error_code(void)
+{
+    const Real *real = real_functions();
+    virErrorPtr error = real->get_last_error != NULL ? real->get_last_error() : NULL;
+
+    return error != NULL ? error->code : VIR_ERR_OK;
+}
+
+static void
+set_number_parameter(virTypedParameterPtr parameter, const char *name, uint64_t number,
+                     bool is_int)
+{
+    memset(parameter, 0, sizeof(*parameter));
+    g_strlcpy(parameter->field, name, sizeof(parameter->field));
+    if (is_int) {
+        parameter->type = VIR_TYPED_PARAM_INT;
+        parameter->value.i = (int) number;
+    } else {
+        parameter->type = VIR_TYPED_PARAM_ULLONG;
+        parameter->value.ul = number;
+    }
+}
+
+/*
+ * The caller's arguments with the additions. The list is a new array whose
+ * strings stay the caller's; free the array only.
+ */
+static CallArguments
+extend_arguments(const Call *call, const Additions *additions, const char *xml)
+{
+    CallArguments arguments = call->asked;
+    size_t count = (size_t) MAX(call->asked.n_parameters, 0);
+
+    arguments.flags |= additions->flags;
+    if (!call->typed_parameters) {
+        if (additions->bandwidth != 0)
+            arguments.bandwidth = (unsigned long) additions->bandwidth;
+        if (xml != NULL)
+            arguments.xml = xml;
+        return arguments;
+    }
+    arguments.parameters = g_new0(virTypedParameter, count + 3);
+    if (count > 0)
+        memcpy(arguments.parameters, call->asked.parameters,
+               count * sizeof(*arguments.parameters));
+    for (size_t i = 0; xml != NULL && i < count; i++) {
+        /* Only ever read: the cast does not let anybody write to it. */
+        if (strcmp(arguments.parameters[i].field, VIR_MIGRATE_PARAM_DEST_XML) == 0)
+            arguments.parameters[i].value.s = (char *) (uintptr_t) xml;
+    }
+    if (additions->bandwidth != 0)
+        set_number_parameter(&arguments.parameters[count++], VIR_MIGRATE_PARAM_BANDWIDTH,
+                             additions->bandwidth, false);
+    if (additions->bandwidth_post_copy != 0)
+        set_number_parameter(&arguments.parameters[count++],
+                             VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY,
+                             additions->bandwidth_post_copy, false);
+    if (additions->connections != 0)
+        set_number_parameter(&arguments.parameters[count++],
+                             VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS,
+                             additions->connections, true);
+    arguments.n_parameters = (int) count;
+    return arguments;
+}
+
+/* Outputs as before the call, for a second one. */
+static void
+reset_outputs(Call *call)
+{
+    const Real *real = real_functions();
+
+    if (call->cookie_out != NULL) {
+        free(*call->cookie_out);
+        *call->cookie_out = NULL;
+    }
+    if (call->cookie_out_length != NULL)
+        *call->cookie_out_length = 0;
+    if (call->uri_out != NULL) {
+        free(*call->uri_out);
+        *call->uri_out = NULL;
+    }
+    if (real->reset_last_error != NULL)
+        real->reset_last_error();
+}
+
+static void
+run_as_asked_again(Phase *phase, Call *call)
+{
+    const Real *real = real_functions();
+    virErrorPtr error = real->get_last_error != NULL ? real->get_last_error() : NULL;
+
+    fprintf(stderr, "virt-convoy: %s failed with what was added, done again as asked: %s\n",
+            phase->entry, error != NULL && error->message != NULL ? error->message : "?");
+    reset_outputs(call);
+    memset(&phase->additions, 0, sizeof(phase->additions));
+    phase->retried = true;
+    call->run(call, &call->asked);
+}
+
+static void
+run_with_additions(Phase *phase, Call *call, const char *xml)
+{
+    CallArguments arguments;
+
+    if (!rules_adds_anything(&phase->additions) && xml == NULL) {
+        call->run(call, &call->asked);
+        return;
+    }
+    arguments = extend_arguments(call, &phase->additions, xml);
+    call->run(call, &arguments);
+    if (arguments.parameters != call->asked.parameters)
+        g_free(arguments.parameters);
+}
+
+/* Sent, not waited for. */
+static void
+tell_daemon(const Phase *phase, const Call *call, uint64_t ticket, bool success)
+{
+    const Real *real = real_functions();
+    virErrorPtr error = !success && real->get_last_error != NULL
+                            ? real->get_last_error() : NULL;
+    GVariantBuilder builder;
+
+    if (ticket == 0)
+        return;
+    g_variant_builder_init(&builder, G_VARIANT_TYPE_VARDICT);
+    g_variant_builder_add(&builder, "{sv}", "success", g_variant_new_boolean(success));
+    if (error != NULL) {
+        g_variant_builder_add(&builder, "{sv}", "error-code",
+                              g_variant_new_int32(error->code));
+        answer_add_text(&builder, "error-message", error->message, 4096);
+    }
+    g_variant_builder_add(&builder, "{sv}", "retried",
+                          g_variant_new_boolean(phase->retried));
+    g_variant_builder_add(&builder, "{sv}", "cancelled",
+                          g_variant_new_boolean(call->cancelled != 0));
+    g_variant_builder_add(&builder, "{sv}", "flags",
+                          g_variant_new_uint64(call->asked.flags |
+                                               phase->additions.flags));
+    if (success && call->uri_out != NULL)
+        answer_add_text(&builder, "uri-out", *call->uri_out, 4096);
+    client_leave_call(&phase->budget, phase->entry, ticket,
+                      g_variant_builder_end(&builder));
+}
+
+/* What the next phase of this end has to know. */
+static Record
+record_of(const Phase *phase)
+{
+    return (Record){
+        .ticket = phase->answer.ticket,
+        .budget = phase->budget.left,
+        .given_up = phase->budget.given_up,
+    };
+}
+
+static Phase
+phase_after(const char *entry, const Record *record)
+{
+    return (Phase){
+        .entry = entry,
+        .budget = { .left = record->budget, .given_up = record->given_up },
+        .additions = { .flags = record->added_flags },
+    };
+}
+
+static void
+append_to_cookie(const Call *call, const char *element, const CookieNote *note)
+{
+    g_autofree char *note_element = NULL;
+
+    if (element != NULL)
+        cookie_append(call->cookie_out, call->cookie_out_length, element);
+    if (note == NULL)
+        return;
+    note_element = cookie_note_to_element(note);
+    cookie_append(call->cookie_out, call->cookie_out_length, note_element);
+}
+
+static void
+begin_with_daemon(Phase *phase, Call *call, const char *uuid, virConnectPtr connection,
+                  RunningCall *running)
+{
+    Asked asked = asked_by(call);
+    Record record;
+    CookieNote note;
+
+    ask_daemon(phase, call, connection, uuid, NULL, NULL);
+    if (!wait_for_turn(phase, running)) {
+        tell_daemon(phase, call, phase->answer.ticket, false);
+        return;
+    }
+    /* The parameters belong to Perform, where the destination has answered. */
+    phase->answer.wanted.bandwidth = 0;
+    phase->answer.wanted.bandwidth_post_copy = 0;
+    phase->answer.wanted.connections = 0;
+    phase->additions = rules_reduce(&asked, VIR_MIGRATE_POSTCOPY, &phase->answer.wanted);
+    run_with_additions(phase, call, NULL);
+    if (!call_succeeded(call) && rules_adds_anything(&phase->additions) &&
+        !running_call_is_aborted(running) &&
+        rules_setup_error_is_repeatable(last_error_code()))
+        run_as_asked_again(phase, call);
+
+    if (call_succeeded(call)) {
+        record = record_of(phase);
+        record.begin_flags = phase->additions.flags;
+        if (phase->answer.given && phase->answer.ticket != 0) {
+            note.flags = phase->additions.flags;
+            note.follows = (rules_addable_flags(&asked) & VIR_MIGRATE_PARALLEL) |
+                           (phase->additions.flags & VIR_MIGRATE_POSTCOPY);
+            note.connections = 0;
+            record.follows = note.follows;
+            append_to_cookie(call, phase->answer.cookie_element, &note);
+        }
+        records_put(RECORD_SOURCE, uuid, &record);
+    }
+    tell_daemon(phase, call, phase->answer.ticket, call_succeeded(call));
+}
+
+void
+call_begin(Call *call)
+{
+    const Real *real = real_functions();
+    Phase phase = { .entry = "begin", .budget = client_budget_new() };
+    char uuid[VIR_UUID_STRING_BUFLEN];
+    virConnectPtr connection = NULL;
+    RunningCall running;
+
+    if (call->domain != NULL && real->get_connect != NULL)
+        connection = real->get_connect(call->domain);
+    call->status = -1;
+    if (!call_concerns_us(call, connection) || !find_uuid(call->domain, uuid)) {
+        call->run(call, &call->asked);
+        return;
+    }
+    running_call_enter(&running, uuid);
+    begin_with_daemon(&phase, call, uuid, connection, &running);
+    running_call_leave(&running);
+    answer_clear(&phase.answer);
+}
+
+/* Its name at this end: given by the caller, else that in the XML. */
+static char *
+incoming_name(const Call *call, const char *xml)
+{
+    const char *name = find_text(call, VIR_MIGRATE_PARAM_DEST_NAME, call->name);
+
+    return name != NULL ? g_strdup(name) : cookie_domain_name(xml);
+}
+
+static void
+prepare_with_daemon(Phase *phase, Call *call, bool tunnel, const char *name,
+                    const char *xml)
+{
+    const bool direct = !tunnel && !(call->asked.flags & VIR_MIGRATE_PEER2PEER);
+    Asked asked = asked_by(call);
+    CookieNote peer = { 0 }, note = { 0 };
+    const char *new_xml = NULL;
+    Record record;
+    RunningCall running;
+
+    running_call_enter(&running, NULL);
+    ask_daemon(phase, call, call->connection, NULL, name, xml);
+    if (!wait_for_turn(phase, &running)) {
+        running_call_leave(&running);
+        tell_daemon(phase, call, phase->answer.ticket, false);
+        return;
+    }
+    running_call_leave(&running);
+
+    if (direct)
+        cookie_note_from_cookie(call->cookie_in, call->cookie_in_length, &peer);
+    phase->additions = rules_reduce(&asked, peer.follows & MATCHING_FLAGS,
+                                    &phase->answer.wanted);
+    /* Limits of the stream are the source's to set. */
+    phase->additions.bandwidth = 0;
+    phase->additions.bandwidth_post_copy = 0;
+    if (cookie_domain_is_extension(xml, phase->answer.domain_xml))
+        new_xml = phase->answer.domain_xml;
+    run_with_additions(phase, call, new_xml);
+    /* A tunnel's stream is used up by the first try. */
+    if (!call_succeeded(call) && !tunnel &&
+        (rules_adds_anything(&phase->additions) || new_xml != NULL) &&
+        rules_setup_error_is_repeatable(last_error_code()))
+        run_as_asked_again(phase, call);
+
+    if (call_succeeded(call)) {
+        record = record_of(phase);
+        record.added_flags = phase->additions.flags;
+        note.flags = phase->additions.flags;
+        note.connections = phase->additions.connections;
+        if (phase->answer.given && !phase->retried)
+            append_to_cookie(call, phase->answer.cookie_element,
+                             note.flags != 0 ? &note : NULL);
+        records_put(RECORD_DESTINATION, name, &record);
+    }
+    tell_daemon(phase, call, phase->answer.ticket, call_succeeded(call));
+}
+
+void
+call_prepare(Call *call, bool tunnel)
+{
+    Phase phase = {
+        .entry = tunnel ? "prepare-tunnel" : "prepare",
+        .budget = client_budget_new(),
+    };
+    const char *xml = find_text(call, VIR_MIGRATE_PARAM_DEST_XML, call->asked.xml);
+    g_autofree char *name = incoming_name(call, xml);
+
+    /* Without a name Finish could not be given what Prepare had. */
+    if (name == NULL || !call_concerns_us(call, call->connection)) {
+        call->run(call, &call->asked);
+        if (call_succeeded(call))
+            records_drop(RECORD_DESTINATION, name);
+        return;
+    }
+    prepare_with_daemon(&phase, call, tunnel, name, xml);
+    answer_clear(&phase.answer);
+}
+
+static bool
+state_is_unchanged(virDomainPtr domain, const int *before)
+{
+    const Real *real = real_functions();
+    int state, reason;
+
+    return before[0] >= 0 && real->get_state(domain, &state, &reason, 0) == 0 &&
+           state == before[0] && state == VIR_DOMAIN_RUNNING &&
+           reason != VIR_DOMAIN_RUNNING_POSTCOPY &&
+           reason != VIR_DOMAIN_RUNNING_POSTCOPY_FAILED;
+}
+
+/* Peer-to-peer: this call is the whole migration, so it may be done again. */
+static void
+perform_peer_to_peer(Phase *phase, Call *call, RunningCall *running)
+{
+    const Real *real = real_functions();
+    Asked asked = asked_by(call);
+    int before[2] = { -1, -1 };
+    gint64 start;
+    double seconds;
+    virErrorPtr error;
+    bool repeat;
+
+    phase->additions = rules_reduce(&asked, MATCHING_FLAGS, &phase->answer.wanted);
+    if (rules_adds_anything(&phase->additions) && real->get_state != NULL &&
+        real->get_state(call->domain, &before[0], &before[1], 0) < 0)
+        before[0] = -1;
+    start = g_get_monotonic_time();
+    run_with_additions(phase, call, NULL);
+    seconds = (double) (g_get_monotonic_time() - start) / G_USEC_PER_SEC;
+
+    if (call_succeeded(call) || !rules_adds_anything(&phase->additions) ||
+        running_call_is_aborted(running) || real->set_error == NULL ||
+        real->save_last_error == NULL || real->free_error == NULL ||
+        !rules_perform_error_is_repeatable(last_error_code(), seconds))
+        return;
+    error = real->save_last_error();
+    repeat = state_is_unchanged(call->domain, before);
+    if (error != NULL) {
+        real->set_error(error);
+        real->free_error(error);
+    }
+    if (repeat)
+        run_as_asked_again(phase, call);
+}
+
+/*
+ * Direct: once begun it cannot be repeated, so only what both ends prepared
+ * for is added. What the destination has switched on must be followed, even if
+ * the daemon is gone by now: multifd at one end only fails.
+ */
+static void
+perform_direct(Phase *phase, Call *call, const Record *record)
+{
+    Asked asked = asked_by(call);
+    Additions wanted = phase->answer.wanted;
+    uint64_t permitted = 0;
+    CookieNote note = { 0 };
+
+    if (cookie_note_from_cookie(call->cookie_in, call->cookie_in_length, &note))
+        permitted = note.flags & record->follows & MATCHING_FLAGS;
+    if (permitted & VIR_MIGRATE_PARALLEL) {
+        permitted = VIR_MIGRATE_PARALLEL;
+        wanted.flags |= VIR_MIGRATE_PARALLEL;
+        wanted.connections = note.connections;
+    }
+    phase->additions = rules_reduce(&asked, permitted, &wanted);
+    run_with_additions(phase, call, NULL);
+}
+
+void
+call_perform(Call *call)
+{
+    const bool direct = !(call->asked.flags & VIR_MIGRATE_PEER2PEER);
+    const Real *real = real_functions();
+    char uuid[VIR_UUID_STRING_BUFLEN];
+    virConnectPtr connection = NULL;
+    Record record = { 0 };
+    RunningCall running;
+    Phase phase = { .entry = "perform", .budget = client_budget_new() };
+
+    if (call->domain != NULL && real->get_connect != NULL)
+        connection = real->get_connect(call->domain);
+    if (!call_concerns_us(call, connection) || !find_uuid(call->domain, uuid)) {
+        call->run(call, &call->asked);
+        return;
+    }
+    if (direct && records_get(RECORD_SOURCE, uuid, &record)) {
+        phase.budget.left = record.budget;
+        phase.budget.given_up = record.given_up;
+    }
+    running_call_enter(&running, uuid);
+    ask_daemon(&phase, call, connection, uuid, NULL, NULL);
+    if (wait_for_turn(&phase, &running)) {
+        if (direct)
+            perform_direct(&phase, call, &record);
+        else
+            perform_peer_to_peer(&phase, call, &running);
+    }
+    if (direct) {
+        /* Confirm comes next, also when Perform failed. */
+        record.added_flags = phase.additions.flags;
+        record.budget = phase.budget.left;
+        record.given_up = phase.budget.given_up;
+        if (phase.answer.ticket != 0)
+            record.ticket = phase.answer.ticket;
+        records_put(RECORD_SOURCE, uuid, &record);
+    }
+    running_call_leave(&running);
+    tell_daemon(&phase, call, phase.answer.ticket, call_succeeded(call));
+    answer_clear(&phase.answer);
+}
+
+void
+call_finish(Call *call)
+{
+    const char *name = find_text(call, VIR_MIGRATE_PARAM_DEST_NAME, call->name);
+    CallArguments arguments = call->asked;
+    Record record;
+    Phase phase;
+
+    call->status = -1;
+    if (name == NULL || !records_get(RECORD_DESTINATION, name, &record)) {
+        call->run(call, &call->asked);
+        return;
+    }
+    arguments.flags |= record.added_flags;
+    call->run(call, &arguments);
+    records_drop(RECORD_DESTINATION, name);
+    phase = phase_after("finish", &record);
+    tell_daemon(&phase, call, record.ticket, call_succeeded(call));
+}
+
+void
+call_confirm(Call *call)
+{
+    CallArguments arguments = call->asked;
+    char uuid[VIR_UUID_STRING_BUFLEN];
+    Record record;
+    Phase phase;
+
+    if (!find_uuid(call->domain, uuid) || !records_get(RECORD_SOURCE, uuid, &record)) {
+        call->run(call, &call->asked);
+        return;
+    }
+    arguments.flags |= record.added_flags;
+    call->run(call, &arguments);
+    records_drop(RECORD_SOURCE, uuid);
+    phase = phase_after("confirm", &record);
+    tell_daemon(&phase, call, record.ticket, call_succeeded(call));
+}
+
+int
+call_abort(virDomainPtr domain, int (*run_real)(virDomainPtr, unsigned int),
+           unsigned int flags)
+{
+    const Real *real = real_functions();
+    char uuid[VIR_UUID_STRING_BUFLEN];
+    bool was_held = false;
+    int status;
+
+    if (!find_uuid(domain, uuid) || !running_calls_any(uuid, false))
+        return run_real(domain, flags);
+    /*
+     * The real function first: it knows whether this client may abort. A held
+     * call has no job yet, so then it says "no job is active".
+     */
+    status = run_real(domain, flags);
+    if (status == 0)
+        running_calls_abort(uuid, false);
+    else if (last_error_code() != VIR_ERR_OPERATION_INVALID)
+        return status;
+    if (!running_calls_any(uuid, true))
+        return status;
+    /* The daemon is told first, so that the held call learns it at once. */
+    was_held = client_abort_waiting(uuid);
+    was_held = running_calls_abort(uuid, true) || was_held;
+    if (status != 0 && was_held) {
+        if (real->reset_last_error != NULL)
+            real->reset_last_error();
+        return 0;
+    }
+    return status;
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Finds libvirt's functions; see real.h.
+ *
+ * The plugin is not linked with libvirt: in a program that has none, nothing
+ * of this is ever called.
+ */
+#include "libvirtd/real.h"
+
+#include <dlfcn.h>
+#include <glib.h>
+
+static Real real;
+
+static const struct {
+    const char *symbol;
+    size_t offset;
+} symbols[] = {
+    { "virDomainMigrateBegin3", offsetof(Real, begin) },
+    { "virDomainMigrateBegin3Params", offsetof(Real, begin_params) },
+    { "virDomainMigratePrepare3", offsetof(Real, prepare) },
+    { "virDomainMigratePrepare3Params", offsetof(Real, prepare_params) },
+    { "virDomainMigratePrepareTunnel3", offsetof(Real, prepare_tunnel) },
+    { "virDomainMigratePrepareTunnel3Params", offsetof(Real, prepare_tunnel_params) },
+    { "virDomainMigratePerform3", offsetof(Real, perform) },
+    { "virDomainMigratePerform3Params", offsetof(Real, perform_params) },
+    { "virDomainMigrateFinish3", offsetof(Real, finish) },
+    { "virDomainMigrateFinish3Params", offsetof(Real, finish_params) },
+    { "virDomainMigrateConfirm3", offsetof(Real, confirm) },
+    { "virDomainMigrateConfirm3Params", offsetof(Real, confirm_params) },
+    { "virDomainAbortJob", offsetof(Real, abort_job) },
+    { "virDomainAbortJobFlags", offsetof(Real, abort_job_flags) },
+    { "virDomainGetUUIDString", offsetof(Real, get_uuid_string) },
+    { "virDomainGetName", offsetof(Real, get_name) },
+    { "virDomainGetConnect", offsetof(Real, get_connect) },
+    { "virDomainGetXMLDesc", offsetof(Real, get_xml) },
+    { "virDomainGetState", offsetof(Real, get_state) },
+    { "virDomainFree", offsetof(Real, free_domain) },
+    { "virConnectGetVersion", offsetof(Real, connect_get_version) },
+    { "virGetVersion", offsetof(Real, get_version) },
+    { "virGetLastError", offsetof(Real, get_last_error) },
+    { "virSaveLastError", offsetof(Real, save_last_error) },
+    { "virFreeError", offsetof(Real, free_error) },
+    { "virResetLastError", offsetof(Real, reset_last_error) },
+    { "virSetError", offsetof(Real, set_error) },
+    { "virGetDomain", offsetof(Real, get_domain) },
+    { "virRaiseErrorFull", offsetof(Real, raise_error) },
+};
+
+const Real *
+real_functions(void)
+{
+    static gsize resolved;
+
+    if (g_once_init_enter(&resolved)) {
+        for (size_t i = 0; i < G_N_ELEMENTS(symbols); i++)
+            *(void **) ((char *) &real + symbols[i].offset) =
+                dlsym(RTLD_NEXT, symbols[i].symbol);
+        g_once_init_leave(&resolved, 1);
+    }
+    return &real;
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The fence around the daemon's answers; see rules.h.
+ */
+#include "libvirtd/rules.h"
+
+#include <libvirt/libvirt.h>
+#include <libvirt/virterror.h>
+
+#define BANDWIDTH_MAXIMUM (UINT64_C(0x7fffffffffffffff) >> 20) /* libvirt's, in MiB/s */
+#define CONNECTIONS_MAXIMUM 255u
+
+uint64_t
+rules_addable_flags(const Asked *asked)
+{
+    uint64_t flags = 0;
+
+    if (asked->flags & (VIR_MIGRATE_OFFLINE | VIR_MIGRATE_POSTCOPY_RESUME |
+                        VIR_MIGRATE_TUNNELLED | VIR_MIGRATE_COMPRESSED))
+        return 0;
+    if ((asked->flags & VIR_MIGRATE_LIVE) && !(asked->flags & VIR_MIGRATE_PAUSED) &&
+        !(asked->flags & (VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_PARALLEL)))
+        flags |= VIR_MIGRATE_POSTCOPY;
+    /* Without a list the number of connections could not be made to match. */
+    if (asked->typed_parameters && !asked->rdma &&
+        !(asked->flags & (VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_PARALLEL)))
+        flags |= VIR_MIGRATE_PARALLEL;
+    return flags;
+}
+
+Additions
+rules_reduce(const Asked *asked, uint64_t permitted_flags, const Additions *wanted)
+{
+    Additions reduced = { 0 };
+    uint64_t all;
+
+    if (asked->flags & (VIR_MIGRATE_OFFLINE | VIR_MIGRATE_POSTCOPY_RESUME))
+        return reduced;
+    reduced.flags = wanted->flags & permitted_flags & rules_addable_flags(asked) &
+                    ~asked->flags;
+    if ((reduced.flags & VIR_MIGRATE_POSTCOPY) && (reduced.flags & VIR_MIGRATE_PARALLEL))
+        reduced.flags &= ~(uint64_t) VIR_MIGRATE_PARALLEL;
+    all = asked->flags | reduced.flags;
+
+    if (!asked->bandwidth && wanted->bandwidth <= BANDWIDTH_MAXIMUM)
+        reduced.bandwidth = wanted->bandwidth;
+    if (!asked->typed_parameters)
+        return reduced;
+    if (!asked->bandwidth_post_copy && (all & VIR_MIGRATE_POSTCOPY) &&
+        wanted->bandwidth_post_copy <= BANDWIDTH_MAXIMUM)
+        reduced.bandwidth_post_copy = wanted->bandwidth_post_copy;
+    /* With the user's own --parallel the other end has the user's number. */
+    if (!asked->connections && (reduced.flags & VIR_MIGRATE_PARALLEL) &&
+        wanted->connections <= CONNECTIONS_MAXIMUM)
+        reduced.connections = wanted->connections;
+    return reduced;
+}
+
+bool
+rules_adds_anything(const Additions *additions)
+{
+    return additions->flags != 0 || additions->bandwidth != 0 ||
+           additions->bandwidth_post_copy != 0 || additions->connections != 0;
+}
+
+bool
+rules_setup_error_is_repeatable(int error_code)
+{
+    switch (error_code) {
+    case VIR_ERR_OPERATION_ABORTED: /* somebody wants it to end */
+    case VIR_ERR_OPERATION_TIMEOUT: /* has waited long enough already */
+    case VIR_ERR_OPERATION_DENIED:  /* these three: the answer stays the same */
+    case VIR_ERR_ACCESS_DENIED:
+    case VIR_ERR_NO_DOMAIN:
+        return false;
+    default:
+        return true;
+    }
+}
+
+bool
+rules_perform_error_is_repeatable(int error_code, double seconds)
+{
+    switch (error_code) {
+    case VIR_ERR_CONFIG_UNSUPPORTED:
+    case VIR_ERR_ARGUMENT_UNSUPPORTED:
+    case VIR_ERR_OPERATION_UNSUPPORTED:
+    case VIR_ERR_INVALID_ARG:
+    case VIR_ERR_NO_SUPPORT:
+        return true;
+    case VIR_ERR_INTERNAL_ERROR: /* QEMU refused a capability, or it crashed */
+    case VIR_ERR_OPERATION_FAILED:
+        return seconds >= 0 && seconds <= RULES_SETUP_SECONDS;
+    default:
+        return false;
+    }
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What an answer of the daemon may add to a call, whatever it says.
+ *
+ * The daemon decides; this is the fence that keeps the user's choice and the
+ * user's VM safe from a daemon that is wrong. Pure functions.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What is added to the caller's flags and parameters. Zero adds nothing. */
+typedef struct {
+    uint64_t flags;               /* only what the caller did not set */
+    uint64_t bandwidth;           /* MiB/s */
+    uint64_t bandwidth_post_copy; /* MiB/s */
+    unsigned connections;         /* parallel.connections */
+} Additions;
+
+/* What the caller asked for, as far as the rules depend on it. */
+typedef struct {
+    uint64_t flags;          /* VIR_MIGRATE_* */
+    bool typed_parameters;   /* the call has a parameter list */
+    bool bandwidth;          /* these three: the caller set it */
+    bool bandwidth_post_copy;
+    bool connections;
+    bool rdma;               /* migration URI is rdma: */
+} Asked;
+
+/* Flags that may be added to these calls at all; 0 for offline and resume. */
+uint64_t rules_addable_flags(const Asked *asked);
+
+/*
+ * Reduces wanted to what may be added: from permitted_flags only, never
+ * post-copy with parallel, never a parameter that the caller set or that needs
+ * a flag which is not there. wanted->flags may contain the caller's own.
+ */
+Additions rules_reduce(const Asked *asked, uint64_t permitted_flags,
+                       const Additions *wanted);
+
+bool rules_adds_anything(const Additions *additions);
+
+/* After Begin or Prepare failed: would leaving our additions out help? */
+bool rules_setup_error_is_repeatable(int error_code);
+
+/*
+ * After a peer-to-peer Perform failed: did the error arise before memory moved?
+ * Some codes say so by themselves; an internal error or a failed operation
+ * counts only within RULES_SETUP_SECONDS of the start.
+ */
+#define RULES_SETUP_SECONDS 10
+bool rules_perform_error_is_repeatable(int error_code, double seconds);

@@ -1,0 +1,499 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * From what stands to what is wanted, as commands. Pure: reads the plan and
+ * the observation, runs nothing (that is tc.c). The tree is drawn in plan.h.
+ */
+#include "shaping/tc.h"
+
+#include <arpa/inet.h>
+#include <linux/if_ether.h>
+#include <linux/pkt_sched.h>
+#include <string.h>
+
+/* A filter's protocol decides its preference: one preference, one protocol. */
+typedef enum {
+    FAMILY_IPV4,
+    FAMILY_IPV6,
+    FAMILY_VLAN,
+    FAMILY_COUNT,
+} FilterFamily;
+
+static const struct {
+    const char *name;
+    uint16_t protocol;
+} family_table[FAMILY_COUNT] = {
+    [FAMILY_IPV4] = {"ip", ETH_P_IP},
+    [FAMILY_IPV6] = {"ipv6", ETH_P_IPV6},
+    [FAMILY_VLAN] = {"802.1Q", ETH_P_8021Q},
+};
+
+typedef struct {
+    const ShapingPlan *plan;
+    const ShapingFeatures *features;
+    const char *device;
+    const Observed *observed;
+    bool fresh; /* the root is made by this run: nothing below it stands */
+    GPtrArray *steps;
+} Difference;
+
+ShapingStep *
+shaping_step_undo(ShapingLeaves leaves, const char *device)
+{
+    g_autofree char *line = NULL;
+
+    switch (leaves) {
+    case SHAPING_LEAVES_NOTHING:
+        return NULL;
+    case SHAPING_LEAVES_ROOT:
+        line = g_strdup_printf("qdisc del dev %s root", device);
+        return shaping_step_new(SHAPING_TOOL_TC, SHAPING_LEAVES_NOTHING, device, line);
+    case SHAPING_LEAVES_INGRESS:
+        line = g_strdup_printf("qdisc del dev %s ingress", device);
+        return shaping_step_new(SHAPING_TOOL_TC, SHAPING_LEAVES_NOTHING, device, line);
+    case SHAPING_LEAVES_IFB:
+        line = g_strdup_printf("link del dev %s", device);
+        return shaping_step_new(SHAPING_TOOL_IP, SHAPING_LEAVES_NOTHING, device, line);
+    }
+    return NULL;
+}
+
+G_GNUC_PRINTF(5, 6)
+static void
+steps_add(GPtrArray *steps, ShapingTool tool, ShapingLeaves leaves, const char *device,
+          const char *format, ...)
+{
+    g_autofree char *line = NULL;
+    ShapingStep *step, *undo;
+    va_list arguments;
+
+    va_start(arguments, format);
+    line = g_strdup_vprintf(format, arguments);
+    va_end(arguments);
+    step = shaping_step_new(tool, leaves, device, line);
+    undo = shaping_step_undo(leaves, device);
+    if (undo != NULL) {
+        step->undo = g_steal_pointer(&undo->arguments);
+        shaping_step_free(undo);
+    }
+    g_ptr_array_add(steps, step);
+}
+
+/* -- classes ------------------------------------------------------------- */
+
+/*
+ * One millisecond at the rate: HTB's timer is not finer than that on a busy
+ * machine, and tc's own default of one jiffy rounds to nothing at high rates.
+ */
+static uint64_t
+class_burst(uint64_t rate)
+{
+    return CLAMP(rate / 1000, 3200, 16u << 20);
+}
+
+/*
+ * What a class may send in its turn when several borrow: in proportion to the
+ * rate, within what the kernel takes without a warning (1000 to 200000).
+ */
+static uint32_t
+class_quantum(uint64_t rate)
+{
+    return (uint32_t)CLAMP(rate / 1000, 3000, 200000);
+}
+
+static const ObservedClass *
+class_find(const Difference *self, uint32_t id)
+{
+    if (self->fresh)
+        return NULL;
+    for (guint i = 0; i < self->observed->classes->len; i++) {
+        const ObservedClass *class = &g_array_index(self->observed->classes, ObservedClass, i);
+
+        if (class->id == id)
+            return class;
+    }
+    return NULL;
+}
+
+static void
+class_differ(Difference *self, unsigned parent, unsigned minor, const ShapingClass *wanted,
+             bool is_leaf)
+{
+    const ObservedClass *class = class_find(self, SHAPING_CLASS_ID(minor));
+    uint32_t quantum = class_quantum(wanted->rate);
+    g_autofree char *above = parent == 0
+                                 ? g_strdup_printf("%x:", SHAPING_HANDLE_MAJOR)
+                                 : g_strdup_printf("%x:%x", SHAPING_HANDLE_MAJOR, parent);
+
+    /* HTB keeps prio and quantum of leaves only. */
+    if (class != NULL && class->rate == wanted->rate && class->ceil == wanted->ceil &&
+        (!is_leaf || (class->prio == wanted->prio && class->quantum == quantum)))
+        return;
+    steps_add(self->steps, SHAPING_TOOL_TC, SHAPING_LEAVES_NOTHING, self->device,
+              "class %s dev %s parent %s classid %x:%x htb rate %" G_GUINT64_FORMAT
+              "bit ceil %" G_GUINT64_FORMAT "bit burst %" G_GUINT64_FORMAT
+              " cburst %" G_GUINT64_FORMAT " prio %u quantum %u",
+              class == NULL ? "add" : "change", self->device, above, SHAPING_HANDLE_MAJOR, minor,
+              wanted->rate * 8, wanted->ceil * 8, class_burst(wanted->rate),
+              class_burst(wanted->ceil), wanted->prio, quantum);
+}
+
+/* -- leaf qdiscs ---------------------------------------------------------- */
+
+/*
+ * bfifo rather than pfifo: segments of 64 KiB (TSO, GRO) count as one packet,
+ * so a limit in packets can mean anything from 50 ms to 2 s. About 50 ms at
+ * the ceil; never too short for two such segments, which would be dropped.
+ */
+static uint32_t
+fifo_limit(uint64_t ceiling)
+{
+    return (uint32_t)CLAMP(ceiling / 20, 128u << 10, 16u << 20);
+}
+
+static void
+leaf_qdisc_differ(Difference *self, unsigned minor, unsigned major, uint64_t ceiling)
+{
+    const ObservedQdisc *found = NULL;
+    const char *kind = self->features->fq_codel ? "fq_codel" : "bfifo";
+    uint32_t limit = self->features->fq_codel ? 0 : fifo_limit(ceiling);
+    const char *verb = "add";
+    g_autofree char *options = limit == 0 ? g_strdup("") : g_strdup_printf(" limit %u", limit);
+
+    for (guint i = 0; !self->fresh && i < self->observed->qdiscs->len; i++) {
+        const ObservedQdisc *qdisc = &g_array_index(self->observed->qdiscs, ObservedQdisc, i);
+
+        if (qdisc->parent == SHAPING_CLASS_ID(minor) && qdisc->handle != 0)
+            found = qdisc;
+    }
+    if (found != NULL) {
+        bool same_kind = strcmp(found->kind, kind) == 0 && found->handle == major << 16;
+
+        if (same_kind && found->limit == limit)
+            return;
+        verb = same_kind ? "change" : "replace";
+    }
+    steps_add(self->steps, SHAPING_TOOL_TC, SHAPING_LEAVES_NOTHING, self->device,
+              "qdisc %s dev %s parent %x:%x handle %x: %s%s", verb, self->device,
+              SHAPING_HANDLE_MAJOR, minor, major, kind, options);
+}
+
+/* -- filters --------------------------------------------------------------- */
+
+static void
+key_add(U32Key keys[OBSERVED_KEYS_MAX], unsigned *count, uint32_t value, uint32_t mask,
+        int offset)
+{
+    keys[(*count)++] = (U32Key){.value = value & mask, .mask = mask, .offset = offset};
+}
+
+static void
+key_add_address(U32Key keys[OBSERVED_KEYS_MAX], unsigned *count, const FlowAddress *address,
+                int offset)
+{
+    unsigned words = address->family == AF_INET ? 1 : address->family == AF_INET6 ? 4 : 0;
+
+    for (unsigned i = 0; i < words; i++) {
+        uint32_t word;
+
+        memcpy(&word, address->bytes + 4 * i, sizeof word);
+        key_add(keys, count, ntohl(word), 0xffffffff, offset + 4 * (int)i);
+    }
+}
+
+/*
+ * Offsets count from the network header. The first key pins the version and,
+ * for IPv4, a header without options, since ports are looked for at a fixed
+ * place; IPv6 likewise has TCP as its first next header.
+ *
+ *   IPv4   0 version, length   8 protocol   12 source   16 destination   20 ports
+ *   IPv6   0 version   4 next header   8 source   24 destination   40 ports
+ */
+unsigned
+shaping_match_keys(const FlowMatch *match, bool ipv6, PortMask ports,
+                   U32Key ret_keys[OBSERVED_KEYS_MAX])
+{
+    unsigned count = 0;
+    unsigned shift = match->port_side == FLOW_PORT_SOURCE ? 16 : 0;
+
+    if (ipv6) {
+        key_add(ret_keys, &count, 0x60000000, 0xf0000000, 0);
+        key_add(ret_keys, &count, IPPROTO_TCP << 8, 0x0000ff00, 4);
+        key_add_address(ret_keys, &count, &match->source, 8);
+        key_add_address(ret_keys, &count, &match->destination, 24);
+    } else {
+        key_add(ret_keys, &count, 0x45000000, 0xff000000, 0);
+        key_add(ret_keys, &count, IPPROTO_TCP << 16, 0x00ff0000, 8);
+        key_add_address(ret_keys, &count, &match->source, 12);
+        key_add_address(ret_keys, &count, &match->destination, 16);
+    }
+    key_add(ret_keys, &count, (uint32_t)ports.port << shift, (uint32_t)ports.mask << shift,
+            ipv6 ? 40 : 20);
+    return count;
+}
+
+static bool
+match_has_family(const FlowMatch *match, bool ipv6)
+{
+    int other = ipv6 ? AF_INET : AF_INET6;
+
+    return match->source.family != other && match->destination.family != other;
+}
+
+static unsigned
+filter_preference(unsigned id, FilterFamily family)
+{
+    return SHAPING_FILTER_PREFERENCE + 4 * id + (unsigned)family;
+}
+
+/* The filters one migration wants in one family: ObservedFilter with keys. */
+static GArray *
+filters_wanted(const ShapingPlan *plan, const ShapingMigration *migration, FilterFamily family)
+{
+    GArray *wanted = g_array_new(FALSE, TRUE, sizeof(ObservedFilter));
+
+    if (family == FAMILY_VLAN && !plan->vlan_tagged)
+        return wanted;
+    for (unsigned i = 0; i < migration->match_count; i++) {
+        const FlowMatch *match = &migration->matches[i];
+        PortMask ports[PORT_MASKS_MAX];
+        unsigned count = port_range_split(match->port_low, match->port_high, ports);
+
+        for (int ipv6 = 0; ipv6 <= 1; ipv6++) {
+            if (!match_has_family(match, ipv6 != 0) ||
+                (family != FAMILY_VLAN && (family == FAMILY_IPV6) != (ipv6 != 0)))
+                continue;
+            for (unsigned j = 0; j < count; j++) {
+                ObservedFilter filter = {0};
+
+                filter.class_id = SHAPING_CLASS_ID(SHAPING_CLASS_MIGRATION + migration->id);
+                filter.key_count =
+                    shaping_match_keys(match, ipv6 != 0, ports[j], filter.keys);
+                g_array_append_val(wanted, filter);
+            }
+        }
+    }
+    return wanted;
+}
+
+static bool
+keys_equal(const ObservedFilter *a, const ObservedFilter *b)
+{
+    if (a->key_count != b->key_count)
+        return false;
+    for (unsigned i = 0; i < a->key_count; i++) {
+        if (a->keys[i].value != b->keys[i].value || a->keys[i].mask != b->keys[i].mask ||
+            a->keys[i].offset != b->keys[i].offset)
+            return false;
+    }
+    return true;
+}
+
+/* Those that stand under a preference, and whether they are the wanted ones in
+ * the wanted order. */
+static unsigned
+filters_standing(const Difference *self, unsigned preference, FilterFamily family,
+                 const GArray *wanted, bool *ret_same)
+{
+    unsigned count = 0;
+    bool same = true;
+
+    for (guint i = 0; !self->fresh && i < self->observed->filters->len; i++) {
+        const ObservedFilter *filter =
+            &g_array_index(self->observed->filters, ObservedFilter, i);
+        const ObservedFilter *other =
+            count < wanted->len ? &g_array_index(wanted, ObservedFilter, count) : NULL;
+
+        if (filter->parent != (uint32_t)SHAPING_HANDLE_MAJOR << 16 ||
+            filter->preference != preference)
+            continue;
+        count++;
+        same = same && other != NULL && !filter->exotic && filter->redirect_ifindex == 0 &&
+               filter->protocol == family_table[family].protocol &&
+               filter->class_id == other->class_id && keys_equal(filter, other);
+    }
+    *ret_same = same && count == wanted->len;
+    return count;
+}
+
+static void
+filters_delete(Difference *self, unsigned preference, FilterFamily family)
+{
+    steps_add(self->steps, SHAPING_TOOL_TC, SHAPING_LEAVES_NOTHING, self->device,
+              "filter del dev %s parent %x: protocol %s prio %u", self->device,
+              SHAPING_HANDLE_MAJOR, family_table[family].name, preference);
+}
+
+static void
+filters_differ(Difference *self, const ShapingMigration *migration, FilterFamily family)
+{
+    g_autoptr(GArray) wanted = filters_wanted(self->plan, migration, family);
+    unsigned preference = filter_preference(migration->id, family);
+    bool same;
+
+    if (filters_standing(self, preference, family, wanted, &same) > 0 && !same)
+        filters_delete(self, preference, family);
+    if (same)
+        return;
+    for (guint i = 0; i < wanted->len; i++) {
+        const ObservedFilter *filter = &g_array_index(wanted, ObservedFilter, i);
+        g_autoptr(GString) keys = g_string_new(NULL);
+
+        for (unsigned j = 0; j < filter->key_count; j++)
+            g_string_append_printf(keys, " match u32 0x%08x 0x%08x at %d",
+                                   filter->keys[j].value, filter->keys[j].mask,
+                                   filter->keys[j].offset);
+        steps_add(self->steps, SHAPING_TOOL_TC, SHAPING_LEAVES_NOTHING, self->device,
+                  "filter add dev %s parent %x: protocol %s prio %u u32%s flowid %x:%x",
+                  self->device, SHAPING_HANDLE_MAJOR, family_table[family].name, preference,
+                  keys->str, SHAPING_HANDLE_MAJOR, filter->class_id & 0xffff);
+    }
+}
+
+/* -- the tree --------------------------------------------------------------- */
+
+static bool
+plan_has_migration(const ShapingPlan *plan, unsigned id)
+{
+    for (unsigned i = 0; i < plan->migration_count; i++) {
+        if (plan->migration[i].id == id)
+            return true;
+    }
+    return false;
+}
+
+/* A class goes after the filters that point to it: the kernel insists. */
+static void
+ended_migrations_differ(Difference *self)
+{
+    for (unsigned id = 1; id <= SHAPING_MIGRATIONS_MAX; id++) {
+        unsigned minor = SHAPING_CLASS_MIGRATION + id;
+
+        if (plan_has_migration(self->plan, id))
+            continue;
+        for (unsigned family = 0; family < FAMILY_COUNT; family++) {
+            g_autoptr(GArray) none = g_array_new(FALSE, TRUE, sizeof(ObservedFilter));
+            unsigned preference = filter_preference(id, family);
+            bool same;
+
+            if (filters_standing(self, preference, family, none, &same) > 0)
+                filters_delete(self, preference, family);
+        }
+        if (class_find(self, SHAPING_CLASS_ID(minor)) != NULL)
+            steps_add(self->steps, SHAPING_TOOL_TC, SHAPING_LEAVES_NOTHING, self->device,
+                      "class del dev %s classid %x:%x", self->device, SHAPING_HANDLE_MAJOR,
+                      minor);
+    }
+}
+
+static void
+tree_differ(Difference *self, ShapingLeaves root_leaves)
+{
+    const ShapingPlan *plan = self->plan;
+    ShapingClass link = {.rate = plan->link_rate, .ceil = plan->link_rate};
+
+    if (self->fresh)
+        steps_add(self->steps, SHAPING_TOOL_TC, root_leaves, self->device,
+                  "qdisc add dev %s root handle %x: htb default %x", self->device,
+                  SHAPING_HANDLE_MAJOR, SHAPING_CLASS_WORKLOAD);
+    else
+        ended_migrations_differ(self);
+
+    class_differ(self, 0, SHAPING_CLASS_LINK, &link, false);
+    class_differ(self, SHAPING_CLASS_LINK, SHAPING_CLASS_WORKLOAD, &plan->workload, true);
+    leaf_qdisc_differ(self, SHAPING_CLASS_WORKLOAD, SHAPING_WORKLOAD_QDISC_MAJOR,
+                      plan->workload.ceil);
+    class_differ(self, SHAPING_CLASS_LINK, SHAPING_CLASS_MIGRATIONS, &plan->migrations, false);
+    for (unsigned i = 0; i < plan->migration_count; i++) {
+        const ShapingMigration *migration = &plan->migration[i];
+        unsigned minor = SHAPING_CLASS_MIGRATION + migration->id;
+        ShapingClass class = {migration->rate, migration->ceil, plan->migrations.prio};
+
+        class_differ(self, SHAPING_CLASS_MIGRATIONS, minor, &class, true);
+        leaf_qdisc_differ(self, minor, SHAPING_MIGRATION_QDISC_MAJOR + migration->id,
+                          migration->ceil);
+        for (unsigned family = 0; family < FAMILY_COUNT; family++)
+            filters_differ(self, migration, family);
+    }
+}
+
+GPtrArray *
+shaping_difference(const ShapingPlan *plan, const Observed *uplink, const Observed *ifb,
+                   const ShapingFeatures *features)
+{
+    GPtrArray *steps = g_ptr_array_new_with_free_func((GDestroyNotify)shaping_step_free);
+    Difference self = {.plan = plan, .features = features, .steps = steps};
+    char ifb_name[IF_NAMESIZE];
+    bool redirects = false;
+
+    if (plan->direction == SHAPING_EGRESS) {
+        self.device = plan->interface;
+        self.observed = uplink;
+        self.fresh = !observed_has_our_root(uplink);
+        tree_differ(&self, SHAPING_LEAVES_ROOT);
+        return steps;
+    }
+
+    /* The tree stands complete before the first packet is sent through it. */
+    shaping_ifb_name(uplink->ifindex, ifb_name);
+    self.device = ifb_name;
+    self.observed = ifb;
+    self.fresh = !observed_has_our_root(ifb);
+    if (!ifb->exists)
+        steps_add(steps, SHAPING_TOOL_IP, SHAPING_LEAVES_IFB, ifb_name,
+                  "link add name %s up type ifb", ifb_name);
+    else if (!ifb->up)
+        steps_add(steps, SHAPING_TOOL_IP, SHAPING_LEAVES_NOTHING, ifb_name,
+                  "link set dev %s up", ifb_name);
+    tree_differ(&self, SHAPING_LEAVES_NOTHING);
+    if (!observed_has_our_ingress(uplink, ifb->ifindex, &redirects))
+        steps_add(steps, SHAPING_TOOL_TC, SHAPING_LEAVES_INGRESS, plan->interface,
+                  "qdisc add dev %s handle ffff: ingress", plan->interface);
+    if (!redirects)
+        steps_add(steps, SHAPING_TOOL_TC, SHAPING_LEAVES_NOTHING, plan->interface,
+                  "filter add dev %s parent ffff: protocol all prio %u u32 match u32 0 0 "
+                  "action mirred egress redirect dev %s",
+                  plan->interface, SHAPING_REDIRECT_PREFERENCE, ifb_name);
+    return steps;
+}
+
+/* Our redirect stands, whatever else does. */
+static bool
+redirect_stands(const Observed *uplink, int ifb_ifindex)
+{
+    for (guint i = 0; i < uplink->filters->len; i++) {
+        const ObservedFilter *filter = &g_array_index(uplink->filters, ObservedFilter, i);
+
+        if (TC_H_MAJ(filter->parent) == TC_H_MAJ(TC_H_INGRESS) &&
+            filter->preference == SHAPING_REDIRECT_PREFERENCE && ifb_ifindex != 0 &&
+            filter->redirect_ifindex == ifb_ifindex)
+            return true;
+    }
+    return false;
+}
+
+GPtrArray *
+shaping_difference_remove(const char *interface, ShapingDirection direction,
+                          const Observed *uplink, const Observed *ifb,
+                          bool empty_ingress_is_ours)
+{
+    GPtrArray *steps = g_ptr_array_new_with_free_func((GDestroyNotify)shaping_step_free);
+    bool redirects = false;
+
+    if (direction == SHAPING_EGRESS) {
+        if (observed_has_our_root(uplink))
+            g_ptr_array_add(steps, shaping_step_undo(SHAPING_LEAVES_ROOT, interface));
+        return steps;
+    }
+    if (observed_has_our_ingress(uplink, ifb->ifindex, &redirects)) {
+        if (redirects || empty_ingress_is_ours)
+            g_ptr_array_add(steps, shaping_step_undo(SHAPING_LEAVES_INGRESS, interface));
+    } else if (redirect_stands(uplink, ifb->ifindex)) {
+        /* Somebody added to our ingress qdisc: only our filter is ours now. */
+        steps_add(steps, SHAPING_TOOL_TC, SHAPING_LEAVES_NOTHING, interface,
+                  "filter del dev %s parent ffff: protocol all prio %u", interface,
+                  SHAPING_REDIRECT_PREFERENCE);
+    }
+    if (ifb->exists && strcmp(ifb->link_kind, "ifb") == 0)
+        g_ptr_array_add(steps, shaping_step_undo(SHAPING_LEAVES_IFB, ifb->name));
+    return steps;
+}

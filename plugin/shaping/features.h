@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What this kernel can shape with, found by trying on a throw-away device.
+ *
+ * Kernels differ and modules load on demand, so configuration files prove
+ * nothing. Probe once at start and keep the answer; it takes some 30 ms.
+ */
+#pragma once
+
+#include <glib.h>
+#include <stdbool.h>
+
+typedef struct {
+    bool htb;      /* without it nothing is shaped */
+    bool u32;      /* likewise */
+    bool fq_codel; /* else leaves use bfifo */
+    bool ifb;      /* these three: else no ingress shaping */
+    bool ingress;
+    bool mirred;
+    bool assumed;  /* no device could be made to try on: all but fq_codel are
+                    * assumed and an apply tells */
+} ShapingFeatures;
+
+/*
+ * Never fails: what cannot be tried is false. The device is called
+ * "convoyprobe" and is gone afterwards; one left behind is removed first.
+ */
+void shaping_features_probe(ShapingFeatures *ret_features);
+
+/* NULL when possible, else a static text: "the kernel has no htb qdisc". */
+const char *shaping_features_missing(const ShapingFeatures *features, bool ingress);

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The file that lets a restarted daemon take off what a killed one left. It
+ * holds names of things, never commands; see journal.h for the lines.
+ */
+#include "shaping/journal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <json-glib/json-glib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+typedef struct {
+    ShapingLeaves what;
+    char device[IF_NAMESIZE];
+} Standing;
+
+struct ShapingJournal {
+    GMutex mutex;
+    int fd;
+    char *path;
+    GArray *standing; /* Standing, in the order they were made */
+};
+
+static const char *const op_names[] = {
+    [SHAPING_LEAVES_NOTHING] = NULL,
+    [SHAPING_LEAVES_ROOT] = "root",
+    [SHAPING_LEAVES_INGRESS] = "ingress",
+    [SHAPING_LEAVES_IFB] = "ifb",
+};
+
+static ShapingLeaves
+op_from_string(const char *name)
+{
+    for (gsize i = 0; i < G_N_ELEMENTS(op_names); i++) {
+        if (op_names[i] != NULL && g_strcmp0(name, op_names[i]) == 0)
+            return (ShapingLeaves)i;
+    }
+    return SHAPING_LEAVES_NOTHING;
+}
+
+static gboolean
+journal_fail(const ShapingJournal *self, const char *doing, int code, GError **error)
+{
+    g_set_error(error, SHAPING_ERROR, SHAPING_ERROR_FAILED, "%s: cannot %s: %s", self->path,
+                doing, g_strerror(code));
+    return FALSE;
+}
+
+static gboolean
+standing_find(const GArray *standing, ShapingLeaves what, const char *device, guint *ret_index)
+{
+    for (guint i = 0; i < standing->len; i++) {
+        const Standing *entry = &g_array_index(standing, Standing, i);
+
+        if (entry->what == what && strcmp(entry->device, device) == 0) {
+            *ret_index = i;
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
+
+static void
+standing_note(GArray *standing, ShapingLeaves what, const char *device, gboolean gone)
+{
+    Standing entry = {.what = what};
+    guint i;
+
+    g_strlcpy(entry.device, device, sizeof entry.device);
+    if (standing_find(standing, what, device, &i)) {
+        if (gone)
+            g_array_remove_index(standing, i);
+    } else if (!gone) {
+        g_array_append_val(standing, entry);
+    }
+}
+
+/* json-glib descends without a limit; our objects are flat. */
+static gboolean
+line_is_flat(const char *line)
+{
+    const char *open = strchr(line, '{');
+
+    return open != NULL && strchr(open + 1, '{') == NULL && strchr(line, '[') == NULL;
+}
+
+/* A line we cannot have written is passed over: it names nothing of ours. */
+static void
+line_read(const char *line, GArray *standing)
+{
+    g_autoptr(JsonParser) parser = json_parser_new();
+    JsonNode *root, *gone_node;
+    JsonObject *object;
+    const char *device;
+    ShapingLeaves what;
+    gboolean gone;
+
+    if (strlen(line) > SHAPING_JOURNAL_LINE_MAX || !g_utf8_validate(line, -1, NULL) ||
+        !line_is_flat(line) || !json_parser_load_from_data(parser, line, -1, NULL))
+        return;
+    root = json_parser_get_root(parser);
+    if (root == NULL || !JSON_NODE_HOLDS_OBJECT(root))
+        return;
+    object = json_node_get_object(root);
+    what = op_from_string(json_object_get_string_member_with_default(object, "op", NULL));
+    device = json_object_get_string_member_with_default(object, "device", NULL);
+    gone_node = json_object_get_member(object, "gone");
+    gone = gone_node != NULL && JSON_NODE_HOLDS_VALUE(gone_node) &&
+           json_node_get_boolean(gone_node);
+    if (what == SHAPING_LEAVES_NOTHING || !shaping_interface_name_is_valid(device))
+        return;
+    standing_note(standing, what, device, gone);
+}
+
+static gboolean
+bytes_write(ShapingJournal *self, const char *bytes, gsize length, GError **error)
+{
+    while (length > 0) {
+        ssize_t written = write(self->fd, bytes, length);
+
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written <= 0)
+            return journal_fail(self, "write", written < 0 ? errno : EIO, error);
+        bytes += written;
+        length -= (gsize)written;
+    }
+    if (fsync(self->fd) < 0)
+        return journal_fail(self, "fsync", errno, error);
+    return TRUE;
+}
+
+static void
+line_render(GString *text, ShapingLeaves what, const char *device, gboolean gone)
+{
+    /* Op and device are of a checked alphabet: nothing to escape. */
+    g_string_append_printf(text, "{\"op\":\"%s\",\"device\":\"%s\"%s}\n", op_names[what], device,
+                           gone ? ",\"gone\":true" : "");
+}
+
+/* The file anew from what stands: nothing, or what could not be undone. */
+static gboolean
+journal_rewrite(ShapingJournal *self, GError **error)
+{
+    g_autoptr(GString) text = g_string_new(NULL);
+
+    for (guint i = 0; i < self->standing->len; i++) {
+        const Standing *entry = &g_array_index(self->standing, Standing, i);
+
+        line_render(text, entry->what, entry->device, FALSE);
+    }
+    /* When the machine stops in between, the interfaces are bare too. */
+    if (ftruncate(self->fd, 0) < 0)
+        return journal_fail(self, "truncate", errno, error);
+    return bytes_write(self, text->str, text->len, error);
+}
+
+static gboolean
+journal_read(ShapingJournal *self, GError **error)
+{
+    g_autofree char *bytes = g_malloc(SHAPING_JOURNAL_BYTES_MAX + 1);
+    g_auto(GStrv) lines = NULL;
+    gsize length = 0;
+
+    while (length < SHAPING_JOURNAL_BYTES_MAX) {
+        ssize_t got =
+            pread(self->fd, bytes + length, SHAPING_JOURNAL_BYTES_MAX - length, (off_t)length);
+
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return journal_fail(self, "read", errno, error);
+        if (got == 0)
+            break;
+        length += (gsize)got;
+    }
+    for (gsize i = 0; i < length; i++) {
+        if (bytes[i] == '\0')
+            bytes[i] = '\n';
+    }
+    bytes[length] = '\0';
+    lines = g_strsplit(bytes, "\n", -1);
+    for (gsize i = 0; lines[i] != NULL; i++)
+        line_read(lines[i], self->standing);
+    /* A torn last line must not swallow the next append. */
+    if (length > 0 && bytes[length - 1] != '\n')
+        return bytes_write(self, "\n", 1, error);
+    return TRUE;
+}
+
+ShapingJournal *
+shaping_journal_open(const char *directory, GError **error)
+{
+    g_autoptr(ShapingJournal) self = g_new0(ShapingJournal, 1);
+    struct stat status;
+
+    g_mutex_init(&self->mutex);
+    self->path = g_build_filename(directory, "shaping.journal", NULL);
+    self->standing = g_array_new(FALSE, TRUE, sizeof(Standing));
+    self->fd =
+        open(self->path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+    if (self->fd < 0) {
+        journal_fail(self, "open", errno, error);
+        return NULL;
+    }
+    if (fstat(self->fd, &status) < 0 || !S_ISREG(status.st_mode)) {
+        journal_fail(self, "use anything but a regular file", EINVAL, error);
+        return NULL;
+    }
+    if (!journal_read(self, error))
+        return NULL;
+    return g_steal_pointer(&self);
+}
+
+void
+shaping_journal_close(ShapingJournal *self)
+{
+    if (self == NULL)
+        return;
+    if (self->fd >= 0)
+        close(self->fd);
+    g_array_unref(self->standing);
+    g_mutex_clear(&self->mutex);
+    g_free(self->path);
+    g_free(self);
+}
+
+static gboolean
+journal_append(ShapingJournal *self, ShapingLeaves what, const char *device, gboolean gone,
+               GError **error)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->mutex);
+    g_autoptr(GString) text = g_string_new(NULL);
+    guint i;
+
+    if (what == SHAPING_LEAVES_NOTHING ||
+        standing_find(self->standing, what, device, &i) == !gone)
+        return TRUE;
+    if (gone && self->standing->len == 1) {
+        g_array_set_size(self->standing, 0);
+        return journal_rewrite(self, error);
+    }
+    line_render(text, what, device, gone);
+    if (!bytes_write(self, text->str, text->len, error))
+        return FALSE;
+    standing_note(self->standing, what, device, gone);
+    return TRUE;
+}
+
+gboolean
+shaping_journal_about_to_make(ShapingJournal *self, ShapingLeaves what, const char *device,
+                              GError **error)
+{
+    return journal_append(self, what, device, FALSE, error);
+}
+
+gboolean
+shaping_journal_gone(ShapingJournal *self, ShapingLeaves what, const char *device,
+                     GError **error)
+{
+    return journal_append(self, what, device, TRUE, error);
+}
+
+/* What the journal names is taken off only where the kernel says it is ours. */
+static gboolean
+standing_is_ours(const Standing *entry, gboolean *ret_ours, GError **error)
+{
+    g_autoptr(Observed) observed = shaping_observe(entry->device, error);
+    g_autoptr(Observed) ifb = NULL;
+    char ifb_name[IF_NAMESIZE];
+
+    if (observed == NULL)
+        return FALSE;
+    *ret_ours = FALSE;
+    if (!observed->exists)
+        return TRUE;
+    switch (entry->what) {
+    case SHAPING_LEAVES_ROOT:
+        *ret_ours = observed_has_our_root(observed);
+        break;
+    case SHAPING_LEAVES_INGRESS:
+        shaping_ifb_name(observed->ifindex, ifb_name);
+        ifb = shaping_observe(ifb_name, error);
+        if (ifb == NULL)
+            return FALSE;
+        *ret_ours = observed_has_our_ingress(observed, ifb->ifindex, NULL);
+        break;
+    case SHAPING_LEAVES_IFB:
+        *ret_ours = strcmp(observed->link_kind, "ifb") == 0 &&
+                    g_str_has_prefix(entry->device, "convoy");
+        break;
+    case SHAPING_LEAVES_NOTHING:
+        break;
+    }
+    return TRUE;
+}
+
+static gboolean
+standing_undo(const Standing *entry, unsigned *undone, GError **error)
+{
+    g_autoptr(GPtrArray) steps =
+        g_ptr_array_new_with_free_func((GDestroyNotify)shaping_step_free);
+    gboolean ours;
+
+    if (!standing_is_ours(entry, &ours, error))
+        return FALSE;
+    if (!ours)
+        return TRUE;
+    g_ptr_array_add(steps, shaping_step_undo(entry->what, entry->device));
+    if (!shaping_run(steps, error))
+        return FALSE;
+    (*undone)++;
+    return TRUE;
+}
+
+gboolean
+shaping_journal_restore(ShapingJournal *self, unsigned *ret_undone, GError **error)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->mutex);
+    g_autoptr(GError) first = NULL;
+    unsigned undone = 0;
+
+    for (guint i = self->standing->len; i > 0; i--) {
+        g_autoptr(GError) local = NULL;
+
+        if (standing_undo(&g_array_index(self->standing, Standing, i - 1), &undone, &local))
+            g_array_remove_index(self->standing, i - 1);
+        else if (first == NULL)
+            first = g_steal_pointer(&local);
+    }
+    if (!journal_rewrite(self, first == NULL ? &first : NULL) || first != NULL) {
+        g_propagate_error(error, g_steal_pointer(&first));
+        return FALSE;
+    }
+    if (ret_undone != NULL)
+        *ret_undone = undone;
+    return TRUE;
+}

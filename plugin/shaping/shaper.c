@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Observe, differ, journal, run, observe again. All or nothing: a failure
+ * takes off what stands in this direction, for half a tree would be worse than
+ * none.
+ */
+#include "shaping/shaper.h"
+
+#include "shaping/observe.h"
+#include "shaping/tc.h"
+
+#include <string.h>
+
+struct Shaper {
+    char interface[IF_NAMESIZE];
+    char ifb_name[IF_NAMESIZE];
+    ShapingDirection direction;
+    ShapingJournal *journal;
+    ShapingFeatures features;
+    bool made_ingress; /* this process made the ingress qdisc: ours though empty */
+    char *refused_reason;
+    unsigned last_steps;
+    gint64 last_duration_us;
+};
+
+/* The uplink and, for ingress, its ifb (else an empty one). */
+typedef struct {
+    Observed *uplink;
+    Observed *ifb;
+} View;
+
+static void
+view_clear(View *view)
+{
+    observed_free(view->uplink);
+    observed_free(view->ifb);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(View, view_clear)
+
+Shaper *
+shaper_new(const char *interface, ShapingDirection direction, ShapingJournal *journal,
+           const ShapingFeatures *features)
+{
+    Shaper *self = g_new0(Shaper, 1);
+
+    g_strlcpy(self->interface, interface, sizeof self->interface);
+    self->direction = direction;
+    self->journal = journal;
+    self->features = *features;
+    shaping_ifb_name((int)if_nametoindex(self->interface), self->ifb_name);
+    return self;
+}
+
+void
+shaper_free(Shaper *self)
+{
+    if (self == NULL)
+        return;
+    g_free(self->refused_reason);
+    g_free(self);
+}
+
+static gboolean
+view_take(Shaper *self, View *view, GError **error)
+{
+    g_clear_pointer(&view->uplink, observed_free);
+    g_clear_pointer(&view->ifb, observed_free);
+    view->uplink = shaping_observe(self->interface, error);
+    if (view->uplink == NULL)
+        return FALSE;
+    if (self->direction == SHAPING_EGRESS) {
+        view->ifb = observed_new_empty();
+        return TRUE;
+    }
+    /* When the uplink went, its ifb did not: keep the name to find it. */
+    if (view->uplink->exists)
+        shaping_ifb_name(view->uplink->ifindex, self->ifb_name);
+    view->ifb = shaping_observe(self->ifb_name, error);
+    return view->ifb != NULL;
+}
+
+/*
+ * An ingress qdisc that this object made but whose filter is missing is ours;
+ * for the kernel's view alone it could be anybody's.
+ */
+static char *
+view_foreign_reason(const Shaper *self, const View *view)
+{
+    g_autofree char *reason =
+        observed_foreign_reason(view->uplink, self->direction, view->ifb->ifindex);
+    bool redirects;
+
+    if (self->direction == SHAPING_INGRESS && view->ifb->exists) {
+        if (strcmp(view->ifb->link_kind, "ifb") != 0)
+            return g_strdup_printf("a device %s that is no ifb stands there", self->ifb_name);
+        if (reason == NULL)
+            reason = observed_foreign_reason(view->ifb, SHAPING_EGRESS, 0);
+    }
+    if (reason != NULL && self->made_ingress &&
+        observed_has_our_ingress(view->uplink, view->ifb->ifindex, &redirects) && !redirects)
+        return NULL;
+    return g_steal_pointer(&reason);
+}
+
+static gboolean
+shaper_refuse(Shaper *self, ShapingError code, const char *reason, GError **error)
+{
+    g_free(self->refused_reason);
+    self->refused_reason = g_strdup_printf("%s: %s", self->interface, reason);
+    g_set_error_literal(error, SHAPING_ERROR, (gint)code, self->refused_reason);
+    return FALSE;
+}
+
+/* Everything of ours in this direction off, whatever of it stands. */
+static gboolean
+shaper_take_off(Shaper *self, unsigned *ret_steps, GError **error)
+{
+    g_auto(View) view = {0};
+    g_autoptr(GPtrArray) steps = NULL;
+    g_autoptr(GError) failure = NULL;
+    unsigned done = 0;
+
+    if (!view_take(self, &view, error))
+        return FALSE;
+    steps = shaping_difference_remove(self->interface, self->direction, view.uplink, view.ifb,
+                                      self->made_ingress);
+    /* One by one: a step that fails must not keep the next from being tried. */
+    for (guint i = 0; i < steps->len; i++) {
+        g_autoptr(GPtrArray) one = g_ptr_array_new();
+
+        g_ptr_array_add(one, g_ptr_array_index(steps, i));
+        if (shaping_run(one, failure == NULL ? &failure : NULL))
+            done++;
+    }
+    if (ret_steps != NULL)
+        *ret_steps = done;
+    if (steps->len > 0) {
+        g_autoptr(GPtrArray) left = NULL;
+
+        if (!view_take(self, &view, failure == NULL ? &failure : NULL)) {
+            g_propagate_error(error, g_steal_pointer(&failure));
+            return FALSE;
+        }
+        left = shaping_difference_remove(self->interface, self->direction, view.uplink, view.ifb,
+                                         self->made_ingress);
+        if (left->len > 0) {
+            if (failure == NULL)
+                g_set_error(&failure, SHAPING_ERROR, SHAPING_ERROR_FAILED,
+                            "%s: shaping still stands after its removal", self->interface);
+            g_propagate_error(error, g_steal_pointer(&failure));
+            return FALSE;
+        }
+    }
+    self->made_ingress = false;
+    if (self->direction == SHAPING_EGRESS)
+        return shaping_journal_gone(self->journal, SHAPING_LEAVES_ROOT, self->interface, error);
+    return shaping_journal_gone(self->journal, SHAPING_LEAVES_INGRESS, self->interface, error) &&
+           shaping_journal_gone(self->journal, SHAPING_LEAVES_IFB, self->ifb_name, error);
+}
+
+static gboolean
+steps_journal(Shaper *self, GPtrArray *steps, GError **error)
+{
+    for (guint i = 0; i < steps->len; i++) {
+        const ShapingStep *step = g_ptr_array_index(steps, i);
+
+        if (!shaping_journal_about_to_make(self->journal, step->leaves, step->device, error))
+            return FALSE;
+        if (step->leaves == SHAPING_LEAVES_INGRESS)
+            self->made_ingress = true;
+    }
+    return TRUE;
+}
+
+/* The kernel's answer, not the exit code of tc, says what stands. */
+static gboolean
+shaper_verify(Shaper *self, const ShapingPlan *plan, GError **error)
+{
+    g_auto(View) view = {0};
+    g_autoptr(GPtrArray) left = NULL;
+    g_autofree char *step = NULL;
+
+    if (!view_take(self, &view, error))
+        return FALSE;
+    left = shaping_difference(plan, view.uplink, view.ifb, &self->features);
+    if (left->len == 0)
+        return TRUE;
+    step = shaping_step_to_string(g_ptr_array_index(left, 0));
+    g_set_error(error, SHAPING_ERROR, SHAPING_ERROR_FAILED,
+                "%s: the kernel did not take all of it; missing: %s", self->interface, step);
+    return FALSE;
+}
+
+static gboolean
+shaper_apply_normalised(Shaper *self, const ShapingPlan *plan, GError **error)
+{
+    g_auto(View) view = {0};
+    g_autoptr(GPtrArray) steps = NULL;
+    g_autoptr(GError) failure = NULL;
+    g_autoptr(GError) second = NULL;
+    g_autofree char *reason = NULL;
+    const char *missing =
+        shaping_features_missing(&self->features, self->direction == SHAPING_INGRESS);
+
+    if (missing != NULL)
+        return shaper_refuse(self, SHAPING_ERROR_UNSUPPORTED, missing, error);
+    if (!view_take(self, &view, error))
+        return FALSE;
+    if (!view.uplink->exists) {
+        g_set_error(error, SHAPING_ERROR, SHAPING_ERROR_FAILED, "%s: no such interface",
+                    self->interface);
+        return FALSE;
+    }
+    reason = view_foreign_reason(self, &view);
+    if (reason != NULL)
+        return shaper_refuse(self, SHAPING_ERROR_REFUSED, reason, error);
+
+    steps = shaping_difference(plan, view.uplink, view.ifb, &self->features);
+    if (steps->len == 0)
+        return TRUE;
+    self->last_steps = steps->len;
+    if (steps_journal(self, steps, &failure) && shaping_run(steps, &failure) &&
+        shaper_verify(self, plan, &failure))
+        return TRUE;
+    if (!shaper_take_off(self, NULL, &second))
+        g_prefix_error(&failure, "%s, and taking it off failed too (%s): ", self->interface,
+                       second->message);
+    g_propagate_error(error, g_steal_pointer(&failure));
+    return FALSE;
+}
+
+gboolean
+shaper_apply(Shaper *self, const ShapingPlan *plan, GError **error)
+{
+    gint64 start = g_get_monotonic_time();
+    g_autofree ShapingPlan *normal = NULL;
+    gboolean success;
+
+    self->last_steps = 0;
+    self->last_duration_us = 0;
+    g_clear_pointer(&self->refused_reason, g_free);
+    if (!shaping_plan_validate(plan, error))
+        return FALSE;
+    if (strcmp(plan->interface, self->interface) != 0 || plan->direction != self->direction) {
+        g_set_error(error, SHAPING_ERROR, SHAPING_ERROR_INVALID,
+                    "%s: a plan for %s or the other direction", self->interface,
+                    plan->interface);
+        return FALSE;
+    }
+    normal = g_memdup2(plan, sizeof *plan);
+    shaping_plan_normalise(normal);
+    success = shaper_apply_normalised(self, normal, error);
+    self->last_duration_us = g_get_monotonic_time() - start;
+    return success;
+}
+
+gboolean
+shaper_remove(Shaper *self, GError **error)
+{
+    gint64 start = g_get_monotonic_time();
+    gboolean success;
+
+    g_clear_pointer(&self->refused_reason, g_free);
+    self->last_steps = 0;
+    success = shaper_take_off(self, &self->last_steps, error);
+    self->last_duration_us = g_get_monotonic_time() - start;
+    return success;
+}
+
+const char *
+shaper_refused_reason(const Shaper *self)
+{
+    return self->refused_reason;
+}
+
+unsigned
+shaper_last_steps(const Shaper *self)
+{
+    return self->last_steps;
+}
+
+gint64
+shaper_last_duration_us(const Shaper *self)
+{
+    return self->last_duration_us;
+}
+
+const char *
+shaper_class_interface(const Shaper *self)
+{
+    return self->direction == SHAPING_EGRESS ? self->interface : self->ifb_name;
+}

@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * See stub.h. Only as much of libvirt as the plugin can tell apart.
+ */
+#include "stub.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COOKIE "<qemu-migration>\n  <name>stub</name>\n</qemu-migration>\n"
+#define DOMAIN_XML "<domain type='qemu'><name>%s</name></domain>"
+
+struct _virConnect {
+    bool read_only;
+};
+
+struct _virDomain {
+    char uuid[VIR_UUID_STRING_BUFLEN];
+    char name[64];
+    virConnectPtr connection;
+    bool temporary;
+};
+
+static struct _virConnect connections[2] = { { false }, { true } };
+static __thread StubSeen seen;
+static __thread unsigned long fail_mask;
+static __thread int fail_code;
+static __thread virError last_error;
+
+StubSeen *
+stub_seen(void)
+{
+    return &seen;
+}
+
+void
+stub_fail_on(unsigned long mask, int code)
+{
+    fail_mask = mask;
+    fail_code = code;
+}
+
+virConnectPtr
+stub_connection(bool read_only)
+{
+    return &connections[read_only];
+}
+
+virDomainPtr
+stub_domain(const char *uuid, const char *name)
+{
+    virDomainPtr domain = calloc(1, sizeof(*domain));
+
+    snprintf(domain->uuid, sizeof(domain->uuid), "%s", uuid);
+    snprintf(domain->name, sizeof(domain->name), "%s", name);
+    domain->connection = &connections[0];
+    return domain;
+}
+
+static void
+set_error(int code)
+{
+    free(last_error.message);
+    memset(&last_error, 0, sizeof(last_error));
+    last_error.code = code;
+    last_error.domain = VIR_FROM_QEMU;
+    last_error.level = VIR_ERR_ERROR;
+    last_error.message = code != VIR_ERR_OK ? strdup("stub error") : NULL;
+}
+
+/* Remembers the call; false (with the error set) when it is to fail. */
+static bool
+enter(unsigned long flags, unsigned long bandwidth, virTypedParameterPtr parameters,
+      int n_parameters, const char *xml)
+{
+    set_error(VIR_ERR_OK);
+    seen.calls++;
+    seen.flags = flags;
+    seen.bandwidth = bandwidth;
+    seen.n_parameters = n_parameters;
+    snprintf(seen.xml, sizeof(seen.xml), "%s", xml != NULL ? xml : "");
+    for (int i = 0; i < n_parameters && i < STUB_PARAMETERS_MAXIMUM; i++) {
+        seen.parameters[i] = parameters[i];
+        if (strcmp(parameters[i].field, VIR_MIGRATE_PARAM_DEST_XML) == 0)
+            snprintf(seen.xml, sizeof(seen.xml), "%s", parameters[i].value.s);
+    }
+    if (flags & fail_mask) {
+        set_error(fail_code);
+        return false;
+    }
+    return true;
+}
+
+static void
+give_cookie(char **cookie, int *length)
+{
+    *cookie = strdup(COOKIE);
+    *length = (int) sizeof(COOKIE);
+}
+
+char *
+virDomainMigrateBegin3(virDomainPtr domain, const char *xmlin, char **cookieout,
+                       int *cookieoutlen, unsigned long flags, const char *dname,
+                       unsigned long bandwidth)
+{
+    (void) domain;
+    (void) dname;
+    if (!enter(flags, bandwidth, NULL, 0, xmlin))
+        return NULL;
+    give_cookie(cookieout, cookieoutlen);
+    return strdup("<domain/>");
+}
+
+char *
+virDomainMigrateBegin3Params(virDomainPtr domain, virTypedParameterPtr params,
+                             int nparams, char **cookieout, int *cookieoutlen,
+                             unsigned int flags)
+{
+    (void) domain;
+    if (!enter(flags, 0, params, nparams, NULL))
+        return NULL;
+    give_cookie(cookieout, cookieoutlen);
+    return strdup("<domain/>");
+}
+
+int
+virDomainMigratePrepare3(virConnectPtr dconn, const char *cookiein, int cookieinlen,
+                         char **cookieout, int *cookieoutlen, const char *uri_in,
+                         char **uri_out, unsigned long flags, const char *dname,
+                         unsigned long bandwidth, const char *dom_xml)
+{
+    (void) dconn;
+    (void) cookiein;
+    (void) cookieinlen;
+    (void) uri_in;
+    (void) dname;
+    give_cookie(cookieout, cookieoutlen);
+    *uri_out = strdup("tcp:host-b:49152");
+    return enter(flags, bandwidth, NULL, 0, dom_xml) ? 0 : -1;
+}
+
+int
+virDomainMigratePrepare3Params(virConnectPtr dconn, virTypedParameterPtr params,
+                               int nparams, const char *cookiein, int cookieinlen,
+                               char **cookieout, int *cookieoutlen, char **uri_out,
+                               unsigned int flags)
+{
+    (void) dconn;
+    (void) cookiein;
+    (void) cookieinlen;
+    give_cookie(cookieout, cookieoutlen);
+    *uri_out = strdup("tcp:host-b:49152");
+    return enter(flags, 0, params, nparams, NULL) ? 0 : -1;
+}
+
+int
+virDomainMigratePrepareTunnel3(virConnectPtr dconn, virStreamPtr st,
+                               const char *cookiein, int cookieinlen, char **cookieout,
+                               int *cookieoutlen, unsigned long flags,
+                               const char *dname, unsigned long bandwidth,
+                               const char *dom_xml)
+{
+    (void) dconn;
+    (void) st;
+    (void) cookiein;
+    (void) cookieinlen;
+    (void) dname;
+    give_cookie(cookieout, cookieoutlen);
+    return enter(flags, bandwidth, NULL, 0, dom_xml) ? 0 : -1;
+}
+
+int
+virDomainMigratePrepareTunnel3Params(virConnectPtr dconn, virStreamPtr st,
+                                     virTypedParameterPtr params, int nparams,
+                                     const char *cookiein, int cookieinlen,
+                                     char **cookieout, int *cookieoutlen,
+                                     unsigned int flags)
+{
+    (void) dconn;
+    (void) st;
+    (void) cookiein;
+    (void) cookieinlen;
+    give_cookie(cookieout, cookieoutlen);
+    return enter(flags, 0, params, nparams, NULL) ? 0 : -1;
+}
+
+int
+virDomainMigratePerform3(virDomainPtr domain, const char *xmlin, const char *cookiein,
+                         int cookieinlen, char **cookieout, int *cookieoutlen,
+                         const char *dconnuri, const char *uri, unsigned long flags,
+                         const char *dname, unsigned long bandwidth)
+{
+    (void) domain;
+    (void) cookiein;
+    (void) cookieinlen;
+    (void) dconnuri;
+    (void) uri;
+    (void) dname;
+    if (!enter(flags, bandwidth, NULL, 0, xmlin))
+        return -1;
+    give_cookie(cookieout, cookieoutlen);
+    return 0;
+}
+
+int
+virDomainMigratePerform3Params(virDomainPtr domain, const char *dconnuri,
+                               virTypedParameterPtr params, int nparams,
+                               const char *cookiein, int cookieinlen, char **cookieout,
+                               int *cookieoutlen, unsigned int flags)
+{
+    (void) domain;
+    (void) dconnuri;
+    (void) cookiein;
+    (void) cookieinlen;
+    if (!enter(flags, 0, params, nparams, NULL))
+        return -1;
+    give_cookie(cookieout, cookieoutlen);
+    return 0;
+}
+
+virDomainPtr
+virDomainMigrateFinish3(virConnectPtr dconn, const char *dname, const char *cookiein,
+                        int cookieinlen, char **cookieout, int *cookieoutlen,
+                        const char *dconnuri, const char *uri, unsigned long flags,
+                        int cancelled)
+{
+    (void) dconn;
+    (void) cookiein;
+    (void) cookieinlen;
+    (void) cookieout;
+    (void) cookieoutlen;
+    (void) dconnuri;
+    (void) uri;
+    (void) cancelled;
+    return enter(flags, 0, NULL, 0, NULL) ? stub_domain("", dname) : NULL;
+}
+
+virDomainPtr
+virDomainMigrateFinish3Params(virConnectPtr dconn, virTypedParameterPtr params,
+                              int nparams, const char *cookiein, int cookieinlen,
+                              char **cookieout, int *cookieoutlen, unsigned int flags,
+                              int cancelled)
+{
+    (void) dconn;
+    (void) cookiein;
+    (void) cookieinlen;
+    (void) cookieout;
+    (void) cookieoutlen;
+    (void) cancelled;
+    return enter(flags, 0, params, nparams, NULL) ? stub_domain("", "finished") : NULL;
+}
+
+int
+virDomainMigrateConfirm3(virDomainPtr domain, const char *cookiein, int cookieinlen,
+                         unsigned long flags, int cancelled)
+{
+    (void) domain;
+    (void) cookiein;
+    (void) cookieinlen;
+    (void) cancelled;
+    return enter(flags, 0, NULL, 0, NULL) ? 0 : -1;
+}
+
+int
+virDomainMigrateConfirm3Params(virDomainPtr domain, virTypedParameterPtr params,
+                               int nparams, const char *cookiein, int cookieinlen,
+                               unsigned int flags, int cancelled)
+{
+    (void) domain;
+    (void) cookiein;
+    (void) cookieinlen;
+    (void) cancelled;
+    return enter(flags, 0, params, nparams, NULL) ? 0 : -1;
+}
+
+int
+virDomainAbortJob(virDomainPtr domain)
+{
+    set_error(domain->connection->read_only ? VIR_ERR_OPERATION_DENIED
+              : domain->temporary           ? VIR_ERR_NO_DOMAIN
+                                            : VIR_ERR_OPERATION_INVALID);
+    return -1;
+}
+
+int
+virDomainAbortJobFlags(virDomainPtr domain, unsigned int flags)
+{
+    (void) flags;
+    return virDomainAbortJob(domain);
+}
+
+virDomainPtr
+virGetDomain(virConnectPtr conn, const char *name, const unsigned char *uuid, int id)
+{
+    virDomainPtr domain = stub_domain("", name);
+
+    (void) uuid;
+    (void) id;
+    domain->connection = conn;
+    domain->temporary = true;
+    return domain;
+}
+
+int
+virDomainFree(virDomainPtr domain)
+{
+    set_error(VIR_ERR_OK);
+    free(domain);
+    return 0;
+}
+
+int
+virDomainGetUUIDString(virDomainPtr domain, char *buf)
+{
+    set_error(VIR_ERR_OK);
+    strcpy(buf, domain->uuid);
+    return 0;
+}
+
+const char *
+virDomainGetName(virDomainPtr domain)
+{
+    set_error(VIR_ERR_OK);
+    return domain->name;
+}
+
+virConnectPtr
+virDomainGetConnect(virDomainPtr domain)
+{
+    set_error(VIR_ERR_OK);
+    return domain->connection;
+}
+
+char *
+virDomainGetXMLDesc(virDomainPtr domain, unsigned int flags)
+{
+    char *xml = NULL;
+
+    (void) flags;
+    set_error(VIR_ERR_OK);
+    return asprintf(&xml, DOMAIN_XML, domain->name) < 0 ? NULL : xml;
+}
+
+int
+virDomainGetState(virDomainPtr domain, int *state, int *reason, unsigned int flags)
+{
+    (void) domain;
+    (void) flags;
+    set_error(VIR_ERR_OK);
+    *state = VIR_DOMAIN_RUNNING;
+    *reason = VIR_DOMAIN_RUNNING_BOOTED;
+    return 0;
+}
+
+int
+virConnectGetVersion(virConnectPtr conn, unsigned long *version)
+{
+    (void) conn;
+    set_error(VIR_ERR_OK);
+    *version = 7002000;
+    return 0;
+}
+
+int
+virGetVersion(unsigned long *version, const char *type, unsigned long *type_version)
+{
+    (void) type;
+    (void) type_version;
+    set_error(VIR_ERR_OK);
+    *version = 9000000;
+    return 0;
+}
+
+virErrorPtr
+virGetLastError(void)
+{
+    return last_error.code != VIR_ERR_OK ? &last_error : NULL;
+}
+
+virErrorPtr
+virSaveLastError(void)
+{
+    virErrorPtr copy = calloc(1, sizeof(*copy));
+
+    *copy = last_error;
+    copy->message = last_error.message != NULL ? strdup(last_error.message) : NULL;
+    return copy;
+}
+
+void
+virFreeError(virErrorPtr error)
+{
+    free(error->message);
+    free(error);
+}
+
+int
+virSetError(virErrorPtr error)
+{
+    set_error(error->code);
+    return 0;
+}
+
+void
+virResetLastError(void)
+{
+    set_error(VIR_ERR_OK);
+}
+
+void
+virRaiseErrorFull(const char *filename, const char *funcname, size_t linenr, int domain,
+                  int code, virErrorLevel level, const char *str1, const char *str2,
+                  const char *str3, int int1, int int2, const char *fmt, ...)
+{
+    va_list arguments;
+
+    (void) filename;
+    (void) funcname;
+    (void) linenr;
+    (void) str1;
+    (void) str2;
+    (void) str3;
+    (void) int1;
+    (void) int2;
+    set_error(code);
+    last_error.domain = domain;
+    last_error.level = level;
+    free(last_error.message);
+    va_start(arguments, fmt);
+    if (vasprintf(&last_error.message, fmt, arguments) < 0)
+        last_error.message = NULL;
+    va_end(arguments);
+}

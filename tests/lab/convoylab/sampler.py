@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Throughput over time, read from counters without disturbing the links."""
+
+import threading
+import time
+
+from . import network
+
+
+class LinkSampler:
+    """Samples the switch ports, the VM taps and the migration ports.
+
+    Use as a context; `rows` then holds one dictionary per interval, in Mbit/s:
+      time; link: {node: {up, down}}; migration: {node: sent}; taps: {host: {vnetN: {in, out}}}
+    where in and out are seen from the VM.
+    """
+
+    def __init__(self, lab, interval=0.25):
+        self.lab, self.interval = lab, interval
+        self.rows = []
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self.loop, daemon=True)
+
+    def __enter__(self):
+        self.previous = self.read()
+        self.thread.start()
+        return self
+
+    def __exit__(self, *unused):
+        self.stopping.set()
+        self.thread.join()
+
+    def read(self):
+        taps = {}
+        for host in self.lab.hosts:
+            counters = network.device_bytes(self.lab.holder(host))
+            taps[host] = {device: values for device, values in counters.items()
+                          if device.startswith("vnet")}
+        return {"time": time.time(), "clock": time.monotonic(),
+                "switch": network.device_bytes(self.lab.holder("switch")),
+                "migration": network.migration_bytes(self.lab.name), "taps": taps}
+
+    def loop(self):
+        while not self.stopping.wait(self.interval):
+            current = self.read()
+            self.rows.append(self.difference(self.previous, current))
+            self.previous = current
+
+    @staticmethod
+    def difference(old, new):
+        seconds = new["clock"] - old["clock"]
+
+        def mbit(after, before):
+            return round(max(after - before, 0) * 8 / seconds / 1e6, 2)
+
+        link = {}
+        for node, (letter, _, _) in network.NODES.items():
+            after, before = new["switch"][f"sw-{letter}"], old["switch"][f"sw-{letter}"]
+            # The ifb has sent what its tbf let pass: that is what the link carried.
+            ifb_after, ifb_before = new["switch"][f"ifb-{letter}"], old["switch"][f"ifb-{letter}"]
+            link[node] = {"up": mbit(ifb_after[1], ifb_before[1]),
+                          "down": mbit(after[1], before[1])}
+        taps = {}
+        for host, devices in new["taps"].items():
+            taps[host] = {}
+            for device, (received, sent) in devices.items():
+                before = old["taps"][host].get(device, (received, sent))
+                # What the tap receives is what the VM sends.
+                taps[host][device] = {"in": mbit(sent, before[1]), "out": mbit(received, before[0])}
+        return {"time": new["time"], "link": link, "taps": taps,
+                "migration": {node: mbit(value, old["migration"][node])
+                              for node, value in new["migration"].items()}}

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Serial or parallel, the order, and the bounds. */
+#include "decision/schedule.h"
+
+#include <glib.h>
+#include <math.h>
+
+#define MB UINT64_C(1000000)
+
+/* A 100 MB/s link, idle, and a stream that fills it. */
+static ScheduleItem
+item_new(uint64_t id, Priority priority, Technique technique)
+{
+    return (ScheduleItem){
+        .id = id,
+        .priority = priority,
+        .technique = technique,
+        .seconds = 10.0,
+        .stream_rate = 1100 * MB,
+        .link = 2,
+        .link_rate = 100 * MB,
+        .available_known = true,
+        .available = 95 * MB,
+        .enqueued_us = (int64_t)id,
+    };
+}
+
+static ScheduleReason
+judge_one(const ScheduleItem *waiting, const ScheduleItem *running, size_t count)
+{
+    ScheduleVerdict verdict;
+
+    g_assert_true(schedule_decide(waiting, 1, running, count, NULL, &verdict));
+    g_assert_cmpint(verdict.start, ==, verdict.reason <= SCHEDULE_START_POST_COPY);
+    return verdict.reason;
+}
+
+static void
+test_rules(void)
+{
+    ScheduleItem running = item_new(1, PRIORITY_LOW, TECHNIQUE_PRE_COPY);
+
+    for (unsigned int p = PRIORITY_LOW; p <= PRIORITY_HIGH; p++) {
+        ScheduleItem item = item_new(2, (Priority)p, TECHNIQUE_PRE_COPY);
+        bool high = p == PRIORITY_HIGH;
+
+        g_assert_cmpint(judge_one(&item, NULL, 0), ==,
+                        high ? SCHEDULE_START_HIGH_PRIORITY : SCHEDULE_START_LINK_FREE);
+        g_assert_cmpint(judge_one(&item, &running, 1), ==,
+                        high ? SCHEDULE_START_HIGH_PRIORITY : SCHEDULE_WAIT_LINK_BUSY);
+        item.link = 3;
+        g_assert_cmpint(judge_one(&item, &running, 1), ==,
+                        high ? SCHEDULE_START_HIGH_PRIORITY : SCHEDULE_START_LINK_FREE);
+    }
+}
+
+static void
+test_low_contention(void)
+{
+    ScheduleItem running = item_new(1, PRIORITY_LOW, TECHNIQUE_POST_COPY);
+    ScheduleItem item = item_new(2, PRIORITY_LOW, TECHNIQUE_POST_COPY);
+
+    g_assert_cmpint(judge_one(&item, &running, 1), ==, SCHEDULE_START_POST_COPY);
+    item.available = 40 * MB; /* the workload has the better half */
+    g_assert_cmpint(judge_one(&item, &running, 1), ==, SCHEDULE_WAIT_CONTENTION);
+    item.available_known = false;
+    g_assert_cmpint(judge_one(&item, &running, 1), ==, SCHEDULE_WAIT_CONTENTION);
+    item = item_new(2, PRIORITY_LOW, TECHNIQUE_POST_COPY);
+    item.link_rate = 0;
+    g_assert_cmpint(judge_one(&item, &running, 1), ==, SCHEDULE_WAIT_CONTENTION);
+    item.link_rate = 100 * MB;
+    running.priority = PRIORITY_HIGH;
+    g_assert_cmpint(judge_one(&item, &running, 1), ==, SCHEDULE_WAIT_HIGH_PRIORITY);
+}
+
+/* A 10 GB/s link carries several streams of 1.1 GB/s, but not any number. */
+static void
+test_streams_leave_room(void)
+{
+    ScheduleItem waiting[20];
+    ScheduleVerdict verdicts[20];
+    unsigned int started = 0;
+
+    for (unsigned int i = 0; i < G_N_ELEMENTS(waiting); i++) {
+        waiting[i] = item_new(i, PRIORITY_LOW, TECHNIQUE_PRE_COPY);
+        waiting[i].link_rate = waiting[i].available = 10000 * MB;
+    }
+    g_assert_true(schedule_decide(waiting, 20, NULL, 0, NULL, verdicts));
+    for (unsigned int i = 0; i < G_N_ELEMENTS(waiting); i++) {
+        started += verdicts[i].start;
+        g_assert_cmpuint(verdicts[i].rank, ==, i);
+    }
+    g_assert_cmpuint(started, ==, 9);
+    g_assert_cmpint(verdicts[8].reason, ==, SCHEDULE_START_STREAM_LEAVES_ROOM);
+    g_assert_cmpint(verdicts[9].reason, ==, SCHEDULE_WAIT_LINK_BUSY);
+    g_assert_cmpint(verdicts[10].reason, ==, SCHEDULE_WAIT_TURN);
+
+    /* One whose stream is unknown fills the link. */
+    waiting[0].stream_rate = 0;
+    g_assert_true(schedule_decide(waiting, 20, NULL, 0, NULL, verdicts));
+    g_assert_true(verdicts[0].start);
+    g_assert_false(verdicts[1].start);
+}
+
+static void
+test_order(void)
+{
+    ScheduleItem waiting[7];
+    ScheduleVerdict verdicts[7];
+    static const size_t expected[7] = {4, 2, 1, 3, 0, 6, 5};
+
+    for (unsigned int i = 0; i < 7; i++)
+        waiting[i] = item_new(i, PRIORITY_LOW, TECHNIQUE_PRE_COPY);
+    waiting[0].seconds = 30.0;
+    waiting[1].seconds = 10.0;            /* shorter first */
+    waiting[2].priority = PRIORITY_MEDIUM;
+    waiting[2].seconds = 1000.0;          /* priority beats time */
+    waiting[4].seconds = 30.0;
+    waiting[4].priority = PRIORITY_HIGH;
+    waiting[3].seconds = 20.0;
+    waiting[3].relief = 0.9;              /* 1.9 / 20 is less than 1 / 10, more than 1 / 30 */
+    waiting[5].seconds = (double)NAN;     /* unknown: last of its priority */
+    waiting[6].seconds = 30.0;            /* as 0, but later */
+    waiting[6].enqueued_us = 100;
+    g_assert_true(schedule_decide(waiting, 7, NULL, 0, NULL, verdicts));
+    for (uint32_t rank = 0; rank < 7; rank++)
+        g_assert_cmpuint(verdicts[expected[rank]].rank, ==, rank);
+    g_assert_true(verdicts[4].start);
+    g_assert_false(verdicts[2].start);
+}
+
+static void
+test_maximum(void)
+{
+    ScheduleParams params = schedule_params_default();
+    ScheduleItem waiting[4];
+    ScheduleItem running = item_new(9, PRIORITY_LOW, TECHNIQUE_PRE_COPY);
+    ScheduleVerdict verdicts[4];
+    unsigned int started = 0;
+
+    params.maximum_running = 3;
+    for (unsigned int i = 0; i < 4; i++)
+        waiting[i] = item_new(i, PRIORITY_HIGH, TECHNIQUE_POST_COPY);
+    g_assert_true(schedule_decide(waiting, 4, &running, 1, &params, verdicts));
+    for (unsigned int i = 0; i < 4; i++)
+        started += verdicts[i].start;
+    g_assert_cmpuint(started, ==, 2);
+    g_assert_cmpint(verdicts[3].reason, ==, SCHEDULE_WAIT_MAXIMUM);
+}
+
+/* Every rank once, sorted, and somebody starts on each link: whatever comes in. */
+static void
+test_bounds_and_random(void)
+{
+    static ScheduleItem waiting[SCHEDULE_ITEMS_MAX + 1];
+    static ScheduleItem running[SCHEDULE_ITEMS_MAX];
+    static ScheduleVerdict verdicts[SCHEDULE_ITEMS_MAX];
+    static const double seconds[] = {0.0, -1.0, 1e-300, 1.0, 1e300};
+
+    g_assert_false(schedule_decide(waiting, SCHEDULE_ITEMS_MAX + 1, NULL, 0, NULL, verdicts));
+    g_assert_true(schedule_decide(NULL, 0, NULL, 0, NULL, NULL));
+    for (unsigned int round = 0; round < 50; round++) {
+        static bool seen[SCHEDULE_ITEMS_MAX];
+        bool started = false;
+
+        for (unsigned int i = 0; i < SCHEDULE_ITEMS_MAX; i++) {
+            ScheduleItem item = item_new((uint64_t)g_test_rand_int(),
+                                         (Priority)g_test_rand_int_range(0, 3),
+                                         (Technique)g_test_rand_int_range(0, 3));
+
+            item.link = round % 2 ? (uint32_t)g_test_rand_int() : i % 7 * 4096;
+            item.seconds = seconds[i % 5];
+            item.relief = i % 11 ? (double)i : (double)NAN;
+            item.stream_rate = i % 3 ? UINT64_MAX : i;
+            item.available = i % 2 ? UINT64_MAX : 0;
+            waiting[i] = item;
+            item.link = round % 2 ? (uint32_t)g_test_rand_int() : i * 4096;
+            running[i] = item;
+            seen[i] = false;
+        }
+        g_assert_true(schedule_decide(waiting, SCHEDULE_ITEMS_MAX, running,
+                                      round % 3 ? SCHEDULE_ITEMS_MAX : 0, NULL, verdicts));
+        for (unsigned int i = 0; i < SCHEDULE_ITEMS_MAX; i++) {
+            g_assert_cmpuint(verdicts[i].rank, <, SCHEDULE_ITEMS_MAX);
+            g_assert_false(seen[verdicts[i].rank]);
+            seen[verdicts[i].rank] = true;
+            started |= verdicts[i].start;
+            if (waiting[i].priority == PRIORITY_HIGH)
+                g_assert_true(verdicts[i].start);
+            if (i > 0 && waiting[i].priority > waiting[i - 1].priority)
+                g_assert_cmpuint(verdicts[i].rank, <, verdicts[i - 1].rank);
+        }
+        g_assert_true(started);
+    }
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/decision/schedule/rules", test_rules);
+    g_test_add_func("/decision/schedule/low-contention", test_low_contention);
+    g_test_add_func("/decision/schedule/streams-leave-room", test_streams_leave_room);
+    g_test_add_func("/decision/schedule/order", test_order);
+    g_test_add_func("/decision/schedule/maximum", test_maximum);
+    g_test_add_func("/decision/schedule/bounds-and-random", test_bounds_and_random);
+    return g_test_run();
+}

@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Every cell of the algorithm's table must give the table's answer; outside of
+ * it the gates and the cost must give the outcomes an operator expects.
+ */
+#include "decision/technique.h"
+
+#include <glib.h>
+#include <math.h>
+#include <string.h>
+
+#define MB UINT64_C(1000000)
+#define LINK (125 * MB)
+#define IN TRAFFIC_CLASS_INBOUND
+#define OUT TRAFFIC_CLASS_OUTBOUND
+#define PRE TECHNIQUE_PRE_COPY
+#define POST TECHNIQUE_POST_COPY
+#define HYBRID TECHNIQUE_HYBRID
+
+static const struct {
+    TrafficClass source, destination, vm;
+    Technique expected[3]; /* low, medium, high */
+} table[] = {
+    {IN, IN, IN, {HYBRID, HYBRID, HYBRID}},
+    {IN, IN, OUT, {POST, POST, POST}},
+    {OUT, OUT, IN, {POST, POST, POST}},
+    {OUT, OUT, OUT, {POST, POST, POST}},
+    {IN, OUT, IN, {POST, POST, POST}},
+    {IN, OUT, OUT, {POST, POST, POST}},
+    {OUT, IN, IN, {PRE, HYBRID, HYBRID}}, /* medium is ours */
+    {OUT, IN, OUT, {POST, POST, POST}},
+};
+
+static TrafficRates
+rates_towards(TrafficClass direction, uint64_t rate)
+{
+    return (TrafficRates){
+        .valid = true,
+        .in = direction == IN ? rate : rate / 20,
+        .out = direction == OUT ? rate : rate / 20,
+    };
+}
+
+/* An idle gigabit network and a quiet 512 MiB guest. */
+static TechniqueInput
+idle_input(Priority priority)
+{
+    return (TechniqueInput){
+        .priority = priority,
+        .allowed = TECHNIQUE_ALLOW_ALL,
+        .source_class = TRAFFIC_CLASS_IDLE,
+        .destination_class = TRAFFIC_CLASS_IDLE,
+        .vm_class = TRAFFIC_CLASS_IDLE,
+        .source = {.valid = true},
+        .destination = {.valid = true},
+        .vm = {.valid = true},
+        .source_link = LINK,
+        .destination_link = LINK,
+        .memory = UINT64_C(512) << 20,
+        .dirty = dirty_curve_from_rate(MB / 2, 20 * MB, UINT64_C(512) << 20),
+        .predict = predict_params_default(),
+    };
+}
+
+/* Sets rates and classes, the classes by the real classifier. */
+static void
+set_traffic(TechniqueInput *input, TrafficRates source, TrafficRates destination, TrafficRates vm)
+{
+    input->source = source;
+    input->destination = destination;
+    input->vm = vm;
+    input->source_class =
+        classify_traffic(&source, input->source_link, TRAFFIC_CLASS_UNKNOWN, NULL);
+    input->destination_class =
+        classify_traffic(&destination, input->destination_link, TRAFFIC_CLASS_UNKNOWN, NULL);
+    input->vm_class = classify_traffic(&vm, input->source_link, TRAFFIC_CLASS_UNKNOWN, NULL);
+}
+
+static TechniqueDecision
+decide(const TechniqueInput *input)
+{
+    TechniqueDecision decision;
+    TechniqueDecision again;
+
+    technique_decide(input, &decision);
+    g_test_message("%s", decision.reason);
+    technique_decide(input, &again);
+    g_assert_cmpint(decision.technique, ==, again.technique);
+    g_assert_cmpstr(decision.reason, ==, again.reason);
+    return decision;
+}
+
+static void
+test_table(void)
+{
+    unsigned int by_cost = 0;
+    unsigned int cells = 0;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(table); i++) {
+        for (unsigned int p = PRIORITY_LOW; p <= PRIORITY_HIGH; p++) {
+            /* From a third of the link to nearly all of it. */
+            for (uint64_t load = 40; load <= 110; load += 35) {
+                TechniqueInput input = idle_input((Priority)p);
+                TechniqueDecision decision;
+
+                set_traffic(&input, rates_towards(table[i].source, load * MB),
+                            rates_towards(table[i].destination, load * MB),
+                            rates_towards(table[i].vm, 10 * MB));
+                input.guaranteed = LINK / 20;
+                g_assert_cmpint(input.source_class, ==, table[i].source);
+                g_assert_cmpint(input.destination_class, ==, table[i].destination);
+                g_assert_cmpint(input.vm_class, ==, table[i].vm);
+                decision = decide(&input);
+                g_assert_cmpint(decision.technique, ==, table[i].expected[p]);
+                g_assert_cmpint(decision.rule, ==, TECHNIQUE_RULE_TABLE);
+                g_assert_nonnull(strstr(decision.reason, "by table"));
+
+                /* For the record: what would the cost alone have said? */
+                cells++;
+                by_cost += decision.cost[table[i].expected[p]] <=
+                           MIN(decision.cost[PRE], MIN(decision.cost[POST], decision.cost[HYBRID]));
+            }
+        }
+    }
+    g_assert_cmpuint(cells, ==, 72);
+    g_test_message("the cost model alone agrees in %u of %u", by_cost, cells);
+}
+
+/* With the destination unknown, the table answers where its row does not depend on it. */
+static void
+test_table_unknown_destination(void)
+{
+    Technique technique;
+
+    static const struct {
+        TrafficClass source, destination, vm;
+        bool answers;
+    } rows[] = {
+        {IN, TRAFFIC_CLASS_UNKNOWN, OUT, true},
+        {OUT, TRAFFIC_CLASS_UNKNOWN, OUT, true},
+        {IN, TRAFFIC_CLASS_UNKNOWN, IN, false},
+        {OUT, TRAFFIC_CLASS_UNKNOWN, IN, false},
+        {TRAFFIC_CLASS_MIXED, IN, IN, false},
+        {TRAFFIC_CLASS_UNKNOWN, IN, OUT, false},
+        {IN, TRAFFIC_CLASS_IDLE, IN, false},
+        {IN, IN, TRAFFIC_CLASS_UNKNOWN, false},
+    };
+
+    for (unsigned int p = PRIORITY_LOW; p <= PRIORITY_HIGH; p++) {
+        for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+            technique = PRE;
+            g_assert_cmpint(technique_from_table(rows[i].source, rows[i].destination, rows[i].vm,
+                                                 (Priority)p, &technique),
+                            ==, rows[i].answers);
+            g_assert_cmpint(technique, ==, rows[i].answers ? POST : PRE);
+        }
+    }
+}
+
+static void
+test_available(void)
+{
+    TechniqueInput input = idle_input(PRIORITY_LOW);
+    TechniqueDecision decision;
+
+    set_traffic(&input, (TrafficRates){.valid = true, .in = 1 * MB, .out = 30 * MB},
+                (TrafficRates){.valid = true, .in = 50 * MB, .out = 3 * MB},
+                (TrafficRates){.valid = true, .in = 20 * MB, .out = 60 * MB});
+    decision = decide(&input);
+    g_assert_cmpuint(decision.available_pre, ==, 35 * MB);  /* 125 - 30 - 60; 125 - 50 */
+    g_assert_cmpuint(decision.available_post, ==, 55 * MB); /* 125 - 30; 125 - 50 - 20 */
+    g_assert_false(decision.available_assumed);
+
+    /* The destination is not known: its terms are left out. */
+    input.destination_link = 0;
+    input.destination = (TrafficRates){0};
+    input.destination_class = TRAFFIC_CLASS_UNKNOWN;
+    decision = decide(&input);
+    g_assert_cmpuint(decision.available_pre, ==, 35 * MB);
+    g_assert_cmpuint(decision.available_post, ==, 95 * MB);
+    g_assert_false(decision.available_assumed);
+
+    /* Not measured is not idle. */
+    input.source.valid = false;
+    decision = decide(&input);
+    g_assert_true(decision.available_assumed);
+    g_assert_cmpuint(decision.available_post, <=, LINK / 2 + 1);
+
+    /* What is guaranteed counts where less is free, but never above a link. */
+    input = idle_input(PRIORITY_HIGH);
+    input.source.out = LINK;
+    input.guaranteed = 100 * MB;
+    input.destination_link = 50 * MB;
+    decision = decide(&input);
+    g_assert_cmpuint(decision.available_pre, ==, 0);
+    g_assert_cmpuint(decision.rate_pre, ==, 50 * MB);
+}
+
+static void
+test_idle_guest(void)
+{
+    for (unsigned int p = PRIORITY_LOW; p <= PRIORITY_MEDIUM; p++) {
+        TechniqueInput input = idle_input((Priority)p);
+        TechniqueDecision decision = decide(&input);
+
+        g_assert_cmpint(decision.technique, ==, PRE);
+        g_assert_cmpint(decision.rule, ==, TECHNIQUE_RULE_COST);
+        input.guaranteed = LINK / 20;
+        decision = decide(&input);
+        g_assert_cmpint(decision.technique, ==, PRE);
+        /* Without a destination too. */
+        input.destination_link = 0;
+        input.destination.valid = false;
+        input.destination_class = TRAFFIC_CLASS_UNKNOWN;
+        decision = decide(&input);
+        g_assert_cmpint(decision.technique, ==, PRE);
+    }
+}
+
+static void
+test_dirties_faster_than_available(void)
+{
+    for (unsigned int p = PRIORITY_LOW; p <= PRIORITY_HIGH; p++) {
+        for (uint64_t dirty = 130; dirty <= 2000; dirty *= 3) {
+            TechniqueInput input = idle_input((Priority)p);
+            TechniqueDecision decision;
+
+            input.dirty = dirty_curve_from_rate(dirty * MB, 0, input.memory);
+            decision = decide(&input);
+            g_assert_cmpint(decision.technique, !=, PRE);
+            g_assert_cmpint(decision.rule, ==, TECHNIQUE_RULE_GATE_CONVERGENCE);
+            g_assert_false(decision.prediction[PRE].converges);
+
+            input.allowed = TECHNIQUE_ALLOW_PRE_COPY | TECHNIQUE_ALLOW_HYBRID;
+            decision = decide(&input);
+            g_assert_cmpint(decision.technique, ==, HYBRID);
+
+            /* Also where the table says pre-copy. */
+            set_traffic(&input, rates_towards(OUT, 60 * MB), rates_towards(IN, 60 * MB),
+                        rates_towards(IN, 10 * MB));
+            decision = decide(&input);
+            g_assert_cmpint(decision.technique, ==, HYBRID);
+
+            input.allowed = TECHNIQUE_ALLOW_PRE_COPY;
+            input.excluded[POST] = "huge pages";
+            decision = decide(&input);
+            g_assert_cmpint(decision.technique, ==, PRE);
+            g_assert_cmpint(decision.rule, ==, TECHNIQUE_RULE_GATE_ALLOWED);
+            g_assert_nonnull(strstr(decision.reason, "huge pages"));
+            g_assert_nonnull(strstr(decision.reason, "does not converge"));
+        }
+    }
+}
+
+/* A working set only just too large: never ending still costs more than any risk. */
+static void
+test_hardly_not_converging(void)
+{
+    TechniqueInput input = idle_input(PRIORITY_LOW);
+    TechniqueDecision decision;
+
+    input.dirty = dirty_curve_from_rate(500 * MB, 50 * MB, input.memory);
+    decision = decide(&input);
+    g_assert_cmpint(decision.technique, ==, HYBRID);
+    g_assert_cmpint(decision.rule, ==, TECHNIQUE_RULE_GATE_CONVERGENCE);
+    g_assert_cmpfloat(decision.cost[PRE], >, decision.cost[HYBRID]);
+    g_assert_cmpfloat(decision.cost[PRE], >, decision.cost[POST]);
+    input.predict.downtime_limit_ms = 500;
+    decision = decide(&input);
+    g_assert_cmpint(decision.technique, ==, PRE);
+}
+
+static void
+test_high_priority_saturated_egress(void)
+{
+    static const TrafficClass vm_classes[] = {IN, OUT, TRAFFIC_CLASS_IDLE};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(vm_classes); i++) {
+        for (unsigned int known = 0; known < 2; known++) {
+            TechniqueInput input = idle_input(PRIORITY_HIGH);
+            TechniqueDecision decision;
+            TrafficRates vm = {.valid = true};
+
+            if (vm_classes[i] != TRAFFIC_CLASS_IDLE)
+                vm = rates_towards(vm_classes[i], 10 * MB);
+            set_traffic(&input, rates_towards(OUT, LINK * 95 / 100),
+                        (TrafficRates){.valid = true}, vm);
+            input.guaranteed = known ? LINK * 9 / 10 : 0;
+            decision = decide(&input);
+            g_assert_cmpint(decision.technique, !=, PRE);
+            g_assert_cmpint(decision.rule, !=, TECHNIQUE_RULE_GATE_ALLOWED);
+        }
+    }
+}
+
+static void
+test_low_priority_above_floor(void)
+{
+    TechniqueInput input = idle_input(PRIORITY_LOW);
+    TechniqueDecision decision;
+
+    /* A neighbour leaves 10 MB/s, the floor is 6.25 MB/s, the guest dirties 8. */
+    set_traffic(&input, (TrafficRates){.valid = true, .in = 100 * MB, .out = 115 * MB},
+                (TrafficRates){.valid = true}, (TrafficRates){.valid = true});
+    input.guaranteed = LINK / 20;
+    input.dirty = dirty_curve_from_rate(8 * MB, 0, input.memory);
+    decision = decide(&input);
+    g_assert_cmpint(decision.technique, ==, HYBRID);
+    g_assert_cmpint(decision.rule, ==, TECHNIQUE_RULE_GATE_FLOOR);
+    /* The table's pre-copy gives way, too. */
+    set_traffic(&input, rates_towards(OUT, 110 * MB), rates_towards(IN, 110 * MB),
+                rates_towards(IN, 10 * MB));
+    decision = decide(&input);
+    g_assert_cmpint(decision.technique, ==, HYBRID);
+    /* Without hybrid it may still not go on for ever. */
+    input.allowed = TECHNIQUE_ALLOW_PRE_COPY | TECHNIQUE_ALLOW_POST_COPY;
+    decision = decide(&input);
+    g_assert_cmpint(decision.technique, ==, POST);
+    /* Raising the floor above the dirty rate makes it pre-copy again. */
+    input.allowed = TECHNIQUE_ALLOW_ALL;
+    input.guaranteed = 12 * MB;
+    decision = decide(&input);
+    g_assert_cmpint(decision.technique, ==, PRE);
+    /* The floor does not matter while plenty is free. */
+    input = idle_input(PRIORITY_LOW);
+    input.guaranteed = LINK / 20;
+    input.dirty = dirty_curve_from_rate(8 * MB, 0, input.memory);
+    decision = decide(&input);
+    g_assert_cmpint(decision.technique, ==, PRE);
+}
+
+static void
+test_allowed(void)
+{
+    TechniqueInput input = idle_input(PRIORITY_HIGH);
+    TechniqueDecision decision;
+
+    input.allowed = (TechniqueSet)0;
+    decision = decide(&input);
+    g_assert_cmpint(decision.technique, ==, PRE);
+    g_assert_cmpint(decision.rule, ==, TECHNIQUE_RULE_GATE_ALLOWED);
+
+    for (unsigned int set = 1; set <= TECHNIQUE_ALLOW_ALL; set++) {
+        for (size_t i = 0; i < G_N_ELEMENTS(table); i++) {
+            for (unsigned int p = PRIORITY_LOW; p <= PRIORITY_HIGH; p++) {
+                input = idle_input((Priority)p);
+                input.allowed = (TechniqueSet)set;
+                set_traffic(&input, rates_towards(table[i].source, 60 * MB),
+                            rates_towards(table[i].destination, 60 * MB),
+                            rates_towards(table[i].vm, 10 * MB));
+                decision = decide(&input);
+                g_assert_true(set & (1u << decision.technique));
+            }
+        }
+    }
+}
+
+static void
+test_unknown(void)
+{
+    TechniqueInput input = idle_input(PRIORITY_MEDIUM);
+    TechniqueDecision decision;
+
+    /* Nothing known at all: an answer, marked as assumed. */
+    input.source = input.destination = input.vm = (TrafficRates){0};
+    input.source_class = input.destination_class = input.vm_class = TRAFFIC_CLASS_UNKNOWN;
+    input.source_link = input.destination_link = 0;
+    input.dirty = (DirtyCurve){0};
+    decision = decide(&input);
+    g_assert_true(decision.available_assumed);
+    g_assert_true(decision.prediction[PRE].dirty_assumed);
+    g_assert_cmpuint(decision.available_pre, >, 0);
+    g_assert_cmpfloat(decision.dirty_rate, >, 0.0);
+    g_assert_nonnull(strstr(decision.reason, "(assumed)"));
+
+    /* A large guest whose dirty rate is unknown is not trusted to converge. */
+    input = idle_input(PRIORITY_MEDIUM);
+    input.memory = UINT64_C(64) << 30;
+    input.dirty = (DirtyCurve){0};
+    decision = decide(&input);
+    g_assert_cmpint(decision.technique, !=, PRE);
+}
+
+static void
+test_hostile(void)
+{
+    static const uint64_t values[] = {0, 1, UINT64_C(1) << 32, UINT64_MAX};
+    char long_text[2000];
+    TechniqueWeights weights = {(double)NAN, (double)INFINITY, -1e300, 0.0};
+
+    memset(long_text, 'x', sizeof(long_text) - 1);
+    long_text[sizeof(long_text) - 1] = '\0';
+    for (unsigned int i = 0; i < 1u << 16; i++) {
+        TechniqueInput input = idle_input((Priority)(i % 4));
+        TechniqueDecision decision;
+
+        input.allowed = (TechniqueSet)(i % 17);
+        input.source_class = (TrafficClass)(i % 7);
+        input.destination_class = (TrafficClass)(i / 7 % 7);
+        input.vm_class = (TrafficClass)(i / 49 % 7);
+        input.source_link = values[i & 3];
+        input.destination_link = values[i >> 2 & 3];
+        input.source.out = values[i >> 4 & 3];
+        input.destination.in = values[i >> 6 & 3];
+        input.vm.in = input.vm.out = values[i >> 8 & 3];
+        input.memory = values[i >> 10 & 3];
+        input.guaranteed = values[i >> 12 & 3];
+        input.dirty = dirty_curve_from_rate(values[i >> 14 & 3], 0, input.memory);
+        input.predict = (PredictParams){0};
+        input.excluded[i % 3] = i % 5 == 0 ? long_text : NULL;
+        input.weights = i % 3 == 0 ? &weights : NULL;
+        technique_decide(&input, &decision);
+        g_assert_cmpuint(decision.technique, <, TECHNIQUE_COUNT);
+        g_assert_cmpuint(strnlen(decision.reason, TECHNIQUE_REASON_SIZE), <,
+                         TECHNIQUE_REASON_SIZE);
+        for (unsigned int t = 0; t < TECHNIQUE_COUNT; t++) {
+            g_assert_true(isfinite(decision.cost[t]));
+            g_assert_true(isfinite(decision.prediction[t].total_seconds));
+        }
+        if ((input.allowed & TECHNIQUE_ALLOW_ALL) != 0)
+            g_assert_true((unsigned int)input.allowed & (1u << decision.technique));
+    }
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/decision/technique/table", test_table);
+    g_test_add_func("/decision/technique/table-unknown-destination",
+                    test_table_unknown_destination);
+    g_test_add_func("/decision/technique/available", test_available);
+    g_test_add_func("/decision/technique/idle-guest", test_idle_guest);
+    g_test_add_func("/decision/technique/dirties-faster", test_dirties_faster_than_available);
+    g_test_add_func("/decision/technique/hardly-not-converging", test_hardly_not_converging);
+    g_test_add_func("/decision/technique/saturated-egress", test_high_priority_saturated_egress);
+    g_test_add_func("/decision/technique/above-floor", test_low_priority_above_floor);
+    g_test_add_func("/decision/technique/allowed", test_allowed);
+    g_test_add_func("/decision/technique/unknown", test_unknown);
+    g_test_add_func("/decision/technique/hostile", test_hostile);
+    return g_test_run();
+}
