@@ -325,18 +325,21 @@ manager_end(Manager *manager, Migration *migration)
 {
     gint64 now_us = g_get_monotonic_time();
     g_autofree char *total = NULL;
+    g_autofree char *predicted =
+        migration->has_decision
+            ? g_strdup_printf(
+                  "%.2f s",
+                  migration->decision.prediction[migration->decision.technique].total_seconds)
+            : g_strdup("-");
 
     migration->ended_us = now_us;
     total = migration->running_us != 0
                 ? g_strdup_printf("%.2f s", (double)(now_us - migration->running_us) / 1e6)
                 : g_strdup("-");
     migration_note(migration, "ended",
-                   "outcome: %s, technique: %s, total: %s, predicted: %.2f s, iterations: %u%s%s",
+                   "outcome: %s, technique: %s, total: %s, predicted: %s, iterations: %u%s%s",
                    migration_outcome_to_string(migration->machine.outcome),
-                   technique_to_string(migration->machine.technique), total,
-                   migration->has_decision
-                       ? migration->decision.prediction[migration->decision.technique].total_seconds
-                       : 0.0,
+                   migration_technique_text(migration), total, predicted,
                    migration->machine.iteration, migration->failure ? ", reason: " : "",
                    migration->failure ? migration->failure : "");
     if (migration->offer_added && migration->uuid != NULL &&
@@ -473,7 +476,7 @@ job_polled(const JobStatistics *statistics, const GError *error, gpointer data)
     migration->querying = false;
     /* libvirt has no statistics of an incoming job, and says so with this code. */
     if (error != NULL && migration->machine.role == MIGRATION_ROLE_DESTINATION &&
-        error->code == VIR_ERR_OPERATION_INVALID)
+        (error->code == VIR_ERR_OPERATION_UNSUPPORTED || error->code == VIR_ERR_OPERATION_INVALID))
         working = true;
     if (!hypervisor_is_connected(manager->hypervisor))
         return; /* libvirtd restarts: wait until it can be asked */

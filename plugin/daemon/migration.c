@@ -72,3 +72,13 @@ migration_note(Migration *migration, const char *event, const char *format, ...)
         g_ptr_array_remove_index(migration->log, 0);
     g_ptr_array_add(migration->log, entry);
 }
+
+const char *
+migration_technique_text(const Migration *migration)
+{
+    if (migration->machine.role == MIGRATION_ROLE_DESTINATION)
+        return migration->post_copy_us != 0 ? "post-copy" : "pre-copy";
+    if (migration->machine.decided)
+        return technique_to_string(migration->machine.technique);
+    return migration->has_decision ? technique_to_string(migration->decision.technique) : "-";
+}

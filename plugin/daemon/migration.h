@@ -110,6 +110,9 @@ migration_is_transferring(const Migration *migration)
            migration->machine.state == MIGRATION_POST_COPY;
 }
 
+/* What was done, as far as this end knows; "-" while nothing is decided. */
+const char *migration_technique_text(const Migration *migration);
+
 static inline ShapingDirection
 migration_direction(const Migration *migration)
 {

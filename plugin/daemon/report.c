@@ -114,13 +114,8 @@ add_migration(JsonBuilder *builder, const Migration *migration, bool with_log)
     add_text(builder, "state", migration_state_to_string(migration->machine.state));
     add_text(builder, "outcome", migration_outcome_to_string(migration->machine.outcome));
     add_text(builder, "priority", priority_to_string(migration->priority));
+    add_text(builder, "technique", migration_technique_text(migration));
     if (migration->machine.role == MIGRATION_ROLE_SOURCE) {
-        /* The machine's word is what was done, the decision's what was wanted first. */
-        add_text(builder, "technique",
-                 migration->has_decision ? technique_to_string(migration->machine.decided
-                                                                   ? migration->machine.technique
-                                                                   : migration->decision.technique)
-                                         : NULL);
         add_text(builder, "rule", migration->has_decision
                                       ? technique_rule_to_string(migration->decision.rule)
                                       : NULL);

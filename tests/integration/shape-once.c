@@ -26,9 +26,9 @@ typedef struct {
 } Program;
 
 static void
-answer(const Program *self, gboolean success, const GError *error)
+answer(const Program *self, const GError *error)
 {
-    if (!success) {
+    if (error != NULL) {
         const char *reason = shaper_refused_reason(self->shaper);
 
         printf("error %d %s%s\n", error->code, error->message, reason == NULL ? "" : " [refused]");
@@ -46,6 +46,7 @@ command_apply(Program *self, char **words)
 
     g_strlcpy(plan->interface, self->interface, sizeof plan->interface);
     plan->direction = self->direction;
+    plan->vlan_tagged = true;
     plan->link_rate = g_ascii_strtoull(words[1], NULL, 10);
     plan->workload = (ShapingClass){g_ascii_strtoull(words[2], NULL, 10), plan->link_rate, 1};
     plan->migrations = (ShapingClass){g_ascii_strtoull(words[3], NULL, 10),
@@ -61,12 +62,17 @@ command_apply(Program *self, char **words)
         migration->id = i + 1;
         migration->rate = plan->migrations.rate;
         migration->ceil = plan->migrations.ceil;
-        migration->match_count = 1;
         migration->matches[0] = self->direction == SHAPING_EGRESS
                                     ? flow_match_default(any, peer)
                                     : flow_match_default(peer, any);
+        /* As for a tunnelled migration: several filters of one preference. */
+        migration->match_count = 2;
+        migration->matches[1] = migration->matches[0];
+        migration->matches[1].port_low = 16509;
+        migration->matches[1].port_high = 16514;
     }
-    answer(self, shaper_apply(self->shaper, plan, &error), error);
+    shaper_apply(self->shaper, plan, &error);
+    answer(self, error);
 }
 
 static void
@@ -113,7 +119,8 @@ command_run(Program *self, char **words)
     if (count >= 5 && strcmp(words[0], "apply") == 0) {
         command_apply(self, words);
     } else if (count == 1 && strcmp(words[0], "remove") == 0) {
-        answer(self, shaper_remove(self->shaper, &error), error);
+        shaper_remove(self->shaper, &error);
+        answer(self, error);
     } else if (count == 1 && strcmp(words[0], "restore") == 0) {
         if (shaping_journal_restore(self->journal, &undone, &error))
             printf("ok undone=%u\n", undone);

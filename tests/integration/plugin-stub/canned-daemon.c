@@ -3,7 +3,7 @@
  * A daemon that decides nothing: it gives the answers named on its command
  * line, good and bad ones, and prints what it was told.
  *
- *   canned-daemon SOCKET MODE
+ *   canned-daemon SOCKET MODE LOG
  *
  * plain         follows, adds nothing
  * post-copy     adds VIR_MIGRATE_POSTCOPY, a bandwidth, reports and an offer;
@@ -248,11 +248,10 @@ main(int argc, char **argv)
     g_autoptr(GDBusServer) server = NULL;
     g_autoptr(ConvoyDaemon1) daemon = NULL;
 
-    if (argc != 3) {
-        fprintf(stderr, "usage: canned-daemon SOCKET MODE\n");
+    if (argc != 4) {
+        fprintf(stderr, "usage: canned-daemon SOCKET MODE LOG\n");
         return EXIT_FAILURE;
     }
-    setvbuf(stdout, NULL, _IOLBF, 0);
     mode = argv[2];
     turns = g_hash_table_new(NULL, NULL);
     loop = g_main_loop_new(NULL, FALSE);
@@ -271,6 +270,12 @@ main(int argc, char **argv)
     g_dbus_server_start(server);
     g_unix_signal_add(SIGTERM, on_terminate, NULL);
     printf("ready\n");
+    fflush(stdout);
+    if (freopen(argv[3], "w", stdout) == NULL) {
+        perror(argv[3]);
+        return EXIT_FAILURE;
+    }
+    setvbuf(stdout, NULL, _IOLBF, 0);
     g_main_loop_run(loop);
     return EXIT_SUCCESS;
 }

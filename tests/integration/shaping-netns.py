@@ -1,0 +1,468 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Shaping on real interfaces, in throw-away network namespaces. TAP output.
+
+Two namespaces joined by a veth pair; shape-once (built from shape-once.c) puts
+plans up, moves them and takes them off; iperf3 measures what is kept. Needs
+root. The program is build/shape-once, or what SHAPE_ONCE names.
+"""
+
+import json
+import os
+import re
+import select
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+PROGRAM = os.path.abspath(
+    os.environ.get("SHAPE_ONCE", os.path.join(ROOT, "build", "shape-once"))
+)
+SOURCE = f"convoy-shape-{os.getpid()}-a"
+DESTINATION = f"convoy-shape-{os.getpid()}-b"
+SOURCE_ADDRESS, DESTINATION_ADDRESS = "10.91.0.1", "10.91.0.2"
+SOURCE_ADDRESS6, DESTINATION_ADDRESS6 = "fd91::1", "fd91::2"
+MIGRATION_PORT, WORKLOAD_PORT = 49152, 5201
+MEGABYTE = 1000 * 1000
+LINK = 25 * MEGABYTE  # 200 Mbit/s: far below what a veth pair carries
+REFUSED, FAILED = 1, 3  # of ShapingError
+
+tests = 0
+failures = 0
+
+
+def check(condition, name, detail=""):
+    global tests, failures
+    tests += 1
+    if not condition:
+        failures += 1
+    print(f"{'ok' if condition else 'not ok'} {tests} - {name}")
+    if detail and not condition:
+        for line in str(detail).splitlines():
+            print(f"#   {line}")
+    sys.stdout.flush()
+
+
+def note(text):
+    print(f"# {text}")
+    sys.stdout.flush()
+
+
+def run(*words, namespace=None, may_fail=False):
+    prefix = ["ip", "netns", "exec", namespace] if namespace else []
+    done = subprocess.run(
+        prefix + list(words), capture_output=True, text=True, timeout=60, check=False
+    )
+    if done.returncode != 0 and not may_fail:
+        raise RuntimeError(f"{' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+class Shaper:
+    """One shape-once process: command in, answer out."""
+
+    def __init__(self, namespace, state, interface, direction, environment=None):
+        self.process = subprocess.Popen(
+            ["ip", "netns", "exec", namespace, PROGRAM, state, interface, direction],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **(environment or {})},
+            text=True,
+            bufsize=1,
+        )
+
+    def send(self, command):
+        self.process.stdin.write(command + "\n")
+
+    def ask(self, command):
+        self.send(command)
+        ready, _, _ = select.select([self.process.stdout], [], [], 30)
+        return self.process.stdout.readline().strip() if ready else "no answer"
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(timeout=10)
+        self.process.stdout.close()
+
+    def kill(self):
+        # "ip netns exec" has become the program itself: this is its kill -9.
+        self.process.kill()
+        self.process.wait(timeout=10)
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+def state_of(namespace, interface):
+    """All that tc and ip tell, to be compared byte by byte."""
+    return "".join(
+        run(*words, namespace=namespace)
+        for words in (
+            ("tc", "qdisc", "show"),
+            ("tc", "class", "show", "dev", interface),
+            ("tc", "filter", "show", "dev", interface),
+            ("tc", "filter", "show", "dev", interface, "ingress"),
+            ("ip", "link"),
+        )
+    )
+
+
+def steps(answer):
+    found = re.match(r"ok steps=(\d+) us=(\d+)$", answer)
+    return (int(found[1]), int(found[2])) if found else (None, None)
+
+
+def plan(workload, migration, ceil, *peers, link=LINK):
+    return " ".join(map(str, ("apply", link, workload, migration, ceil) + peers))
+
+
+class Server:
+    def __init__(self, port):
+        self.process = subprocess.Popen(
+            ["ip", "netns", "exec", DESTINATION, "iperf3", "-s", "-p", str(port)]
+            + ["--forceflush"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        # Unbuffered, so that select and readline see the same bytes.
+        descriptor = self.process.stdout.fileno()
+        seen = b""
+        while b"listening" not in seen:
+            ready, _, _ = select.select([descriptor], [], [], 10)
+            chunk = os.read(descriptor, 4096) if ready else b""
+            if not chunk:
+                raise RuntimeError("iperf3 does not start")
+            seen += chunk
+
+    def close(self):
+        self.process.kill()
+        self.process.wait(timeout=10)
+        self.process.stdout.close()
+
+
+def measure(*flows):
+    """Bytes per second that each (address, port) received, all at once."""
+    clients = [
+        subprocess.Popen(
+            ["ip", "netns", "exec", SOURCE, "iperf3", "-c", address, "-p", str(port)]
+            + ["-t", "3", "-O", "1", "-J", "-C", "cubic"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for address, port in flows
+    ]
+    rates = []
+    for client in clients:
+        report = json.loads(client.communicate(timeout=60)[0])
+        if "error" in report:
+            raise RuntimeError(f"iperf3: {report['error']}")
+        rates.append(report["end"]["sum_received"]["bits_per_second"] / 8)
+    return rates
+
+
+def near(rate, expected):
+    """Payload is 95 % of what HTB counts; the rest is for a busy machine."""
+    return 0.80 * expected <= rate <= 1.05 * expected
+
+
+def megabytes(*rates):
+    return ", ".join(f"{rate / MEGABYTE:.1f} MB/s" for rate in rates)
+
+
+def test_life(state, namespace, interface, direction, peers):
+    before = state_of(namespace, interface)
+    shaper = Shaper(namespace, state, interface, direction)
+    note(f"{direction}: kernel features: {shaper.ask('features')}")
+    check(state_of(namespace, interface) == before, f"{direction}: probing leaves nothing")
+
+    answer = shaper.ask(plan(15 * MEGABYTE, 10 * MEGABYTE, LINK, *peers))
+    check((steps(answer)[0] or 0) > 0, f"{direction}: applied", answer)
+    note(f"{direction}: first apply took {steps(answer)[1]} us")
+    check(state_of(namespace, interface) != before, f"{direction}: something stands")
+    answer = shaper.ask(plan(15 * MEGABYTE, 10 * MEGABYTE, LINK, *peers))
+    check(steps(answer)[0] == 0, f"{direction}: applying twice changes nothing", answer)
+
+    both = measure(
+        (DESTINATION_ADDRESS, MIGRATION_PORT), (DESTINATION_ADDRESS, WORKLOAD_PORT)
+    )
+    note(f"{direction}: 10 and 15 MB/s guaranteed, measured {megabytes(*both)}")
+    check(near(both[0], 10 * MEGABYTE), f"{direction}: migration class is kept", both)
+    check(near(both[1], 15 * MEGABYTE), f"{direction}: workload class is kept", both)
+
+    answer = shaper.ask(plan(20 * MEGABYTE, 5 * MEGABYTE, LINK, *peers))
+    changed, duration = steps(answer)
+    check(changed is not None and 0 < changed <= 5, f"{direction}: reshaped", answer)
+    both = measure(
+        (DESTINATION_ADDRESS6, MIGRATION_PORT), (DESTINATION_ADDRESS, WORKLOAD_PORT)
+    )
+    note(f"{direction}: 5 and 20 MB/s guaranteed, IPv6, measured {megabytes(*both)}")
+    check(near(both[0], 5 * MEGABYTE), f"{direction}: IPv6 migration is kept", both)
+    check(near(both[1], 20 * MEGABYTE), f"{direction}: workload class follows", both)
+
+    alone = measure((DESTINATION_ADDRESS, MIGRATION_PORT))
+    note(f"{direction}: alone, borrowing up to 25 MB/s: {megabytes(*alone)}")
+    check(near(alone[0], LINK), f"{direction}: an idle workload's rate is lent", alone)
+
+    shaper.ask(plan(20 * MEGABYTE, 4 * MEGABYTE, 6 * MEGABYTE, *peers))
+    alone = measure((DESTINATION_ADDRESS, MIGRATION_PORT))
+    note(f"{direction}: alone, ceil 6 MB/s: {megabytes(*alone)}")
+    check(near(alone[0], 6 * MEGABYTE), f"{direction}: the ceil holds", alone)
+
+    counters = re.match(
+        r"ok workload=(\d+) migrations=(\d+)$", shaper.ask("counters")
+    )
+    check(
+        counters is not None
+        and int(counters[1]) > 80 * MEGABYTE
+        and int(counters[2]) > 80 * MEGABYTE,
+        f"{direction}: class counters tell both apart",
+        counters and counters[0],
+    )
+
+    durations = []
+    for i in range(20):
+        answer = shaper.ask(plan((10 + i % 2) * MEGABYTE, 10 * MEGABYTE, LINK, *peers))
+        durations.append(steps(answer)[1])
+    note(
+        f"{direction}: reshape: median {statistics.median(durations)} us, "
+        f"worst {max(durations)} us of {len(durations)}"
+    )
+
+    large = plan(5 * 10**9, 2**32, 8 * 10**9, *peers, link=8 * 10**9)
+    check((steps(shaper.ask(large))[0] or 0) > 0, f"{direction}: rates of 2^32 bytes/s")
+    check(steps(shaper.ask(large))[0] == 0, f"{direction}: and the kernel keeps them")
+
+    answer = shaper.ask(plan(15 * MEGABYTE, 10 * MEGABYTE, LINK, peers[0]))
+    check((steps(answer)[0] or 0) > 0, f"{direction}: a migration ended", answer)
+    answer = shaper.ask("remove")
+    after = state_of(namespace, interface)
+    check(steps(answer)[0] is not None and after == before,
+          f"{direction}: removed, byte-identical to before", f"{answer}\n{before}---\n{after}")
+    check(steps(shaper.ask("remove"))[0] == 0, f"{direction}: removing twice does nothing")
+    shaper.close()
+    check(
+        os.path.getsize(os.path.join(state, "shaping.journal")) == 0,
+        f"{direction}: the journal is empty",
+    )
+
+
+def test_foreign(state, direction, name, *qdisc):
+    run("tc", "qdisc", "add", "dev", "up0", *qdisc, namespace=SOURCE)
+    before = state_of(SOURCE, "up0")
+    shaper = Shaper(SOURCE, state, "up0", direction)
+    answer = shaper.ask(plan(MEGABYTE, MEGABYTE, LINK, DESTINATION_ADDRESS))
+    check(
+        answer.startswith(f"error {REFUSED} up0:") and answer.endswith("[refused]"),
+        f"{direction}: an administrator's {name} is refused",
+        answer,
+    )
+    shaper.ask("remove")
+    check(state_of(SOURCE, "up0") == before, f"{direction}: and stays as it was")
+    shaper.close()
+    run("tc", "qdisc", "del", "dev", "up0", qdisc[0], namespace=SOURCE)
+
+
+def test_kill(state, direction):
+    before = state_of(SOURCE, "up0")
+    shaper = Shaper(SOURCE, state, "up0", direction)
+    shaper.ask(plan(MEGABYTE, MEGABYTE, LINK, DESTINATION_ADDRESS))
+    shaper.kill()
+    check(state_of(SOURCE, "up0") != before, f"{direction}: kill -9 leaves shaping")
+    with open(os.path.join(state, "shaping.journal"), "a", encoding="utf-8") as journal:
+        journal.write('garbage\n{"op":"root","device":"lo"}\n{"op":"ro')
+    shaper = Shaper(SOURCE, state, "up0", direction)
+    answer = shaper.ask("restore")
+    undone = {"egress": 1, "ingress": 2}[direction]
+    check(answer == f"ok undone={undone}", f"{direction}: the journal is restored", answer)
+    after = state_of(SOURCE, "up0")
+    check(after == before, f"{direction}: byte-identical after kill -9", f"{before}---\n{after}")
+    check(shaper.ask("restore") == "ok undone=0", f"{direction}: restoring twice does nothing")
+    shaper.close()
+
+
+def write_program(folder, name, text):
+    path = os.path.join(folder, name)
+    with open(path, "w", encoding="utf-8") as program:
+        program.write(text)
+    os.chmod(path, 0o700)
+    return path
+
+
+def test_kill_inside_apply(state, folder):
+    """Killed while tc runs: the ifb stands, nothing behind it does."""
+    before = state_of(SOURCE, "up0")
+    started = os.path.join(folder, "started")
+    os.mkfifo(started)
+    # Short batches (the probe) pass; the tree's batch reports and hangs.
+    program = write_program(
+        folder,
+        "tc-hangs",
+        f"#!/bin/sh\ncat > {folder}/batch\n"
+        f"[ $(wc -l < {folder}/batch) -gt 3 ] || exec {shutil.which('tc')} -batch {folder}/batch\n"
+        f"echo > {started}\nexec sleep 1.9\n",
+    )
+    shaper = Shaper(SOURCE, state, "up0", "ingress", {"VIRT_CONVOY_TC": program})
+    shaper.send(plan(MEGABYTE, MEGABYTE, LINK, DESTINATION_ADDRESS))
+    with open(started, encoding="utf-8") as fifo:
+        fifo.read()
+    shaper.kill()
+    check("convoy" in state_of(SOURCE, "up0"), "killed inside an apply: the ifb stands")
+    shaper = Shaper(SOURCE, state, "up0", "ingress")
+    answer = shaper.ask("restore")
+    check(answer == "ok undone=1", "killed inside an apply: restored", answer)
+    check(state_of(SOURCE, "up0") == before, "killed inside an apply: byte-identical")
+    shaper.close()
+
+
+def test_failing_tc(state, folder, direction, lines):
+    """tc stops after some lines: what it made comes off again."""
+    before = state_of(SOURCE, "up0")
+    program = write_program(
+        folder,
+        "tc-fails",
+        f"#!/bin/sh\ncat > {folder}/batch\n"
+        f"[ $(wc -l < {folder}/batch) -gt {lines} ] || "
+        f"exec {shutil.which('tc')} -batch {folder}/batch\n"
+        f"head -n {lines} {folder}/batch | {shutil.which('tc')} -batch -\n"
+        f"echo 'Command failed -:{lines + 1}' >&2\nexit 1\n",
+    )
+    shaper = Shaper(SOURCE, state, "up0", direction, {"VIRT_CONVOY_TC": program})
+    answer = shaper.ask(plan(MEGABYTE, MEGABYTE, LINK, DESTINATION_ADDRESS))
+    check(answer.startswith(f"error {FAILED} "), f"{direction}: failure after {lines} lines", answer)
+    after = state_of(SOURCE, "up0")
+    check(after == before, f"{direction}: and nothing is left", f"{answer}\n{before}---\n{after}")
+    shaper.close()
+    check(
+        os.path.getsize(os.path.join(state, "shaping.journal")) == 0,
+        f"{direction}: and the journal is empty",
+    )
+
+
+def test_lying_tc(state, folder):
+    """tc says success and did nothing: the kernel's answer counts."""
+    before = state_of(SOURCE, "up0")
+    program = write_program(
+        folder,
+        "tc-lies",
+        f"#!/bin/sh\ncat > {folder}/batch\n"
+        f"[ $(wc -l < {folder}/batch) -gt 3 ] || exec {shutil.which('tc')} -batch {folder}/batch\n",
+    )
+    shaper = Shaper(SOURCE, state, "up0", "egress", {"VIRT_CONVOY_TC": program})
+    answer = shaper.ask(plan(MEGABYTE, MEGABYTE, LINK, DESTINATION_ADDRESS))
+    check(answer.startswith(f"error {FAILED} "), "an exit code of 0 alone is not believed", answer)
+    check(state_of(SOURCE, "up0") == before, "and nothing is left of it")
+    shaper.close()
+
+
+def test_uplink(state):
+    """Through a bridge: by kind, and by the forwarding database."""
+    shaper = Shaper(SOURCE, state, "up0", "egress")
+    answer = shaper.ask(f"uplink {DESTINATION_ADDRESS}")
+    check(answer == "ok up0 rate=unknown path=up0", "uplink: route look-up", answer)
+    answer = shaper.ask("uplink default")
+    check(answer.startswith("error "), "uplink: no default route is an error", answer)
+
+    run("ip", "link", "add", "br0", "type", "bridge", namespace=SOURCE)
+    run("ip", "link", "set", "br0", "up", namespace=SOURCE)
+    run("ip", "addr", "flush", "dev", "up0", namespace=SOURCE)
+    run("ip", "link", "set", "up0", "master", "br0", namespace=SOURCE)
+    run("ip", "addr", "add", f"{SOURCE_ADDRESS}/24", "dev", "br0", namespace=SOURCE)
+    run("ip", "route", "add", "default", "via", DESTINATION_ADDRESS, namespace=SOURCE)
+    run("ip", "tuntap", "add", "vnet0", "mode", "tap", namespace=SOURCE)
+    run("ip", "link", "set", "vnet0", "master", "br0", namespace=SOURCE)
+    answer = shaper.ask("uplink 10.91.0.77")
+    check(
+        answer == "ok up0 rate=unknown path=br0 > up0", "uplink: past a guest's tap", answer
+    )
+    for name in ("pod0", "pod1"):
+        run("ip", "link", "add", name, "type", "veth", "peer", f"{name}p", namespace=SOURCE)
+        run("ip", "link", "set", name, "master", "br0", namespace=SOURCE)
+    answer = shaper.ask("uplink 10.91.0.77")
+    check(
+        answer.startswith("error 2 ") and "up0" in answer and "[network] uplink" in answer,
+        "uplink: several candidates ask for the configuration",
+        answer,
+    )
+    run("ping", "-c", "1", "-W", "5", DESTINATION_ADDRESS, namespace=SOURCE)
+    answer = shaper.ask(f"uplink {DESTINATION_ADDRESS}")
+    check(
+        answer == "ok up0 rate=unknown path=br0 > up0",
+        "uplink: the forwarding database knows",
+        answer,
+    )
+    answer = shaper.ask("uplink default")
+    check(
+        answer == "ok up0 rate=unknown path=br0 > up0",
+        "uplink: the default route's gateway is learnt too",
+        answer,
+    )
+    answer = shaper.ask("uplink 203.0.113.9")
+    check(answer.startswith("ok up0 "), "uplink: beyond the gateway", answer)
+    run("ip", "route", "add", "unreachable", "198.51.100.0/24", namespace=SOURCE)
+    answer = shaper.ask("uplink 198.51.100.1")
+    check(answer.startswith("error 1 "), "uplink: an unreachable route is an error", answer)
+    shaper.close()
+
+
+def set_up():
+    for namespace in (SOURCE, DESTINATION):
+        run("ip", "netns", "add", namespace)
+        run("ip", "link", "set", "lo", "up", namespace=namespace)
+    run("ip", "link", "add", "up0", "netns", SOURCE, "type", "veth", "peer", "name", "up0",
+        "netns", DESTINATION)
+    for namespace, addresses in (
+        (SOURCE, (f"{SOURCE_ADDRESS}/24", f"{SOURCE_ADDRESS6}/64")),
+        (DESTINATION, (f"{DESTINATION_ADDRESS}/24", f"{DESTINATION_ADDRESS6}/64")),
+    ):
+        for address in addresses:
+            words = ["nodad"] if ":" in address else []
+            run("ip", "addr", "add", address, "dev", "up0", *words, namespace=namespace)
+        run("ip", "link", "set", "up0", "up", namespace=namespace)
+
+
+def main():
+    if os.geteuid() != 0:
+        print("1..0 # SKIP needs root for network namespaces")
+        return 0
+    for program in ("ip", "tc", "iperf3", "ping"):
+        if shutil.which(program) is None:
+            print(f"1..0 # SKIP {program} is not installed")
+            return 0
+    if not os.path.exists(PROGRAM):
+        print(f"Bail out! {PROGRAM} is not built")
+        return 1
+    servers = []
+    with tempfile.TemporaryDirectory(prefix="convoy-") as folder:
+        state = os.path.join(folder, "state")
+        os.mkdir(state)
+        try:
+            set_up()
+            servers = [Server(MIGRATION_PORT), Server(WORKLOAD_PORT)]
+            test_life(state, SOURCE, "up0", "egress", (DESTINATION_ADDRESS, DESTINATION_ADDRESS6))
+            test_life(state, DESTINATION, "up0", "ingress", (SOURCE_ADDRESS, SOURCE_ADDRESS6))
+            test_foreign(state, "egress", "tbf", "root", "handle", "1:", "tbf", "rate", "1gbit",
+                         "burst", "100k", "latency", "50ms")
+            test_foreign(state, "egress", "htb", "root", "handle", "1:", "htb")
+            test_foreign(state, "ingress", "ingress qdisc", "ingress")
+            test_foreign(state, "ingress", "clsact qdisc", "clsact")
+            test_kill(state, "egress")
+            test_kill(state, "ingress")
+            test_kill_inside_apply(state, folder)
+            for lines in (3, 5, 8):
+                test_failing_tc(state, folder, "egress", lines)
+                test_failing_tc(state, folder, "ingress", lines)
+            test_lying_tc(state, folder)
+            test_uplink(state)
+        finally:
+            for server in servers:
+                server.close()
+            for namespace in (SOURCE, DESTINATION):
+                run("ip", "netns", "del", namespace, may_fail=True)
+    print(f"1..{tests}")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
