@@ -98,8 +98,7 @@ call_apply(Manager *manager, Migration *migration, const Call *call, GError **er
     migration->user_bandwidth_mib = call->bandwidth_mib;
     migration->user_post_copy_bandwidth_mib = call->post_copy_bandwidth_mib;
     if (!migration->post_copy_by_user)
-        manager_exclude_post_copy(migration,
-                                  gate_post_copy_flags(call->flags, call->migrate_uri));
+        manager_exclude_post_copy(migration, gate_post_copy_flags(call->flags, call->migrate_uri));
     return true;
 }
 
@@ -116,8 +115,7 @@ answer_new(const Migration *migration, bool with_parameters, const char *cookie_
     g_variant_dict_insert(&answer, "ticket", "t", migration ? migration->ticket : (uint64_t)0);
     if (migration == NULL)
         return g_variant_dict_end(&answer);
-    g_variant_dict_insert(&answer, "wait", "b",
-                          migration->machine.state == MIGRATION_WAITING);
+    g_variant_dict_insert(&answer, "wait", "b", migration->machine.state == MIGRATION_WAITING);
     g_variant_dict_insert(&answer, "flags", "t", migration->flags);
     g_variant_dict_init(&parameters, NULL);
     if (with_parameters && migration->has_limits) {
@@ -220,8 +218,7 @@ pending_resolved(GArray *addresses, const GError *error, gpointer data)
     else
         g_array_append_vals(migration->peer_addresses, addresses->data, addresses->len);
     if (network_uplink(pending->manager->network) == NULL && error == NULL) {
-        g_autofree char *peer =
-            flow_address_to_text(&g_array_index(addresses, FlowAddress, 0));
+        g_autofree char *peer = flow_address_to_text(&g_array_index(addresses, FlowAddress, 0));
 
         network_find_uplink(pending->manager->network, peer);
     }
@@ -240,8 +237,8 @@ report_fill(const Manager *manager, const Migration *migration, PeerReport *ret_
     uint64_t upper;
 
     peer_report_init(ret_report);
-    ret_report->role = migration->machine.role == MIGRATION_ROLE_SOURCE ? PEER_ROLE_SOURCE
-                                                                        : PEER_ROLE_DESTINATION;
+    ret_report->role =
+        migration->machine.role == MIGRATION_ROLE_SOURCE ? PEER_ROLE_SOURCE : PEER_ROLE_DESTINATION;
     ret_report->qemu_version = hypervisor_qemu_version(manager->hypervisor);
     ret_report->libvirt_version = hypervisor_libvirt_version(manager->hypervisor);
     ret_report->link_rate = network_usable_rate(manager->network);
@@ -320,8 +317,7 @@ source_new(Manager *manager, const Call *call, GError **error)
     if (call_apply(manager, migration, call, error))
         return migration;
     migration->failure = g_strdup((*error)->message);
-    manager_input(manager, migration,
-                  &(MigrationInput){ .type = MIGRATION_INPUT_FAILED });
+    manager_input(manager, migration, &(MigrationInput){ .type = MIGRATION_INPUT_FAILED });
     return NULL;
 }
 
@@ -341,9 +337,8 @@ enter_begin(Manager *manager, const Call *call, GError **error)
     if (migration->parallel_proposed == 0)
         ask_for_post_copy(migration);
     report_fill(manager, migration, &report);
-    report.vm = migration->description
-                    ? network_vm_rates(manager->network, migration->description)
-                    : (TrafficRates){ 0 };
+    report.vm = migration->description ? network_vm_rates(manager->network, migration->description)
+                                       : (TrafficRates){ 0 };
     report.technique_set = true;
     report.technique = migration->decision.technique;
     report.parallel_connections = migration->parallel_proposed;
@@ -397,8 +392,8 @@ perform_peer_to_peer_agree(Manager *manager, Migration *migration)
         ask_for_post_copy(migration);
     }
     /* The flag reaches the destination by itself, its offer comes back in the XML. */
-    migration->offer_wanted = (migration->flags & VIR_MIGRATE_POSTCOPY) &&
-                              !migration->tunnelled && migration->destination_uri != NULL;
+    migration->offer_wanted = (migration->flags & VIR_MIGRATE_POSTCOPY) && !migration->tunnelled &&
+                              migration->destination_uri != NULL;
 }
 
 static void
@@ -407,8 +402,7 @@ enter_perform(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *
 {
     bool peer_to_peer = call->flags & VIR_MIGRATE_PEER2PEER;
     Migration *migration =
-        peer_to_peer ? NULL
-                     : manager_find(manager, MIGRATION_ROLE_SOURCE, call->uuid, call->name);
+        peer_to_peer ? NULL : manager_find(manager, MIGRATION_ROLE_SOURCE, call->uuid, call->name);
     MigrationInput decided = { .type = MIGRATION_INPUT_DECIDED };
     g_autoptr(GError) error = NULL;
     Pending *pending;
@@ -435,9 +429,9 @@ enter_perform(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *
     }
     if (!(call->flags & (VIR_MIGRATE_NON_SHARED_DISK | VIR_MIGRATE_NON_SHARED_INC)))
         peer_port_from_uri(call->migrate_uri, &migration->port_first, &migration->port_last);
-    migration_note(migration, "perform", "flags_given: 0x%" G_GINT64_MODIFIER
-                   "x, flags_used: 0x%" G_GINT64_MODIFIER "x", migration->user_flags,
-                   migration->flags);
+    migration_note(migration, "perform",
+                   "flags_given: 0x%" G_GINT64_MODIFIER "x, flags_used: 0x%" G_GINT64_MODIFIER "x",
+                   migration->user_flags, migration->flags);
     if (peer_to_peer)
         hold_if_not_its_turn(manager, migration);
     pending = g_new0(Pending, 1);
@@ -465,8 +459,8 @@ prepare_agree(Manager *manager, Migration *migration, const Call *call)
         migration->peer.role != PEER_ROLE_SOURCE)
         return;
     migration->peer_known = true;
-    if (migration->peer.priority_set && !(migration->description &&
-                                          migration->description->metadata.priority_set))
+    if (migration->peer.priority_set &&
+        !(migration->description && migration->description->metadata.priority_set))
         migration->priority = migration->peer.priority;
     if (migration->peer.parallel_connections > 1) {
         if (gate_parallel_flags(migration->user_flags, call->migrate_uri, false) == NULL &&
@@ -533,8 +527,9 @@ enter_prepare(Manager *manager, const Call *call, GError **error)
     if (migration->peer_to_peer && !migration->tunnelled &&
         (migration->flags & VIR_MIGRATE_POSTCOPY))
         xml = prepare_offer_xml(manager, migration, call->domain_xml);
-    migration_note(migration, "prepare", "flags_given: 0x%" G_GINT64_MODIFIER
-                   "x, flags_used: 0x%" G_GINT64_MODIFIER "x, source_known: %s",
+    migration_note(migration, "prepare",
+                   "flags_given: 0x%" G_GINT64_MODIFIER "x, flags_used: 0x%" G_GINT64_MODIFIER
+                   "x, source_known: %s",
                    migration->user_flags, migration->flags, migration->peer_known ? "yes" : "no");
     manager_transfer(manager, migration, NULL, NULL);
     return answer_new(migration, false, element, xml);
@@ -690,8 +685,8 @@ calls_leave(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *in
 }
 
 void
-calls_abort_waiting(Manager *manager, ConvoyDaemon1 *skeleton,
-                    GDBusMethodInvocation *invocation, const char *uuid)
+calls_abort_waiting(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *invocation,
+                    const char *uuid)
 {
     static const MigrationInput abort_input = { .type = MIGRATION_INPUT_ABORT };
     Migration *migration = manager_find(manager, MIGRATION_ROLE_SOURCE, uuid, NULL);
@@ -707,8 +702,7 @@ calls_abort_waiting(Manager *manager, ConvoyDaemon1 *skeleton,
 static char *
 hook_incoming(Manager *manager, const char *domain, const char *xml)
 {
-    Migration *migration =
-        manager_find(manager, MIGRATION_ROLE_DESTINATION, NULL, domain);
+    Migration *migration = manager_find(manager, MIGRATION_ROLE_DESTINATION, NULL, domain);
     g_autoptr(GError) error = NULL;
     DomainDescription *description;
 
@@ -742,8 +736,7 @@ calls_notify_hook(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocati
 
     if (g_str_equal(operation, "migrate") && g_str_equal(sub_operation, "begin")) {
         xml_out = hook_incoming(manager, domain, xml);
-    } else if (g_str_equal(operation, "release") &&
-               !hypervisor_is_connected(manager->hypervisor)) {
+    } else if (g_str_equal(operation, "release") && !hypervisor_is_connected(manager->hypervisor)) {
         /* Without libvirt's events this is the only word of the end. */
         for (int role = MIGRATION_ROLE_SOURCE; role <= MIGRATION_ROLE_DESTINATION; role++) {
             migration = manager_find(manager, (MigrationRole)role, NULL, domain);

@@ -20,12 +20,12 @@
 /* call: a{sv}; see the interface XML. */
 void calls_enter(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *invocation,
                  const char *entry, GVariant *call);
-void calls_wait_turn(Manager *manager, ConvoyDaemon1 *skeleton,
-                     GDBusMethodInvocation *invocation, uint64_t ticket);
+void calls_wait_turn(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *invocation,
+                     uint64_t ticket);
 void calls_leave(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *invocation,
                  const char *entry, uint64_t ticket, GVariant *result);
 void calls_abort_waiting(Manager *manager, ConvoyDaemon1 *skeleton,
                          GDBusMethodInvocation *invocation, const char *uuid);
-void calls_notify_hook(Manager *manager, ConvoyDaemon1 *skeleton,
-                       GDBusMethodInvocation *invocation, const char *domain,
-                       const char *operation, const char *sub_operation, const char *xml);
+void calls_notify_hook(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *invocation,
+                       const char *domain, const char *operation, const char *sub_operation,
+                       const char *xml);

@@ -220,8 +220,8 @@ void
 hypervisor_set_max_speed(Hypervisor *hypervisor, const char *uuid, uint64_t pre_copy_mib,
                          uint64_t post_copy_mib, HypervisorDone done, gpointer user_data)
 {
-    Request *request = request_new(hypervisor, uuid, run_set_max_speed, finish_plain,
-                                   G_CALLBACK(done), user_data);
+    Request *request =
+        request_new(hypervisor, uuid, run_set_max_speed, finish_plain, G_CALLBACK(done), user_data);
 
     request->numbers[0] = pre_copy_mib;
     request->numbers[1] = post_copy_mib;
@@ -343,8 +343,8 @@ run_list_domains(Request *request, virDomainPtr domain, GError **error)
         texts_append_xml(request->texts, domain);
         return true;
     }
-    count = virConnectListAllDomains(request->connection, &domains,
-                                     VIR_CONNECT_LIST_DOMAINS_ACTIVE);
+    count =
+        virConnectListAllDomains(request->connection, &domains, VIR_CONNECT_LIST_DOMAINS_ACTIVE);
     if (count < 0) {
         hypervisor_error_set(error, "listing the domains");
         return false;
@@ -394,8 +394,8 @@ void
 hypervisor_read_offer(Hypervisor *hypervisor, const char *destination_uri, const char *uuid,
                       HypervisorTextDone done, gpointer user_data)
 {
-    Request *request = request_new(hypervisor, NULL, run_read_offer, finish_text,
-                                   G_CALLBACK(done), user_data);
+    Request *request =
+        request_new(hypervisor, NULL, run_read_offer, finish_text, G_CALLBACK(done), user_data);
 
     request->destination_uri = g_strdup(destination_uri);
     request->text = g_strdup(uuid);
@@ -415,8 +415,8 @@ run_remove_offer(Request *request G_GNUC_UNUSED, virDomainPtr domain, GError **e
     if (text == NULL)
         return true;
     free(text);
-    if (virDomainSetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, NULL, NULL,
-                             PEER_OFFER_NAMESPACE, flags) == 0)
+    if (virDomainSetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, NULL, NULL, PEER_OFFER_NAMESPACE,
+                             flags) == 0)
         return true;
     hypervisor_error_set(error, "removing the offer from the domain's metadata");
     return false;
@@ -519,8 +519,7 @@ on_lifecycle(virConnectPtr connection G_GNUC_UNUSED, virDomainPtr domain, int ty
 }
 
 static void
-on_iteration(virConnectPtr connection G_GNUC_UNUSED, virDomainPtr domain, int iteration,
-             void *data)
+on_iteration(virConnectPtr connection G_GNUC_UNUSED, virDomainPtr domain, int iteration, void *data)
 {
     HypervisorEvent event = {
         .type = HYPERVISOR_MIGRATION_ITERATION,
@@ -681,8 +680,8 @@ open_thread(GTask *task, gpointer source G_GNUC_UNUSED, gpointer data,
     /* Notices a hung libvirtd; the test driver has no keep-alive. */
     if (virConnectSetKeepAlive(opening->connection, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT) < 0)
         virResetLastError();
-    if (virConnectRegisterCloseCallback(opening->connection, on_close, opening->hypervisor,
-                                        NULL) < 0)
+    if (virConnectRegisterCloseCallback(opening->connection, on_close, opening->hypervisor, NULL) <
+        0)
         virResetLastError();
     if (virConnectGetVersion(opening->connection, &opening->qemu_version) < 0)
         opening->qemu_version = 0;

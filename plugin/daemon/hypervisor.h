@@ -22,13 +22,13 @@ typedef struct Hypervisor Hypervisor;
 typedef enum {
     HYPERVISOR_CONNECTED,
     HYPERVISOR_DISCONNECTED,
-    HYPERVISOR_DOMAIN_STARTED,       /* began to run here, also as an incoming migration */
-    HYPERVISOR_DOMAIN_STOPPED,       /* left this host; `migrated` tells why */
-    HYPERVISOR_DOMAIN_CHANGED,       /* metadata or a device changed */
-    HYPERVISOR_POST_COPY_ENTERED,    /* source: paused for post-copy; destination: resumed by it */
-    HYPERVISOR_POST_COPY_FAILED,     /* the path broke in post-copy: the VM is paused */
-    HYPERVISOR_MIGRATION_ITERATION,  /* QEMU begins pass number `iteration` (1, 2, ...) */
-    HYPERVISOR_JOB_COMPLETED,        /* `statistics` of the finished job are valid */
+    HYPERVISOR_DOMAIN_STARTED,      /* began to run here, also as an incoming migration */
+    HYPERVISOR_DOMAIN_STOPPED,      /* left this host; `migrated` tells why */
+    HYPERVISOR_DOMAIN_CHANGED,      /* metadata or a device changed */
+    HYPERVISOR_POST_COPY_ENTERED,   /* source: paused for post-copy; destination: resumed by it */
+    HYPERVISOR_POST_COPY_FAILED,    /* the path broke in post-copy: the VM is paused */
+    HYPERVISOR_MIGRATION_ITERATION, /* QEMU begins pass number `iteration` (1, 2, ...) */
+    HYPERVISOR_JOB_COMPLETED,       /* `statistics` of the finished job are valid */
 } HypervisorEventType;
 
 /*

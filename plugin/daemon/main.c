@@ -37,8 +37,7 @@ static bool
 options_parse(Options *options, int *argc, char ***argv, GError **error)
 {
     const GOptionEntry entries[] = {
-        { "config", 'c', 0, G_OPTION_ARG_FILENAME, &options->config,
-          "Configuration file", "FILE" },
+        { "config", 'c', 0, G_OPTION_ARG_FILENAME, &options->config, "Configuration file", "FILE" },
         { "socket", 's', 0, G_OPTION_ARG_FILENAME, &options->socket,
           "Socket to answer on (" IPC_SOCKET_DEFAULT ")", "PATH" },
         { "state-dir", 0, 0, G_OPTION_ARG_FILENAME, &options->state_directory,

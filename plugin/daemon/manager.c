@@ -213,10 +213,10 @@ manager_follow_limits(Manager *manager, Migration *migration, bool told_by_call)
     if (told_by_call || migration->machine.role != MIGRATION_ROLE_SOURCE)
         return;
     pre_copy = migration->user_bandwidth_mib == 0 ? limits.max_bandwidth : 0;
-    post_copy = migration->machine.post_copy_possible &&
-                        migration->user_post_copy_bandwidth_mib == 0
-                    ? limits.post_copy
-                    : 0;
+    post_copy =
+        migration->machine.post_copy_possible && migration->user_post_copy_bandwidth_mib == 0
+            ? limits.post_copy
+            : 0;
     if (pre_copy != 0 || post_copy != 0)
         hypervisor_set_max_speed(manager->hypervisor, migration->uuid, pre_copy, post_copy,
                                  limits_set, reference_new(manager, migration));
@@ -375,8 +375,8 @@ manager_carry_out(Manager *manager, Migration *migration, unsigned actions, Netw
     if ((actions & MIGRATION_ACTION_LIMIT) && migration->description != NULL &&
         migration->description->metadata.maximum_downtime != 0)
         hypervisor_set_max_downtime(manager->hypervisor, migration->uuid,
-                                    migration->description->metadata.maximum_downtime,
-                                    downtime_set, reference_new(manager, migration));
+                                    migration->description->metadata.maximum_downtime, downtime_set,
+                                    reference_new(manager, migration));
     if (actions & MIGRATION_ACTION_START_POST_COPY) {
         migration_note(migration, "post-copy-requested", "technique: %s, iteration: %u",
                        technique_to_string(migration->machine.technique),
@@ -391,13 +391,12 @@ manager_carry_out(Manager *manager, Migration *migration, unsigned actions, Netw
 void
 manager_input(Manager *manager, Migration *migration, const MigrationInput *input)
 {
-    manager_carry_out(manager, migration, migration_machine_step(&migration->machine, input),
-                      NULL, NULL);
+    manager_carry_out(manager, migration, migration_machine_step(&migration->machine, input), NULL,
+                      NULL);
 }
 
 void
-manager_transfer(Manager *manager, Migration *migration, NetworkShapeDone done,
-                 gpointer user_data)
+manager_transfer(Manager *manager, Migration *migration, NetworkShapeDone done, gpointer user_data)
 {
     static const MigrationInput transfer = { .type = MIGRATION_INPUT_TRANSFER };
 
@@ -418,15 +417,14 @@ manager_answer_turn(Manager *manager G_GNUC_UNUSED, Migration *migration)
     migration->polled_us = g_get_monotonic_time();
     if (migration->machine.outcome == MIGRATION_OUTCOME_ABORTED) {
         state = "aborted";
-        message = g_strdup_printf("migration of domain '%s' was aborted while it waited for its turn",
-                                  migration->name);
+        message = g_strdup_printf(
+            "migration of domain '%s' was aborted while it waited for its turn", migration->name);
     }
     if (migration->turn_timer != 0)
         g_source_remove(migration->turn_timer);
     migration->turn_timer = 0;
-    g_dbus_method_invocation_return_value(
-        g_steal_pointer(&migration->waiting_turn),
-        g_variant_new("(ss)", state, message ? message : ""));
+    g_dbus_method_invocation_return_value(g_steal_pointer(&migration->waiting_turn),
+                                          g_variant_new("(ss)", state, message ? message : ""));
 }
 
 /* A peer-to-peer call moves memory as soon as it goes on. */
@@ -528,8 +526,8 @@ manager_expire(Manager *manager, Migration *migration, gint64 now_us)
         migration->failure = g_strdup("the caller stopped waiting");
         manager_input(manager, migration, &abort_input);
     } else if (migration->machine.state == MIGRATION_ADMITTED &&
-               now_us - migration->created_us > ADMITTED_MAXIMUM_US +
-                                                    (migration->polled_us - migration->created_us)) {
+               now_us - migration->created_us >
+                   ADMITTED_MAXIMUM_US + (migration->polled_us - migration->created_us)) {
         migration->failure = g_strdup("it never began to move memory");
         manager_input(manager, migration, &lost);
     }
@@ -566,8 +564,8 @@ manager_tick(gint64 now_us, gpointer data)
     TrafficRates rates = network_host_rates(manager->network);
     g_autoptr(GPtrArray) migrations = NULL;
 
-    manager->host_class = classify_traffic(&rates, network_usable_rate(manager->network),
-                                           manager->host_class, NULL);
+    manager->host_class =
+        classify_traffic(&rates, network_usable_rate(manager->network), manager->host_class, NULL);
     for (int direction = 0; direction < 2; direction++)
         manager_follow_demand(manager, (ShapingDirection)direction, now_us);
     if (!poll)
@@ -619,9 +617,10 @@ offer_read(const char *text, const GError *error, gpointer data)
         return;
     if (error == NULL && peer_report_from_offer(text, -1, &migration->peer, &parse_error)) {
         migration->peer_known = true;
-        migration_note(migration, "offer", "destination_in: %" G_GUINT64_FORMAT
-                       " B/s, destination_out: %" G_GUINT64_FORMAT " B/s", migration->peer.host.in,
-                       migration->peer.host.out);
+        migration_note(migration, "offer",
+                       "destination_in: %" G_GUINT64_FORMAT
+                       " B/s, destination_out: %" G_GUINT64_FORMAT " B/s",
+                       migration->peer.host.in, migration->peer.host.out);
         manager_decide(manager, migration);
     } else {
         migration_note(migration, "offer-none", "reason: %s",
@@ -658,15 +657,13 @@ static void
 on_iteration(Manager *manager, const HypervisorEvent *event)
 {
     MigrationInput input = { .type = MIGRATION_INPUT_ITERATION, .iteration = event->iteration };
-    Migration *migration =
-        manager_find(manager, MIGRATION_ROLE_SOURCE, event->uuid, event->name);
+    Migration *migration = manager_find(manager, MIGRATION_ROLE_SOURCE, event->uuid, event->name);
     gint64 now_us = g_get_monotonic_time();
 
     if (migration == NULL)
         migration = manager_observe(manager, event);
-    migration->pass_seconds = migration->iteration_us != 0
-                                  ? (double)(now_us - migration->iteration_us) / 1e6
-                                  : 0;
+    migration->pass_seconds =
+        migration->iteration_us != 0 ? (double)(now_us - migration->iteration_us) / 1e6 : 0;
     migration->iteration_us = now_us;
     migration_note(migration, "iteration", "number: %u", event->iteration);
     if (migration->offer_wanted && migration->destination_uri != NULL) {
@@ -685,8 +682,7 @@ on_post_copy_entered(Manager *manager, const HypervisorEvent *event)
     static const MigrationInput entered = { .type = MIGRATION_INPUT_POST_COPY_ENTERED };
 
     for (int role = MIGRATION_ROLE_SOURCE; role <= MIGRATION_ROLE_DESTINATION; role++) {
-        Migration *migration =
-            manager_find(manager, (MigrationRole)role, event->uuid, event->name);
+        Migration *migration = manager_find(manager, (MigrationRole)role, event->uuid, event->name);
 
         if (migration == NULL || migration->machine.state == MIGRATION_POST_COPY)
             continue;
@@ -705,8 +701,7 @@ on_gone(Manager *manager, const HypervisorEvent *event)
 
     registry_remove(manager->registry, event->uuid);
     for (int role = MIGRATION_ROLE_SOURCE; role <= MIGRATION_ROLE_DESTINATION; role++) {
-        Migration *migration =
-            manager_find(manager, (MigrationRole)role, event->uuid, event->name);
+        Migration *migration = manager_find(manager, (MigrationRole)role, event->uuid, event->name);
 
         if (migration == NULL)
             continue;
@@ -720,10 +715,9 @@ static void
 on_job_completed(Manager *manager, const HypervisorEvent *event)
 {
     static const MigrationInput succeeded = { .type = MIGRATION_INPUT_SUCCEEDED };
-    Migration *migration = manager_find(manager,
-                                        event->statistics->outgoing ? MIGRATION_ROLE_SOURCE
-                                                                    : MIGRATION_ROLE_DESTINATION,
-                                        event->uuid, event->name);
+    Migration *migration = manager_find(
+        manager, event->statistics->outgoing ? MIGRATION_ROLE_SOURCE : MIGRATION_ROLE_DESTINATION,
+        event->uuid, event->name);
 
     if (migration == NULL || !migration_is_transferring(migration))
         return;

@@ -29,13 +29,13 @@ struct Manager {
     gint64 last_poll_us;
     TrafficClass host_class;
     struct {
-        uint64_t held;     /* bytes/s held for the workload */
+        uint64_t held; /* bytes/s held for the workload */
         bool held_valid;
         gint64 followed_us;
         bool has_reservation;
         Reservation reservation; /* as last put into a plan */
         unsigned migrations;     /* in that plan */
-    } side[2]; /* by ShapingDirection */
+    } side[2];                   /* by ShapingDirection */
 };
 
 Manager *manager_new(const Config *config, const char *state_directory, GError **error);

@@ -58,10 +58,10 @@ typedef struct {
 } MigrationInput;
 
 typedef enum {
-    MIGRATION_ACTION_SHAPE = 1u << 0,           /* the plan must include it from now on */
-    MIGRATION_ACTION_LIMIT = 1u << 1,           /* downtime and bandwidth limits to QEMU */
+    MIGRATION_ACTION_SHAPE = 1u << 0, /* the plan must include it from now on */
+    MIGRATION_ACTION_LIMIT = 1u << 1, /* downtime and bandwidth limits to QEMU */
     MIGRATION_ACTION_START_POST_COPY = 1u << 2,
-    MIGRATION_ACTION_END = 1u << 3,             /* unshape, remove the offer, write history */
+    MIGRATION_ACTION_END = 1u << 3, /* unshape, remove the offer, write history */
 } MigrationAction;
 
 typedef struct {
@@ -69,10 +69,10 @@ typedef struct {
     MigrationState state;
     MigrationOutcome outcome;
     Technique technique;
-    bool decided;           /* technique is final for now; false: wait for the offer */
+    bool decided; /* technique is final for now; false: wait for the offer */
     bool post_copy_possible;
     bool post_copy_requested;
-    unsigned iteration;     /* the last one seen; 0 none */
+    unsigned iteration; /* the last one seen; 0 none */
 } MigrationMachine;
 
 /* waiting: starts held; otherwise admitted. */

@@ -41,8 +41,8 @@ migration_free(Migration *migration)
     if (migration->turn_timer != 0)
         g_source_remove(migration->turn_timer);
     if (migration->waiting_turn != NULL)
-        g_dbus_method_invocation_return_error_literal(
-            migration->waiting_turn, G_IO_ERROR, G_IO_ERROR_CLOSED, "the daemon stops");
+        g_dbus_method_invocation_return_error_literal(migration->waiting_turn, G_IO_ERROR,
+                                                      G_IO_ERROR_CLOSED, "the daemon stops");
     g_clear_pointer(&migration->description, domain_description_free);
     g_free(migration->name);
     g_free(migration->uuid);

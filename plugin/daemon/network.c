@@ -110,8 +110,7 @@ side_sample(Network *network, Side *side, gint64 now_us, const GArray *links)
     if (!side->shaped)
         return;
     if (side->class_ifindex == 0) {
-        const LinkCounter *link =
-            link_counters_find(links, shaper_class_interface(side->shaper));
+        const LinkCounter *link = link_counters_find(links, shaper_class_interface(side->shaper));
 
         if (link == NULL)
             return;
@@ -273,12 +272,13 @@ network_find_uplink(Network *network, const char *peer)
         Side *side = &network->side[i];
 
         g_clear_pointer(&side->shaper, shaper_free);
-        side->shaper = shaper_new(uplink.name, (ShapingDirection)i, network->journal,
-                                  &network->features);
+        side->shaper =
+            shaper_new(uplink.name, (ShapingDirection)i, network->journal, &network->features);
         side_reset_windows(side);
     }
-    log_event(CONFIG_LOG_INFO, "uplink-found", "device: %s, path: %s, link_rate: %" G_GUINT64_FORMAT
-              " B/s", uplink.name, uplink.path, network_link_rate(network));
+    log_event(CONFIG_LOG_INFO, "uplink-found",
+              "device: %s, path: %s, link_rate: %" G_GUINT64_FORMAT " B/s", uplink.name,
+              uplink.path, network_link_rate(network));
     return true;
 }
 
@@ -327,11 +327,11 @@ shape_job_done(gpointer data)
         side->problem = g_strdup(job->error->message);
     if (side->shaped != was_shaped)
         side_reset_windows(side);
-    log_event(job->error ? CONFIG_LOG_WARNING : CONFIG_LOG_DEBUG,
-              job->plan ? "shaped" : "unshaped", "device: %s, direction: %s, duration_us: %"
-              G_GINT64_FORMAT "%s%s", network->uplink.name,
-              job->direction == SHAPING_EGRESS ? "egress" : "ingress", job->duration_us,
-              job->error ? ", problem: " : "", job->error ? job->error->message : "");
+    log_event(job->error ? CONFIG_LOG_WARNING : CONFIG_LOG_DEBUG, job->plan ? "shaped" : "unshaped",
+              "device: %s, direction: %s, duration_us: %" G_GINT64_FORMAT "%s%s",
+              network->uplink.name, job->direction == SHAPING_EGRESS ? "egress" : "ingress",
+              job->duration_us, job->error ? ", problem: " : "",
+              job->error ? job->error->message : "");
     if (job->done != NULL)
         job->done(job->error, job->user_data);
     shape_job_free(job);

@@ -57,8 +57,7 @@ TrafficRates network_vm_rates(const Network *network, const DomainDescription *d
  * What the workload (not migrations) sent in the last sample in a shaped
  * direction, bytes/s. False: not shaped or not measured yet.
  */
-bool network_workload_last(const Network *network, ShapingDirection direction,
-                           uint64_t *ret_rate);
+bool network_workload_last(const Network *network, ShapingDirection direction, uint64_t *ret_rate);
 bool network_migrations_last(const Network *network, ShapingDirection direction,
                              uint64_t *ret_rate);
 

@@ -24,8 +24,8 @@ rates_without(TrafficRates all, TrafficRates part)
 static bool
 is_on_side(const Migration *migration, ShapingDirection direction)
 {
-    return migration_is_transferring(migration) &&
-           migration_direction(migration) == direction && migration->leaf != 0;
+    return migration_is_transferring(migration) && migration_direction(migration) == direction &&
+           migration->leaf != 0;
 }
 
 unsigned
@@ -45,8 +45,8 @@ static bool
 limits_count_here(const DomainDescription *description, gpointer data)
 {
     const Manager *manager = data;
-    const Migration *incoming = manager_find(manager, MIGRATION_ROLE_DESTINATION,
-                                             description->uuid, NULL);
+    const Migration *incoming =
+        manager_find(manager, MIGRATION_ROLE_DESTINATION, description->uuid, NULL);
 
     return incoming == NULL || incoming->machine.state == MIGRATION_POST_COPY;
 }
@@ -108,12 +108,12 @@ planner_technique_input(const Manager *manager, Migration *migration, TechniqueI
         input->destination = migration->peer.host;
         input->destination_link = migration->peer.link_rate;
     }
-    input->source_class = classify_traffic(&input->source, input->source_link,
-                                           manager->host_class, NULL);
-    migration->vm_class = classify_traffic(&input->vm, input->source_link, migration->vm_class,
-                                           NULL);
-    migration->peer_class = classify_traffic(&input->destination, input->destination_link,
-                                             migration->peer_class, NULL);
+    input->source_class =
+        classify_traffic(&input->source, input->source_link, manager->host_class, NULL);
+    migration->vm_class =
+        classify_traffic(&input->vm, input->source_link, migration->vm_class, NULL);
+    migration->peer_class =
+        classify_traffic(&input->destination, input->destination_link, migration->peer_class, NULL);
     input->vm_class = migration->vm_class;
     input->destination_class = migration->peer_class;
     input->dirty = migration->dirty;

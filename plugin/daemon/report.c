@@ -56,8 +56,7 @@ static void
 add_time(JsonBuilder *builder, const char *name, gint64 wall_us)
 {
     g_autoptr(GDateTime) seconds = g_date_time_new_from_unix_local(wall_us / G_USEC_PER_SEC);
-    g_autoptr(GDateTime) time =
-        seconds ? g_date_time_add(seconds, wall_us % G_USEC_PER_SEC) : NULL;
+    g_autoptr(GDateTime) time = seconds ? g_date_time_add(seconds, wall_us % G_USEC_PER_SEC) : NULL;
     g_autofree char *text = time ? g_date_time_format(time, "%Y-%m-%dT%H:%M:%S.%f%:z") : NULL;
 
     add_text(builder, name, text);
@@ -116,11 +115,10 @@ add_migration(JsonBuilder *builder, const Migration *migration, bool with_log)
     add_text(builder, "priority", priority_to_string(migration->priority));
     add_text(builder, "technique", migration_technique_text(migration));
     if (migration->machine.role == MIGRATION_ROLE_SOURCE) {
-        add_text(builder, "rule", migration->has_decision
-                                      ? technique_rule_to_string(migration->decision.rule)
-                                      : NULL);
-        add_text(builder, "reason",
-                 migration->has_decision ? migration->decision.reason : NULL);
+        add_text(builder, "rule",
+                 migration->has_decision ? technique_rule_to_string(migration->decision.rule)
+                                         : NULL);
+        add_text(builder, "reason", migration->has_decision ? migration->decision.reason : NULL);
     } else {
         add_text(builder, "reason", "the source decides");
     }
@@ -130,8 +128,8 @@ add_migration(JsonBuilder *builder, const Migration *migration, bool with_log)
         add_text(builder, "failure", migration->failure);
     add_time(builder, "started", migration->created_wall_us);
     if (migration->ended_us != 0)
-        add_time(builder, "ended", migration->created_wall_us +
-                                       (migration->ended_us - migration->created_us));
+        add_time(builder, "ended",
+                 migration->created_wall_us + (migration->ended_us - migration->created_us));
     else
         add_text(builder, "ended", NULL);
     add_numbers(builder, migration);
@@ -217,8 +215,9 @@ add_uplinks(JsonBuilder *builder, const Manager *manager)
             add_number(builder, "out", rates.out);
         }
         add_text(builder, "class", traffic_class_to_string(manager->host_class));
-        add_boolean(builder, "shaped", network_is_shaped(manager->network, SHAPING_EGRESS) ||
-                                           network_is_shaped(manager->network, SHAPING_INGRESS));
+        add_boolean(builder, "shaped",
+                    network_is_shaped(manager->network, SHAPING_EGRESS) ||
+                        network_is_shaped(manager->network, SHAPING_INGRESS));
         add_text(builder, "reason", network_shaping_problem(manager->network, SHAPING_EGRESS));
         add_direction(builder, manager, SHAPING_EGRESS);
         add_direction(builder, manager, SHAPING_INGRESS);

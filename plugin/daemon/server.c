@@ -59,8 +59,7 @@ handle_abort_waiting(ConvoyDaemon1 *skeleton, GDBusMethodInvocation *invocation,
 
 static gboolean
 handle_notify_hook(ConvoyDaemon1 *skeleton, GDBusMethodInvocation *invocation, const char *domain,
-                   const char *operation, const char *sub_operation, const char *xml,
-                   gpointer data)
+                   const char *operation, const char *sub_operation, const char *xml, gpointer data)
 {
     calls_notify_hook(((Server *)data)->manager, skeleton, invocation, domain, operation,
                       sub_operation, xml);
@@ -129,8 +128,7 @@ on_new_connection(GDBusServer *dbus_server G_GNUC_UNUSED, GDBusConnection *conne
     g_signal_connect(peer->skeleton, "handle-leave-call", G_CALLBACK(handle_leave_call), server);
     g_signal_connect(peer->skeleton, "handle-abort-waiting", G_CALLBACK(handle_abort_waiting),
                      server);
-    g_signal_connect(peer->skeleton, "handle-notify-hook", G_CALLBACK(handle_notify_hook),
-                     server);
+    g_signal_connect(peer->skeleton, "handle-notify-hook", G_CALLBACK(handle_notify_hook), server);
     g_signal_connect(peer->skeleton, "handle-get-status", G_CALLBACK(handle_get_status), server);
     g_signal_connect(peer->skeleton, "handle-explain", G_CALLBACK(handle_explain), server);
     g_signal_connect(connection, "closed", G_CALLBACK(on_closed), peer);

@@ -5,7 +5,7 @@
 #include "libvirtd/client.h"
 
 #include <gio/gio.h>
-#include <stdlib.h>
+#include <pthread.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -17,28 +17,34 @@
 #define WAIT_TURN_ANSWER_TIME 1000u /* ms the daemon may take by contract */
 #define WAIT_TURN_PACE 100000       /* microseconds between two, at least */
 
-static GMutex connection_lock;
+static pthread_mutex_t connection_lock = PTHREAD_MUTEX_INITIALIZER;
 static GDBusConnection *kept_connection;
 static pid_t connection_owner;
+
+static unsigned timeout_ms;
+
+static void
+read_timeout(void)
+{
+    const char *text = g_getenv("VIRT_CONVOY_TIMEOUT_MS");
+    g_autoptr(Config) config = NULL;
+    guint64 number;
+
+    if (text == NULL || !g_ascii_string_to_unsigned(text, 10, TIMEOUT_MINIMUM,
+                                                    TIMEOUT_MAXIMUM, &number, NULL)) {
+        config = config_load(NULL, NULL);
+        number = CLAMP(config->call_timeout, TIMEOUT_MINIMUM, TIMEOUT_MAXIMUM);
+    }
+    timeout_ms = (unsigned) number;
+}
 
 static unsigned
 call_timeout(void)
 {
-    static gsize timeout;
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-    if (g_once_init_enter(&timeout)) {
-        const char *text = g_getenv("VIRT_CONVOY_TIMEOUT_MS");
-        guint64 number;
-        g_autoptr(Config) config = NULL;
-
-        if (text == NULL || !g_ascii_string_to_unsigned(text, 10, TIMEOUT_MINIMUM,
-                                                        TIMEOUT_MAXIMUM, &number, NULL)) {
-            config = config_load(NULL, NULL);
-            number = CLAMP(config->call_timeout, TIMEOUT_MINIMUM, TIMEOUT_MAXIMUM);
-        }
-        g_once_init_leave(&timeout, (gsize) number);
-    }
-    return (unsigned) timeout;
+    pthread_once(&once, read_timeout);
+    return timeout_ms;
 }
 
 ClientBudget
@@ -53,7 +59,7 @@ standing_connection(void)
 {
     GDBusConnection *connection = NULL, *closed = NULL;
 
-    g_mutex_lock(&connection_lock);
+    pthread_mutex_lock(&connection_lock);
     if (connection_owner != getpid()) {
         /* A forked child: the worker thread is not here, leave all alone. */
         kept_connection = NULL;
@@ -63,7 +69,7 @@ standing_connection(void)
         closed = g_steal_pointer(&kept_connection);
     if (kept_connection != NULL)
         connection = g_object_ref(kept_connection);
-    g_mutex_unlock(&connection_lock);
+    pthread_mutex_unlock(&connection_lock);
     g_clear_object(&closed);
     return connection;
 }
@@ -79,14 +85,14 @@ get_connection(gint64 deadline)
     connection = ipc_connect(NULL, deadline, NULL);
     if (connection == NULL)
         return NULL;
-    g_mutex_lock(&connection_lock);
+    pthread_mutex_lock(&connection_lock);
     if (kept_connection == NULL)
         kept_connection = g_object_ref(connection);
     else
         superfluous = g_steal_pointer(&connection);
     if (superfluous != NULL)
         connection = g_object_ref(kept_connection);
-    g_mutex_unlock(&connection_lock);
+    pthread_mutex_unlock(&connection_lock);
     g_clear_object(&superfluous); /* closes it */
     return connection;
 }
@@ -97,10 +103,10 @@ forget_connection(GDBusConnection *connection)
 {
     GDBusConnection *forgotten = NULL;
 
-    g_mutex_lock(&connection_lock);
+    pthread_mutex_lock(&connection_lock);
     if (kept_connection == connection)
         forgotten = g_steal_pointer(&kept_connection);
-    g_mutex_unlock(&connection_lock);
+    pthread_mutex_unlock(&connection_lock);
     g_clear_object(&forgotten);
 }
 

@@ -9,7 +9,6 @@
  */
 #include <dlfcn.h>
 #include <errno.h>
-#include <glib.h>
 #include <stdlib.h>
 
 #include "libvirtd/call.h"

@@ -8,7 +8,7 @@
 #include "libvirtd/real.h"
 
 #include <dlfcn.h>
-#include <glib.h>
+#include <pthread.h>
 
 static Real real;
 
@@ -47,16 +47,19 @@ static const struct {
     { "virRaiseErrorFull", offsetof(Real, raise_error) },
 };
 
+static void
+resolve(void)
+{
+    for (size_t i = 0; i < sizeof(symbols) / sizeof(symbols[0]); i++)
+        *(void **) ((char *) &real + symbols[i].offset) =
+            dlsym(RTLD_NEXT, symbols[i].symbol);
+}
+
 const Real *
 real_functions(void)
 {
-    static gsize resolved;
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-    if (g_once_init_enter(&resolved)) {
-        for (size_t i = 0; i < G_N_ELEMENTS(symbols); i++)
-            *(void **) ((char *) &real + symbols[i].offset) =
-                dlsym(RTLD_NEXT, symbols[i].symbol);
-        g_once_init_leave(&resolved, 1);
-    }
+    pthread_once(&once, resolve);
     return &real;
 }

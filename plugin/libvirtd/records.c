@@ -4,6 +4,7 @@
  */
 #include "libvirtd/records.h"
 
+#include <pthread.h>
 #include <string.h>
 
 typedef struct {
@@ -13,7 +14,8 @@ typedef struct {
     Record record;
 } Slot;
 
-static GMutex records_lock;
+/* POSIX locks here: thread checkers understand them. */
+static pthread_mutex_t records_lock = PTHREAD_MUTEX_INITIALIZER;
 static Slot slots[RECORDS_MAXIMUM];
 static uint64_t stores;
 static RunningCall *running;
@@ -50,7 +52,7 @@ records_put(RecordEnd end, const char *key, const Record *record)
 
     if (key == NULL)
         return;
-    g_mutex_lock(&records_lock);
+    pthread_mutex_lock(&records_lock);
     slot = find_slot(end, key);
     if (slot == NULL) {
         slot = free_or_oldest_slot();
@@ -60,7 +62,7 @@ records_put(RecordEnd end, const char *key, const Record *record)
     }
     slot->age = ++stores;
     slot->record = *record;
-    g_mutex_unlock(&records_lock);
+    pthread_mutex_unlock(&records_lock);
 }
 
 bool
@@ -70,11 +72,11 @@ records_get(RecordEnd end, const char *key, Record *ret_record)
 
     if (key == NULL)
         return false;
-    g_mutex_lock(&records_lock);
+    pthread_mutex_lock(&records_lock);
     slot = find_slot(end, key);
     if (slot != NULL)
         *ret_record = slot->record;
-    g_mutex_unlock(&records_lock);
+    pthread_mutex_unlock(&records_lock);
     return slot != NULL;
 }
 
@@ -85,11 +87,11 @@ records_drop(RecordEnd end, const char *key)
 
     if (key == NULL)
         return;
-    g_mutex_lock(&records_lock);
+    pthread_mutex_lock(&records_lock);
     slot = find_slot(end, key);
     if (slot != NULL)
         g_clear_pointer(&slot->key, g_free);
-    g_mutex_unlock(&records_lock);
+    pthread_mutex_unlock(&records_lock);
 }
 
 void
@@ -98,23 +100,23 @@ running_call_enter(RunningCall *call, const char *uuid)
     memset(call, 0, sizeof(*call));
     call->held = true;
     g_strlcpy(call->uuid, uuid != NULL ? uuid : "", sizeof(call->uuid));
-    g_mutex_lock(&records_lock);
+    pthread_mutex_lock(&records_lock);
     call->next = running;
     running = call;
-    g_mutex_unlock(&records_lock);
+    pthread_mutex_unlock(&records_lock);
 }
 
 void
 running_call_leave(RunningCall *call)
 {
-    g_mutex_lock(&records_lock);
+    pthread_mutex_lock(&records_lock);
     for (RunningCall **link = &running; *link != NULL; link = &(*link)->next) {
         if (*link == call) {
             *link = call->next;
             break;
         }
     }
-    g_mutex_unlock(&records_lock);
+    pthread_mutex_unlock(&records_lock);
 }
 
 bool
@@ -122,10 +124,10 @@ running_call_start(RunningCall *call)
 {
     bool aborted;
 
-    g_mutex_lock(&records_lock);
+    pthread_mutex_lock(&records_lock);
     call->held = false;
     aborted = call->aborted;
-    g_mutex_unlock(&records_lock);
+    pthread_mutex_unlock(&records_lock);
     return !aborted;
 }
 
@@ -134,9 +136,9 @@ running_call_is_aborted(RunningCall *call)
 {
     bool aborted;
 
-    g_mutex_lock(&records_lock);
+    pthread_mutex_lock(&records_lock);
     aborted = call->aborted;
-    g_mutex_unlock(&records_lock);
+    pthread_mutex_unlock(&records_lock);
     return aborted;
 }
 
@@ -148,7 +150,7 @@ walk_running(const char *uuid, bool held_only, bool mark)
 
     if (uuid == NULL || uuid[0] == '\0')
         return false;
-    g_mutex_lock(&records_lock);
+    pthread_mutex_lock(&records_lock);
     for (RunningCall *call = running; call != NULL; call = call->next) {
         if (strcmp(call->uuid, uuid) != 0 || (held_only && !call->held))
             continue;
@@ -156,7 +158,7 @@ walk_running(const char *uuid, bool held_only, bool mark)
         if (mark)
             call->aborted = true;
     }
-    g_mutex_unlock(&records_lock);
+    pthread_mutex_unlock(&records_lock);
     return found;
 }
 

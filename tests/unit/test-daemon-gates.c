@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What may be added to a caller's flags. */
+#include "daemon/gates.h"
+
+#include <glib.h>
+#include <libvirt/libvirt.h>
+
+typedef struct {
+    uint64_t flags;
+    const char *uri;
+    bool post_copy;
+    bool parallel;
+} Row;
+
+#define LIVE VIR_MIGRATE_LIVE
+
+static const Row rows[] = {
+    { LIVE, NULL, true, true },
+    { LIVE, "tcp:host-b:49152", true, true },
+    { LIVE, "tcp://[fd00::2]:49152", true, true },
+    { LIVE, "rdma://host-b:49152", false, false },
+    { LIVE, "unix:///run/migrate.sock", false, false },
+    { LIVE, "", false, false },
+    { 0, NULL, false, true },
+    { LIVE | VIR_MIGRATE_PEER2PEER, NULL, true, true },
+    { LIVE | VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_TUNNELLED, NULL, false, false },
+    { LIVE | VIR_MIGRATE_PAUSED, NULL, false, true },
+    { LIVE | VIR_MIGRATE_PARALLEL, NULL, false, false },
+    { LIVE | VIR_MIGRATE_POSTCOPY, NULL, true, false },
+    { LIVE | VIR_MIGRATE_COMPRESSED, NULL, false, false },
+    { LIVE | VIR_MIGRATE_ZEROCOPY, NULL, false, true },
+    { LIVE | VIR_MIGRATE_NON_SHARED_DISK, NULL, false, true },
+    { LIVE | VIR_MIGRATE_NON_SHARED_INC, NULL, false, true },
+    { LIVE | VIR_MIGRATE_AUTO_CONVERGE, NULL, true, true },
+    { VIR_MIGRATE_OFFLINE | VIR_MIGRATE_PERSIST_DEST, NULL, false, false },
+};
+
+static void
+test_rows(void)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        const Row *row = &rows[i];
+
+        g_test_message("row %zu: flags 0x%" G_GINT64_MODIFIER "x", i, row->flags);
+        g_assert_cmpint(gate_post_copy_flags(row->flags, row->uri) == NULL, ==, row->post_copy);
+        g_assert_cmpint(gate_parallel_flags(row->flags, row->uri, false) == NULL, ==,
+                        row->parallel);
+        /* Whatever else is true: never both. */
+        g_assert_nonnull(gate_parallel_flags(row->flags, row->uri, true));
+    }
+}
+
+static void
+test_steerable(void)
+{
+    g_assert_true(gate_is_steerable(0));
+    g_assert_true(gate_is_steerable(LIVE | VIR_MIGRATE_POSTCOPY));
+    g_assert_false(gate_is_steerable(VIR_MIGRATE_OFFLINE));
+    g_assert_false(gate_is_steerable(LIVE | VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_POSTCOPY_RESUME));
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/gates/rows", test_rows);
+    g_test_add_func("/gates/steerable", test_steerable);
+    return g_test_run();
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Descriptions by UUID and sums of SLA limits. */
+#include "daemon/registry.h"
+
+#include <string.h>
+
+#define MBIT (UINT64_C(1000000) / 8)
+
+static char *
+domain_xml(unsigned number, const char *bandwidth)
+{
+    return g_strdup_printf(
+        "<domain type='kvm'><name>vm%u</name>"
+        "<uuid>00000000-0000-4000-8000-%012u</uuid><memory unit='MiB'>64</memory>"
+        "<metadata><convoy:domain xmlns:convoy='" DOMAIN_NAMESPACE "'><convoy:sla>"
+        "<convoy:bandwidth %s unit='Mbit/s'/></convoy:sla></convoy:domain></metadata></domain>",
+        number, number, bandwidth);
+}
+
+static void
+put(Registry *registry, unsigned number, const char *bandwidth)
+{
+    g_autofree char *xml = domain_xml(number, bandwidth);
+    g_autoptr(GError) error = NULL;
+
+    g_assert_true(registry_put(registry, xml, &error));
+    g_assert_no_error(error);
+}
+
+static bool
+not_the_first(const DomainDescription *description, gpointer data G_GNUC_UNUSED)
+{
+    return strcmp(description->name, "vm1") != 0;
+}
+
+static void
+test_sums(void)
+{
+    g_autoptr(Registry) registry = registry_new();
+    g_autoptr(GPtrArray) list = NULL;
+    uint64_t lower;
+    uint64_t upper;
+
+    registry_sum_limits(registry, NULL, NULL, &lower, &upper);
+    g_assert_cmpuint(lower, ==, 0);
+    g_assert_cmpuint(upper, ==, 0);
+    put(registry, 1, "lower='100' upper='200'");
+    put(registry, 2, "lower='50' upper='60'");
+    registry_sum_limits(registry, NULL, NULL, &lower, &upper);
+    g_assert_cmpuint(lower, ==, 150 * MBIT);
+    g_assert_cmpuint(upper, ==, 260 * MBIT);
+    registry_sum_limits(registry, not_the_first, NULL, &lower, &upper);
+    g_assert_cmpuint(lower, ==, 50 * MBIT);
+    g_assert_cmpuint(upper, ==, 60 * MBIT);
+    /* One without an upper limit: the sum has none. */
+    put(registry, 3, "lower='10'");
+    registry_sum_limits(registry, NULL, NULL, &lower, &upper);
+    g_assert_cmpuint(lower, ==, 160 * MBIT);
+    g_assert_cmpuint(upper, ==, 0);
+    list = registry_list(registry);
+    g_assert_cmpuint(list->len, ==, 3);
+}
+
+static void
+test_replace_and_remove(void)
+{
+    g_autoptr(Registry) registry = registry_new();
+    g_autoptr(DomainDescription) copy = NULL;
+    const char *uuid = "00000000-0000-4000-8000-000000000001";
+    uint64_t lower;
+    uint64_t upper;
+
+    put(registry, 1, "lower='100' upper='200'");
+    put(registry, 1, "lower='70' upper='80'");
+    registry_sum_limits(registry, NULL, NULL, &lower, &upper);
+    g_assert_cmpuint(lower, ==, 70 * MBIT);
+    copy = registry_copy(registry, uuid);
+    registry_remove(registry, uuid);
+    g_assert_null(registry_find(registry, uuid));
+    g_assert_null(registry_copy(registry, uuid));
+    g_assert_cmpuint(copy->metadata.sla_upper, ==, 80 * MBIT);
+}
+
+static void
+test_unusable(void)
+{
+    static const char *const texts[] = { "", "<domain", "<network/>",
+                                         "<domain><name>a</name></domain>" };
+    g_autoptr(Registry) registry = registry_new();
+
+    for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
+        g_autoptr(GError) error = NULL;
+
+        g_assert_false(registry_put(registry, texts[i], &error));
+        g_assert_nonnull(error);
+    }
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/registry/sums", test_sums);
+    g_test_add_func("/registry/replace-and-remove", test_replace_and_remove);
+    g_test_add_func("/registry/unusable", test_unusable);
+    return g_test_run();
+}
