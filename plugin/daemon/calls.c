@@ -605,7 +605,10 @@ calls_wait_turn(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation
     Turn *turn;
 
     if (migration == NULL || migration->waiting_turn != NULL) {
-        convoy_daemon1_complete_wait_turn(skeleton, invocation, "go", "");
+        bool aborted = manager_was_aborted(manager, ticket);
+
+        convoy_daemon1_complete_wait_turn(skeleton, invocation, aborted ? "aborted" : "go",
+                                          aborted ? "it was aborted while it waited" : "");
         return;
     }
     migration->polled_us = g_get_monotonic_time();

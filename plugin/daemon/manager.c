@@ -3,8 +3,9 @@
 #include "daemon/manager.h"
 
 #include "common/log.h"
-#include "daemon/gates.h"
+#include "daemon/history.h"
 #include "daemon/planner.h"
+#include "daemon/report.h"
 
 #include <libvirt/virterror.h>
 #include <string.h>
@@ -35,6 +36,18 @@ manager_find(const Manager *manager, MigrationRole role, const char *uuid, const
         }
     }
     return NULL;
+}
+
+bool
+manager_was_aborted(const Manager *manager, uint64_t ticket)
+{
+    for (guint i = manager->history->len; i > 0; i--) {
+        const Migration *migration = g_ptr_array_index(manager->history, i - 1);
+
+        if (migration->ticket == ticket)
+            return migration->machine.outcome == MIGRATION_OUTCOME_ABORTED;
+    }
+    return false;
 }
 
 Migration *
@@ -284,6 +297,43 @@ post_copy_started(const GError *error, gpointer data)
 }
 
 static void
+post_copy_limited(const GError *error, gpointer data)
+{
+    Reference *reference = data;
+    Migration *migration = reference_active(reference);
+
+    if (migration == NULL) {
+        g_free(reference);
+        return;
+    }
+    if (error != NULL)
+        migration_note(migration, "limit-failed", "reason: %s", error->message);
+    hypervisor_start_post_copy(reference->manager->hypervisor, migration->uuid, post_copy_started,
+                               reference);
+}
+
+/*
+ * Both phases are capped: QEMU without a post-copy limit takes all there is.
+ * The older entry points cannot carry that limit, so where no class bounds the
+ * phase it is set just before the switch.
+ */
+static void
+manager_start_post_copy(Manager *manager, Migration *migration)
+{
+    Reference *reference = reference_new(manager, migration);
+
+    migration_note(migration, "post-copy-requested", "technique: %s, iteration: %u",
+                   technique_to_string(migration->machine.technique), migration->machine.iteration);
+    if (migration->has_limits && migration->user_post_copy_bandwidth_mib == 0 &&
+        !network_is_shaped(manager->network, SHAPING_EGRESS))
+        hypervisor_set_max_speed(manager->hypervisor, migration->uuid, 0,
+                                 migration->limits.post_copy, post_copy_limited, reference);
+    else
+        hypervisor_start_post_copy(manager->hypervisor, migration->uuid, post_copy_started,
+                                   reference);
+}
+
+static void
 downtime_set(const GError *error, gpointer data)
 {
     g_autofree Reference *reference = data;
@@ -321,6 +371,16 @@ migration_assign_leaf(const Manager *manager, Migration *migration)
 }
 
 static void
+manager_remember(const Manager *manager, const Migration *migration)
+{
+    g_autofree char *record = report_migration(migration);
+    g_autoptr(GError) error = NULL;
+
+    if (!history_append(manager->state_directory, record, &error))
+        log_event(CONFIG_LOG_WARNING, "history-not-written", "reason: %s", error->message);
+}
+
+static void
 manager_end(Manager *manager, Migration *migration)
 {
     gint64 now_us = g_get_monotonic_time();
@@ -347,6 +407,7 @@ manager_end(Manager *manager, Migration *migration)
         hypervisor_remove_offer(manager->hypervisor, migration->uuid, offer_removed,
                                 g_strdup(migration->name));
     manager_answer_turn(manager, migration);
+    manager_remember(manager, migration);
     for (guint i = 0; i < manager->migrations->len; i++) {
         if (g_ptr_array_index(manager->migrations, i) == migration) {
             g_ptr_array_add(manager->history, g_ptr_array_steal_index(manager->migrations, i));
@@ -377,13 +438,8 @@ manager_carry_out(Manager *manager, Migration *migration, unsigned actions, Netw
         hypervisor_set_max_downtime(manager->hypervisor, migration->uuid,
                                     migration->description->metadata.maximum_downtime, downtime_set,
                                     reference_new(manager, migration));
-    if (actions & MIGRATION_ACTION_START_POST_COPY) {
-        migration_note(migration, "post-copy-requested", "technique: %s, iteration: %u",
-                       technique_to_string(migration->machine.technique),
-                       migration->machine.iteration);
-        hypervisor_start_post_copy(manager->hypervisor, migration->uuid, post_copy_started,
-                                   reference_new(manager, migration));
-    }
+    if (actions & MIGRATION_ACTION_START_POST_COPY)
+        manager_start_post_copy(manager, migration);
     if (actions & MIGRATION_ACTION_END)
         manager_end(manager, migration);
 }
@@ -562,7 +618,7 @@ manager_tick(gint64 now_us, gpointer data)
     Manager *manager = data;
     bool poll = now_us - manager->last_poll_us >= POLL_US;
     TrafficRates rates = network_host_rates(manager->network);
-    g_autoptr(GPtrArray) migrations = NULL;
+    g_autoptr(GArray) tickets = g_array_new(FALSE, FALSE, sizeof(uint64_t));
 
     manager->host_class =
         classify_traffic(&rates, network_usable_rate(manager->network), manager->host_class, NULL);
@@ -571,13 +627,16 @@ manager_tick(gint64 now_us, gpointer data)
     if (!poll)
         return;
     manager->last_poll_us = now_us;
-    /* A copy: ending one changes the array. */
-    migrations = g_ptr_array_copy(manager->migrations, NULL, NULL);
-    g_ptr_array_set_free_func(migrations, NULL);
-    for (guint i = 0; i < migrations->len; i++) {
-        Migration *migration = g_ptr_array_index(migrations, i);
+    /* Tickets, not pointers: ending one migration changes the array and may free another. */
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        const Migration *migration = g_ptr_array_index(manager->migrations, i);
 
-        if (manager_find_ticket(manager, migration->ticket) == NULL)
+        g_array_append_val(tickets, migration->ticket);
+    }
+    for (guint i = 0; i < tickets->len; i++) {
+        Migration *migration = manager_find_ticket(manager, g_array_index(tickets, uint64_t, i));
+
+        if (migration == NULL)
             continue;
         if (migration_is_transferring(migration))
             manager_poll(manager, migration, 0);
@@ -782,6 +841,7 @@ manager_new(const Config *config, const char *state_directory, GError **error)
     g_autoptr(Manager) manager = g_new0(Manager, 1);
 
     manager->config = config;
+    manager->state_directory = g_strdup(state_directory);
     manager->registry = registry_new();
     manager->migrations = g_ptr_array_new_with_free_func(migration_destroy);
     manager->history = g_ptr_array_new_with_free_func(migration_destroy);
@@ -802,5 +862,6 @@ manager_free(Manager *manager)
     g_clear_pointer(&manager->migrations, g_ptr_array_unref);
     g_clear_pointer(&manager->history, g_ptr_array_unref);
     g_clear_pointer(&manager->registry, registry_free);
+    g_free(manager->state_directory);
     g_free(manager);
 }

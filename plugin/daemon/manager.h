@@ -19,6 +19,7 @@ typedef struct Manager Manager;
 
 struct Manager {
     const Config *config;
+    char *state_directory;
     Network *network;
     Hypervisor *hypervisor;
     Registry *registry;
@@ -49,6 +50,8 @@ Migration *manager_add(Manager *manager, MigrationRole role, const char *name, c
 Migration *manager_find(const Manager *manager, MigrationRole role, const char *uuid,
                         const char *name);
 Migration *manager_find_ticket(const Manager *manager, uint64_t ticket);
+/* An ended one that was aborted while its call was held. */
+bool manager_was_aborted(const Manager *manager, uint64_t ticket);
 
 /* Takes description over and derives priority, allowed techniques and warnings. */
 void manager_describe(Manager *manager, Migration *migration, DomainDescription *description);

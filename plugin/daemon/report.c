@@ -283,6 +283,15 @@ report_status(const Manager *manager)
     return builder_to_text(builder);
 }
 
+char *
+report_migration(const Migration *migration)
+{
+    g_autoptr(JsonBuilder) builder = json_builder_new();
+
+    add_migration(builder, migration, true);
+    return builder_to_text(builder);
+}
+
 static void
 add_matching(JsonBuilder *builder, const GPtrArray *migrations, const char *domain)
 {

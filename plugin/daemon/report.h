@@ -10,5 +10,8 @@
 /* Free with g_free. */
 char *report_status(const Manager *manager);
 
+/* One migration with its log, on one line. Free with g_free. */
+char *report_migration(const Migration *migration);
+
 /* domain: name or UUID; "" means all that are remembered. */
 char *report_explain(const Manager *manager, const char *domain);

@@ -78,16 +78,18 @@ standing_note(GArray *standing, ShapingLeaves what, const char *device, gboolean
     }
 }
 
-/* json-glib descends without a limit; our objects are flat. */
-static gboolean
-line_is_flat(const char *line)
+static const char *
+member_read_text(JsonObject *object, const char *name)
 {
-    const char *open = strchr(line, '{');
+    JsonNode *node = json_object_get_member(object, name);
 
-    return open != NULL && strchr(open + 1, '{') == NULL && strchr(line, '[') == NULL;
+    return node != NULL && JSON_NODE_HOLDS_VALUE(node) ? json_node_get_string(node) : NULL;
 }
 
-/* A line we cannot have written is passed over: it names nothing of ours. */
+/*
+ * A line we cannot have written is passed over: it names nothing of ours. The
+ * length also bounds how deep json-glib descends; it knows no limit itself.
+ */
 static void
 line_read(const char *line, GArray *standing)
 {
@@ -99,14 +101,14 @@ line_read(const char *line, GArray *standing)
     gboolean gone;
 
     if (strlen(line) > SHAPING_JOURNAL_LINE_MAX || !g_utf8_validate(line, -1, NULL) ||
-        !line_is_flat(line) || !json_parser_load_from_data(parser, line, -1, NULL))
+        !json_parser_load_from_data(parser, line, -1, NULL))
         return;
     root = json_parser_get_root(parser);
     if (root == NULL || !JSON_NODE_HOLDS_OBJECT(root))
         return;
     object = json_node_get_object(root);
-    what = op_from_string(json_object_get_string_member_with_default(object, "op", NULL));
-    device = json_object_get_string_member_with_default(object, "device", NULL);
+    what = op_from_string(member_read_text(object, "op"));
+    device = member_read_text(object, "device");
     gone_node = json_object_get_member(object, "gone");
     gone = gone_node != NULL && JSON_NODE_HOLDS_VALUE(gone_node) &&
            json_node_get_boolean(gone_node);

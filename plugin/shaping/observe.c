@@ -5,7 +5,6 @@
  */
 #include "shaping/observe.h"
 
-#include <errno.h>
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>

@@ -164,8 +164,9 @@ run_wait(Run *run)
 static guint
 run_failed_line(const Run *run, guint count)
 {
-    const char *mark = strstr(run->output, "Command failed -:");
-    guint64 line = mark == NULL ? 1 : g_ascii_strtoull(mark + strlen("Command failed -:"), NULL, 10);
+    static const char words[] = "Command failed -:";
+    const char *mark = strstr(run->output, words);
+    guint64 line = mark == NULL ? 1 : g_ascii_strtoull(mark + strlen(words), NULL, 10);
 
     return (guint)CLAMP(line, 1, count) - 1;
 }

@@ -15,13 +15,12 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(TrafficSocket, nl_socket_free)
 TrafficSocket *traffic_socket_open(GError **error);
 
 /*
- * Sends one request (header and `extra` bytes behind it, may be NULL) and gives
- * each answer to `received`. 0 or a negative NLE_* code; an interrupted dump is
- * NLE_DUMP_INTR: ask again.
+ * Sends one request and gives each answer to `received`. 0 or a negative NLE_*
+ * code; -NLE_DUMP_INTR is a dump that a change interrupted: ask again.
  */
 int traffic_socket_ask(TrafficSocket *socket, struct nl_msg *request,
                        nl_recvmsg_msg_cb_t received, void *data);
 
-/* As above for a request that is only a header. */
+/* As above, for a dump whose request is only a header. */
 int traffic_socket_dump(TrafficSocket *socket, int type, const void *header, size_t size,
                         nl_recvmsg_msg_cb_t received, void *data);

@@ -68,7 +68,7 @@ test_lines(Fixture *self, gconstpointer data G_GNUC_UNUSED)
 static void
 test_hostile_file(Fixture *self, gconstpointer data G_GNUC_UNUSED)
 {
-    g_autofree char *deep = g_strnfill(400, '[');
+    g_autofree char *deep = g_strnfill(900000, '[');
     g_autofree char *longer = g_strnfill(5000, 'x');
     g_autofree char *text = g_strconcat(
         "garbage\n\n{}\n[]\n", deep, "\n", longer, "\n{\"op\":{\"op\":\"root\"}}\n",

@@ -81,7 +81,8 @@ def cmd_migrate(lab, args):
 
 
 def cmd_workload_start(lab, args):
-    print(lab.workloads.start(args.kind, args.target, rate=args.rate, udp=args.udp))
+    print(lab.workloads.start(args.kind, args.target, rate=args.rate, udp=args.udp,
+                              streams=args.streams))
     return 0
 
 
@@ -150,6 +151,7 @@ def parser():
     sub.add_argument("target", metavar="VM")
     sub.add_argument("--rate", type=float, help="Mbit/s; memcached: requests/s")
     sub.add_argument("--udp", action="store_true")
+    sub.add_argument("--streams", type=int, default=1, help="connections (iperf)")
     add(workload, "stop", cmd_workload_stop, "stop traffic, print its summary").add_argument(
         "id", help="id, or all")
     add(workload, "show", cmd_workload_show, "the rows recorded so far").add_argument("id")

@@ -18,7 +18,8 @@ from . import probe
 INTERVAL = 0.5
 MEMCACHED_PORT = 11211
 PORTS = {"iperf-out": 5201, "iperf-in": 5202}
-IPERF_LINE = re.compile(r"(\d+\.\d+)-(\d+\.\d+)\s+sec\s+\S+ \S+\s+([\d.]+) Kbits/sec")
+IPERF_LINE = re.compile(r"\[ *(\d+|SUM)\]\s+(\d+\.\d+)-(\d+\.\d+)\s+sec\s+\S+ \S+\s+"
+                        r"([\d.]+) Kbits/sec")
 
 
 class Stop(Exception):
@@ -35,15 +36,17 @@ class Record:
         self.file.write(json.dumps({"row": row, **values}) + "\n")
 
 
-def iperf(kind, address, record, rate, udp):
+def iperf(kind, address, record, rate, udp, streams):
     argv = ["iperf3", "-c", address, "-p", str(PORTS[kind]), "-t", "0", "-i", str(INTERVAL),
             "--forceflush", "-f", "k"]
     if kind == "iperf-out":
         argv.append("-R")
     if udp:
         argv.append("-u")
+    if streams > 1:
+        argv += ["-P", str(streams)]
     if rate:
-        argv += ["-b", f"{rate:g}M"]
+        argv += ["-b", f"{rate / streams:g}M"]      # iperf3 means each stream
     elif udp:
         argv += ["-b", "0"]
     while True:
@@ -52,11 +55,11 @@ def iperf(kind, address, record, rate, udp):
             try:
                 for line in client.stdout:
                     match = IPERF_LINE.search(line)
-                    if match:
+                    if match and (streams == 1 or match[1] == "SUM"):
                         record.write("interval", time=time.time(),
-                                     seconds=float(match[2]) - float(match[1]),
-                                     mbit=float(match[3]) / 1000)
-                    elif "error" in line:
+                                     seconds=float(match[3]) - float(match[2]),
+                                     mbit=float(match[4]) / 1000)
+                    elif match is None and "error" in line:
                         record.write("error", time=time.time(), text=line.strip())
             except Stop:
                 client.kill()
@@ -119,6 +122,7 @@ def main():
     parser.add_argument("record")
     parser.add_argument("--rate", type=float)
     parser.add_argument("--udp", action="store_true")
+    parser.add_argument("--streams", type=int, default=1)
     arguments = parser.parse_args()
 
     def stop(*unused):
@@ -132,7 +136,8 @@ def main():
         elif arguments.kind == "memcached":
             memcached(arguments.address, record, arguments.rate or 500)
         else:
-            iperf(arguments.kind, arguments.address, record, arguments.rate, arguments.udp)
+            iperf(arguments.kind, arguments.address, record, arguments.rate, arguments.udp,
+                  arguments.streams)
     except Stop:
         if arguments.kind == "probe":
             prober.finish()

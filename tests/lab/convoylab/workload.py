@@ -24,8 +24,11 @@ class Workloads:
         self.lab = lab
         self.directory = lab.directory / "workloads"
 
-    def start(self, kind, vm, rate=None, udp=False, identity=None):
-        """Start KIND towards guest VM; RATE in Mbit/s (memcached: requests/s)."""
+    def start(self, kind, vm, rate=None, udp=False, identity=None, streams=1):
+        """Start KIND towards guest VM; RATE in Mbit/s (memcached: requests/s).
+
+        STREAMS connections share the RATE (iperf only).
+        """
         if kind not in KINDS:
             raise LabError(f"workload '{kind}': one of {', '.join(KINDS)}")
         ip = self.lab.guests.record(vm)["ip"]
@@ -41,6 +44,8 @@ class Workloads:
             argv += ["--rate", str(rate)]
         if udp:
             argv += ["--udp"]
+        if streams > 1:
+            argv += ["--streams", str(streams)]
         errors = self.directory / f"{identity}.err"
         with open(errors, "wb") as error_file:
             process = subprocess.Popen(argv, cwd=LAB_DIR, stdin=subprocess.DEVNULL,
