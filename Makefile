@@ -104,8 +104,95 @@ clean: ## remove build/
 	$(Q)rm -rf $(BUILD)
 
 ##@ Test
-test-unit: unit-tests ## run the unit tests only
+FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz-*.c))
+# What parses outside bytes, without libvirt and without a main loop.
+FUZZ_SOURCES := $(wildcard plugin/common/units.c plugin/common/types.c plugin/common/config.c \
+                  plugin/common/xml.c plugin/common/domain*.c plugin/common/peer.c)
+FUZZ_CFLAGS := -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
+               -D_GNU_SOURCE -DCONVOY_SYSCONFDIR='"$(SYSCONFDIR)"' -Iplugin $(PACKAGE_CFLAGS)
+# Seconds that each fuzz target runs.
+T ?= 5
+LAB_TESTS := $(wildcard tests/lab/selftest tests/integration/*.py)
+
+test: all check-layers test-unit test-schemas fuzz test-lab ## everything; needs root, about 20 minutes
+
+test-unit: unit-tests ## the unit and golden tests, seconds
 	$(Q)prove -e '' $(UNIT_TESTS) :: --tap
+
+test-schemas: ## the RelaxNG schemas against valid and invalid examples
+	$(Q)prove tests/integration/schemas.sh
+
+test-lab: all $(BUILD)/shape-once $(PLUGIN_STUBS) ## two real hosts in namespaces: needs root
+	$(Q)prove -e '' $(LAB_TESTS)
+
+check-layers: ## includes point down only
+	$(Q)python3 tests/check-layers.py
+
+fuzz: $(FUZZ_TARGETS) ## fuzz every parser of outside bytes for T seconds each
+	$(Q)for target in $(FUZZ_TARGETS); do \
+	  name=$${target##*/fuzz-}; mkdir -p $(BUILD)/fuzz/corpus/$$name; \
+	  printf 'fuzz %s: ' $$name; \
+	  $$target -max_total_time=$(T) -max_len=8192 -verbosity=0 -print_final_stats=1 \
+	    -artifact_prefix=$(BUILD)/fuzz/ $(BUILD)/fuzz/corpus/$$name tests/fuzz/corpus/$$name \
+	    >$(BUILD)/fuzz/$$name.log 2>&1 || { tail -n 40 $(BUILD)/fuzz/$$name.log; exit 1; }; \
+	  sed -n 's/^stat::number_of_executed_units: */runs /p' $(BUILD)/fuzz/$$name.log; \
+	done
+
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES)
+	$(Q)mkdir -p $(@D)
+	$(Q)clang $(FUZZ_CFLAGS) $< $(FUZZ_SOURCES) $(PACKAGE_LIBS) -o $@
+
+$(BUILD)/shape-once: tests/integration/shape-once.c $(LIBRARY)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $< $(LIBRARY) $(PACKAGE_LIBS) -lm -o $@
+
+SOURCES := $(wildcard plugin/*/*.[ch] hook/*.[ch] tests/unit/*.[ch] tests/fuzz/*.[ch])
+check-format: ## clang-format finds nothing to change
+	$(Q)clang-format --dry-run --Werror $(SOURCES)
+
+format: ## apply clang-format
+	$(Q)clang-format -i $(SOURCES)
+
+check-tidy: $(GENERATED) ## clang-tidy finds nothing
+	$(Q)clang-tidy --quiet $(wildcard plugin/*/*.c hook/*.c) -- \
+	  $(filter-out -W%,$(ALL_CFLAGS)) 2>/dev/null
+
+sanitize-unit: ## the unit tests under ASan and UBSan
+	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/sanitize SANITIZE=address,undefined test-unit
+
+##@ Install
+SBINDIR ?= $(PREFIX)/sbin
+BINDIR ?= $(PREFIX)/bin
+LIBDIR ?= $(PREFIX)/lib/virt-convoy
+MANDIR ?= $(PREFIX)/share/man
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+SUBSTITUTE = sed -e 's|@LIBDIR@|$(LIBDIR)|g' -e 's|/usr/sbin/|$(SBINDIR)/|g' -e 's|/usr/bin/|$(BINDIR)/|g'
+
+install: all ## install below PREFIX, SYSCONFDIR and DESTDIR; keeps a changed configuration
+	$(Q)install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBDIR) $(DESTDIR)$(UNITDIR) \
+	  $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8 \
+	  $(DESTDIR)$(PREFIX)/lib/tmpfiles.d $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
+	  $(DESTDIR)$(PREFIX)/share/virt-convoy/schemas $(DESTDIR)$(PREFIX)/share/virt-convoy/apparmor \
+	  $(DESTDIR)$(SYSCONFDIR)/virt-convoy $(DESTDIR)$(SYSCONFDIR)/libvirt/hooks/qemu.d \
+	  $(DESTDIR)$(SYSCONFDIR)/systemd/system/libvirtd.service.d \
+	  $(DESTDIR)$(SYSCONFDIR)/systemd/system/virtqemud.service.d
+	$(Q)install -m 755 $(BUILD)/virt-convoyd $(DESTDIR)$(SBINDIR)/
+	$(Q)install -m 755 $(BUILD)/virt-convoy $(DESTDIR)$(BINDIR)/
+	$(Q)install -m 755 $(BUILD)/virt-convoy-hook $(DESTDIR)$(LIBDIR)/
+	$(Q)install -m 644 $(BUILD)/virt-convoy-libvirtd.so $(DESTDIR)$(LIBDIR)/
+	$(Q)ln -sf $(LIBDIR)/virt-convoy-hook $(DESTDIR)$(SYSCONFDIR)/libvirt/hooks/qemu.d/virt-convoy
+	$(Q)install -m 644 install/man/*.1 $(DESTDIR)$(MANDIR)/man1/
+	$(Q)install -m 644 install/man/*.5 $(DESTDIR)$(MANDIR)/man5/
+	$(Q)install -m 644 install/man/*.8 $(DESTDIR)$(MANDIR)/man8/
+	$(Q)install -m 644 xml-schemas/*.rng $(DESTDIR)$(PREFIX)/share/virt-convoy/schemas/
+	$(Q)install -m 644 install/tmpfiles/virt-convoy.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/
+	$(Q)install -m 644 install/completion.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/virt-convoy
+	$(Q)[ -e $(DESTDIR)$(SYSCONFDIR)/virt-convoy/virt-convoy.conf ] || \
+	  install -m 644 install/virt-convoy.conf $(DESTDIR)$(SYSCONFDIR)/virt-convoy/
+	$(Q)$(SUBSTITUTE) install/systemd/virt-convoyd.service > $(DESTDIR)$(UNITDIR)/virt-convoyd.service
+	$(Q)for unit in libvirtd virtqemud; do $(SUBSTITUTE) install/systemd/$$unit.service.conf \
+	  > $(DESTDIR)$(SYSCONFDIR)/systemd/system/$$unit.service.d/virt-convoy.conf || exit 1; done
+	$(Q)$(SUBSTITUTE) install/apparmor/local-libvirtd > $(DESTDIR)$(PREFIX)/share/virt-convoy/apparmor/local-libvirtd
+
 
 ##@ Help
 help: ## list the targets
@@ -114,4 +201,5 @@ help: ## list the targets
 
 -include $(shell find $(BUILD)/objects -name '*.d' 2>/dev/null)
 
-.PHONY: all clean help unit-tests test-unit
+.PHONY: all clean help unit-tests test test-unit test-schemas test-lab check-layers fuzz \
+        check-format format check-tidy sanitize-unit install

@@ -14,6 +14,7 @@
  * late          answers after 1.5 s
  * wait          wait, two times "waiting", then go
  * hold          wait until AbortWaiting
+ * refuse        wait, then aborted
  * dies          as hold, but exits at the first WaitTurn
  * begin-only    as parallel, exits after the first LeaveCall of "prepare"
  */
@@ -179,6 +180,8 @@ on_wait_turn(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation, guint64 t
     g_hash_table_insert(turns, key, GUINT_TO_POINTER(asked + 1));
     if (mode_is("hold"))
         state = held_call_aborted ? "aborted" : "waiting";
+    if (mode_is("refuse"))
+        state = "aborted";
     if (mode_is("garbage"))
         state = "perhaps";
     convoy_daemon1_complete_wait_turn(daemon, invocation, state, "");
@@ -220,7 +223,8 @@ on_notify_hook(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation,
     if (mode_is("hung"))
         return TRUE;
     convoy_daemon1_complete_notify_hook(daemon, invocation, ++last_ticket,
-                                        mode_is("wait") || mode_is("hold"),
+                                        mode_is("wait") || mode_is("hold") ||
+                                            mode_is("refuse"),
                                         mode_is("post-copy") ? xml : "");
     return TRUE;
 }

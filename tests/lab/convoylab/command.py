@@ -38,8 +38,8 @@ def cmd_status(lab, args):
 
 
 def cmd_exec(lab, args):
-    argv = lab.node_argv(args.node, *([word for word in args.argv if word != "--"]
-                                      if args.argv[:1] != ["--"] else args.argv[1:]))
+    words = args.argv[1:] if args.argv[:1] == ["--"] else args.argv
+    argv = lab.node_argv(args.node, *words)
     os.chdir("/")
     os.execvp(argv[0], argv)
 

@@ -74,8 +74,7 @@ class Lab:
         shutil.rmtree(self.directory, ignore_errors=True)
         network.restore_congestion_control(lambda: [name for name in lab_names()
                                                     if name != self.name])
-        if STATE.exists() and not lab_names():
-            shutil.rmtree(STATE)
+        remove_state_folder()
 
     def is_up(self):
         return all(host.holder() for host in self.hosts.values())
@@ -158,3 +157,15 @@ def lab_names():
     if not STATE.exists():
         return []
     return sorted(path.name for path in STATE.iterdir() if path.is_dir())
+
+
+def remove_state_folder():
+    """Remove the common folder after the last lab; never another lab's."""
+    if not STATE.exists() or lab_names():
+        return
+    for lock in STATE.glob(".*.lock"):
+        lock.unlink(missing_ok=True)
+    try:
+        STATE.rmdir()
+    except OSError:
+        return                      # another lab has just begun
