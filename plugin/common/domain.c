@@ -180,6 +180,17 @@ memory_obstacle(const xmlNode *domain)
     return NULL;
 }
 
+/* memory-backend-ram is what QEMU uses by itself, and "memory-backend=ID" a reference. */
+static bool
+memory_backend_is_special(const char *value)
+{
+    static const char prefix[] = "memory-backend-";
+    const char *backend = strstr(value, prefix);
+
+    return strstr(value, "share=on") != NULL
+           || (backend != NULL && !g_str_has_prefix(backend + strlen(prefix), "ram,"));
+}
+
 /* <qemu:commandline> can replace the memory behind libvirt's back. */
 static const char *
 commandline_obstacle(const xmlNode *domain)
@@ -191,7 +202,7 @@ commandline_obstacle(const xmlNode *domain)
         g_autofree char *value = xml_attribute(arg, "value");
 
         if (value != NULL && (strstr(value, "mem-path") != NULL
-                              || strstr(value, "memory-backend") != NULL
+                              || memory_backend_is_special(value)
                               || strstr(value, "vfio") != NULL
                               || strstr(value, "vhost-user") != NULL))
             return "QEMU arguments (qemu:commandline) change memory or devices";

@@ -506,6 +506,8 @@ on_lifecycle(virConnectPtr connection G_GNUC_UNUSED, virDomainPtr domain, int ty
         event.type = HYPERVISOR_POST_COPY_ENTERED;
     } else if (type == VIR_DOMAIN_EVENT_RESUMED && detail == VIR_DOMAIN_EVENT_RESUMED_POSTCOPY) {
         event.type = HYPERVISOR_POST_COPY_ENTERED;
+    } else if (type == VIR_DOMAIN_EVENT_RESUMED && detail == VIR_DOMAIN_EVENT_RESUMED_MIGRATED) {
+        event.type = HYPERVISOR_DOMAIN_ARRIVED;
     } else if (type == VIR_DOMAIN_EVENT_SUSPENDED &&
                detail == VIR_DOMAIN_EVENT_SUSPENDED_POSTCOPY_FAILED) {
         event.type = HYPERVISOR_POST_COPY_FAILED;

@@ -24,6 +24,7 @@ typedef enum {
     HYPERVISOR_DISCONNECTED,
     HYPERVISOR_DOMAIN_STARTED,      /* began to run here, also as an incoming migration */
     HYPERVISOR_DOMAIN_STOPPED,      /* left this host; `migrated` tells why */
+    HYPERVISOR_DOMAIN_ARRIVED,      /* goes on after a migration, or after one that failed */
     HYPERVISOR_DOMAIN_CHANGED,      /* metadata or a device changed */
     HYPERVISOR_POST_COPY_ENTERED,   /* source: paused for post-copy; destination: resumed by it */
     HYPERVISOR_POST_COPY_FAILED,    /* the path broke in post-copy: the VM is paused */

@@ -15,6 +15,8 @@
 #define IDLE_POLLS_MAXIMUM 4u
 /* A held caller asks every second; one that does not is gone. */
 #define HELD_CALLER_GONE_US (10 * G_USEC_PER_SEC)
+/* libvirt's final statistics may come after the last call has returned. */
+#define STATISTICS_LATE_US (2 * G_USEC_PER_SEC)
 /* Between the end of begin and perform the destination prepares. */
 #define ADMITTED_MAXIMUM_US (120 * G_USEC_PER_SEC)
 
@@ -371,11 +373,15 @@ migration_assign_leaf(const Manager *manager, Migration *migration)
 }
 
 static void
-manager_remember(const Manager *manager, const Migration *migration)
+manager_remember(const Manager *manager, Migration *migration)
 {
-    g_autofree char *record = report_migration(migration);
+    g_autofree char *record = NULL;
     g_autoptr(GError) error = NULL;
 
+    if (migration->recorded)
+        return;
+    migration->recorded = true;
+    record = report_migration(migration);
     if (!history_append(manager->state_directory, record, &error))
         log_event(CONFIG_LOG_WARNING, "history-not-written", "reason: %s", error->message);
 }
@@ -407,7 +413,6 @@ manager_end(Manager *manager, Migration *migration)
         hypervisor_remove_offer(manager->hypervisor, migration->uuid, offer_removed,
                                 g_strdup(migration->name));
     manager_answer_turn(manager, migration);
-    manager_remember(manager, migration);
     for (guint i = 0; i < manager->migrations->len; i++) {
         if (g_ptr_array_index(manager->migrations, i) == migration) {
             g_ptr_array_add(manager->history, g_ptr_array_steal_index(manager->migrations, i));
@@ -417,8 +422,10 @@ manager_end(Manager *manager, Migration *migration)
     if (migration->leaf != 0)
         manager_reshape(manager, migration_direction(migration), NULL, NULL);
     /* The caller may still hold the record it asked to end: keep at least one. */
-    while (manager->history->len > MAX(manager->config->history_limit, 1))
+    while (manager->history->len > MAX(manager->config->history_limit, 1)) {
+        manager_remember(manager, g_ptr_array_index(manager->history, 0));
         g_ptr_array_remove_index(manager->history, 0);
+    }
     manager_schedule(manager);
 }
 
@@ -545,7 +552,8 @@ job_polled(const JobStatistics *statistics, const GError *error, gpointer data)
     if (error != NULL)
         return;
     migration->statistics = *statistics;
-    if (migration->machine.iteration >= 2 && migration->pass_seconds > 0 &&
+    if (migration->machine.iteration >= 2 && !migration->machine.post_copy_requested &&
+        migration->machine.state == MIGRATION_RUNNING && migration->pass_seconds > 0 &&
         statistics->memory_remaining > 0 && reference->number == migration->machine.iteration) {
         /* What is left at the start of a pass was dirtied during the one before. */
         migration->dirty = (DirtyCurve){ 0 };
@@ -627,6 +635,12 @@ manager_tick(gint64 now_us, gpointer data)
     if (!poll)
         return;
     manager->last_poll_us = now_us;
+    for (guint i = 0; i < manager->history->len; i++) {
+        Migration *ended = g_ptr_array_index(manager->history, i);
+
+        if (now_us - ended->ended_us > STATISTICS_LATE_US)
+            manager_remember(manager, ended);
+    }
     /* Tickets, not pointers: ending one migration changes the array and may free another. */
     for (guint i = 0; i < manager->migrations->len; i++) {
         const Migration *migration = g_ptr_array_index(manager->migrations, i);
@@ -751,6 +765,18 @@ on_post_copy_entered(Manager *manager, const HypervisorEvent *event)
     }
 }
 
+/* Without the plugin nobody reports the end of Finish. */
+static void
+on_arrived(Manager *manager, const HypervisorEvent *event)
+{
+    static const MigrationInput succeeded = { .type = MIGRATION_INPUT_SUCCEEDED };
+    Migration *migration =
+        manager_find(manager, MIGRATION_ROLE_DESTINATION, event->uuid, event->name);
+
+    if (migration != NULL && migration_is_transferring(migration))
+        manager_input(manager, migration, &succeeded);
+}
+
 static void
 on_gone(Manager *manager, const HypervisorEvent *event)
 {
@@ -774,10 +800,18 @@ static void
 on_job_completed(Manager *manager, const HypervisorEvent *event)
 {
     static const MigrationInput succeeded = { .type = MIGRATION_INPUT_SUCCEEDED };
-    Migration *migration = manager_find(
-        manager, event->statistics->outgoing ? MIGRATION_ROLE_SOURCE : MIGRATION_ROLE_DESTINATION,
-        event->uuid, event->name);
+    MigrationRole role =
+        event->statistics->outgoing ? MIGRATION_ROLE_SOURCE : MIGRATION_ROLE_DESTINATION;
+    Migration *migration = manager_find(manager, role, event->uuid, event->name);
 
+    if (migration == NULL && manager->history->len != 0) {
+        Migration *ended = g_ptr_array_index(manager->history, manager->history->len - 1);
+
+        if (!ended->recorded && ended->machine.role == role &&
+            g_strcmp0(ended->uuid, event->uuid) == 0)
+            ended->statistics = *event->statistics;
+        return;
+    }
     if (migration == NULL || !migration_is_transferring(migration))
         return;
     migration->statistics = *event->statistics;
@@ -805,6 +839,9 @@ manager_event(const HypervisorEvent *event, gpointer data)
     case HYPERVISOR_DOMAIN_STARTED:
     case HYPERVISOR_DOMAIN_CHANGED:
         hypervisor_list_domains(manager->hypervisor, event->uuid, domains_listed, manager);
+        break;
+    case HYPERVISOR_DOMAIN_ARRIVED:
+        on_arrived(manager, event);
         break;
     case HYPERVISOR_DOMAIN_STOPPED:
         on_gone(manager, event);
@@ -859,6 +896,8 @@ manager_free(Manager *manager)
         return;
     g_clear_pointer(&manager->hypervisor, hypervisor_free);
     g_clear_pointer(&manager->network, network_free);
+    for (guint i = 0; manager->history != NULL && i < manager->history->len; i++)
+        manager_remember(manager, g_ptr_array_index(manager->history, i));
     g_clear_pointer(&manager->migrations, g_ptr_array_unref);
     g_clear_pointer(&manager->history, g_ptr_array_unref);
     g_clear_pointer(&manager->registry, registry_free);

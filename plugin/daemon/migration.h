@@ -81,6 +81,7 @@ typedef struct {
     gint64 post_copy_us;
     gint64 ended_us;
     char *failure;
+    bool recorded; /* in the history file */
 
     GPtrArray *log; /* MigrationLogEntry */
     GDBusMethodInvocation *waiting_turn;

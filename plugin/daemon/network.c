@@ -33,6 +33,11 @@ typedef struct {
     gint64 last_reshape_us;
     TrafficWindow *workload;
     TrafficWindow *migrations;
+    /* Bytes of everything but migrations, as a counter of our own: see account(). */
+    bool counted;
+    uint64_t last_link_bytes;
+    uint64_t last_migration_bytes;
+    uint64_t other_bytes;
 } Side;
 
 struct Network {
@@ -91,35 +96,76 @@ side_reset_windows(Side *side)
     side->class_ifindex = 0;
 }
 
-static void
+/* Returns the class's counter, 0 when it is not there. */
+static uint64_t
 side_sample_class(TrafficWindow *window, gint64 now_us, const GArray *classes, uint32_t minor)
 {
-    uint64_t bytes;
+    uint64_t bytes = 0;
 
     if (class_counters_find(classes, SHAPING_CLASS_ID(minor), &bytes))
         traffic_window_add(window, now_us, 0, bytes);
     else
         traffic_window_miss(window);
+    return bytes;
 }
 
-static void
+/* Returns the migrations class's counter, 0 while nothing is shaped. */
+static uint64_t
 side_sample(Network *network, Side *side, gint64 now_us, const GArray *links)
 {
     g_autoptr(GArray) classes = NULL;
 
     if (!side->shaped)
-        return;
+        return 0;
     if (side->class_ifindex == 0) {
         const LinkCounter *link = link_counters_find(links, shaper_class_interface(side->shaper));
 
         if (link == NULL)
-            return;
+            return 0;
         side->class_ifindex = link->ifindex;
     }
     if (!class_counters_read(network->class_counters, side->class_ifindex, &classes, NULL))
-        return;
+        return side->last_migration_bytes;
     side_sample_class(side->workload, now_us, classes, SHAPING_CLASS_WORKLOAD);
-    side_sample_class(side->migrations, now_us, classes, SHAPING_CLASS_MIGRATIONS);
+    return side_sample_class(side->migrations, now_us, classes, SHAPING_CLASS_MIGRATIONS);
+}
+
+/*
+ * What crossed the link since the last tick less what the migrations class
+ * sent. The class counts the headers of every segment of a large packet, the
+ * device may not: the difference never goes below zero.
+ */
+static void
+side_account(Side *side, uint64_t link_bytes, uint64_t migration_bytes)
+{
+    uint64_t link = link_bytes - side->last_link_bytes;
+    uint64_t migrations = migration_bytes > side->last_migration_bytes
+                              ? migration_bytes - side->last_migration_bytes
+                              : 0;
+
+    if (side->counted && link_bytes >= side->last_link_bytes && link > migrations)
+        side->other_bytes += link - migrations;
+    side->counted = true;
+    side->last_link_bytes = link_bytes;
+    side->last_migration_bytes = migration_bytes;
+}
+
+static void
+sample_host(Network *network, gint64 now_us, const GArray *links)
+{
+    const LinkCounter *uplink = link_counters_find(links, network->uplink.name);
+    Side *egress = &network->side[SHAPING_EGRESS];
+    Side *ingress = &network->side[SHAPING_INGRESS];
+    uint64_t migrations_out = side_sample(network, egress, now_us, links);
+    uint64_t migrations_in = side_sample(network, ingress, now_us, links);
+
+    if (uplink == NULL || !uplink->statistics_valid) {
+        traffic_window_miss(network->host);
+        return;
+    }
+    side_account(egress, uplink->tx_bytes, migrations_out);
+    side_account(ingress, uplink->rx_bytes, migrations_in);
+    traffic_window_add(network->host, now_us, ingress->other_bytes, egress->other_bytes);
 }
 
 /* Taps come and go: a window whose interface is missing is dropped. */
@@ -161,16 +207,8 @@ sample(gpointer data)
         log_event(CONFIG_LOG_WARNING, "counters-unreadable", "reason: %s", error->message);
     } else {
         sample_links(network, now_us, links);
-        if (network->uplink_known) {
-            const LinkCounter *uplink = link_counters_find(links, network->uplink.name);
-
-            if (uplink != NULL && uplink->statistics_valid)
-                traffic_window_add(network->host, now_us, uplink->rx_bytes, uplink->tx_bytes);
-            else
-                traffic_window_miss(network->host);
-        }
-        for (int i = 0; i < DIRECTIONS; i++)
-            side_sample(network, &network->side[i], now_us, links);
+        if (network->uplink_known)
+            sample_host(network, now_us, links);
     }
     network->tick(now_us, network->user_data);
     return G_SOURCE_CONTINUE;
@@ -179,15 +217,7 @@ sample(gpointer data)
 TrafficRates
 network_host_rates(const Network *network)
 {
-    TrafficRates rates = traffic_window_smoothed(network->host);
-    TrafficRates egress = traffic_window_smoothed(network->side[SHAPING_EGRESS].workload);
-    TrafficRates ingress = traffic_window_smoothed(network->side[SHAPING_INGRESS].workload);
-
-    if (network->side[SHAPING_EGRESS].shaped && egress.valid)
-        rates.out = egress.out;
-    if (network->side[SHAPING_INGRESS].shaped && ingress.valid)
-        rates.in = ingress.out; /* an ifb sends what the uplink received */
-    return rates;
+    return traffic_window_smoothed(network->host);
 }
 
 TrafficRates
@@ -271,6 +301,7 @@ network_find_uplink(Network *network, const char *peer)
     for (int i = 0; i < DIRECTIONS; i++) {
         Side *side = &network->side[i];
 
+        side->counted = false;
         g_clear_pointer(&side->shaper, shaper_free);
         side->shaper =
             shaper_new(uplink.name, (ShapingDirection)i, network->journal, &network->features);

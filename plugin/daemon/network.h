@@ -45,9 +45,9 @@ uint64_t network_link_rate(const Network *network);
 uint64_t network_usable_rate(const Network *network);
 
 /*
- * Smoothed rates of everything on the uplink that is not migration traffic,
- * as far as the classes tell it apart: while a direction is shaped its
- * workload class is measured, otherwise the whole uplink.
+ * Smoothed rates of everything on the uplink that is not migration traffic:
+ * what the migrations class sent is taken off while a direction is shaped.
+ * Unshaped migrations cannot be told apart and count as workload.
  */
 TrafficRates network_host_rates(const Network *network);
 /* The VM's own, summed over its taps; not valid when none is known. */

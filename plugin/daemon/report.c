@@ -84,7 +84,7 @@ add_numbers(JsonBuilder *builder, const Migration *migration)
     }
     if (migration->dirty_rate != 0)
         add_number(builder, "dirty_rate", migration->dirty_rate);
-    if (migration->has_limits) {
+    if (migration->has_limits && migration->machine.role == MIGRATION_ROLE_SOURCE) {
         add_number(builder, "limit_pre_copy_mib_s", migration->limits.max_bandwidth);
         add_number(builder, "limit_post_copy_mib_s", migration->limits.post_copy);
     }

@@ -25,6 +25,7 @@
 #include <string.h>
 
 #include "libvirtd/answer.h"
+#include "libvirtd/arguments.h"
 #include "libvirtd/client.h"
 #include "libvirtd/cookie.h"
 #include "libvirtd/real.h"
@@ -41,45 +42,6 @@ typedef struct {
     Additions additions; /* as finally used */
     bool retried;
 } Phase;
-
-static const virTypedParameter *
-find_parameter(const Call *call, const char *name)
-{
-    for (int i = 0; call->typed_parameters && i < call->asked.n_parameters; i++) {
-        if (strcmp(call->asked.parameters[i].field, name) == 0)
-            return &call->asked.parameters[i];
-    }
-    return NULL;
-}
-
-static const char *
-find_text(const Call *call, const char *name, const char *otherwise)
-{
-    const virTypedParameter *parameter = find_parameter(call, name);
-
-    if (!call->typed_parameters)
-        return otherwise;
-    return parameter != NULL && parameter->type == VIR_TYPED_PARAM_STRING
-               ? parameter->value.s : NULL;
-}
-
-static Asked
-asked_by(const Call *call)
-{
-    const char *uri = find_text(call, VIR_MIGRATE_PARAM_URI, call->uri);
-
-    return (Asked){
-        .flags = call->asked.flags,
-        .typed_parameters = call->typed_parameters,
-        .bandwidth = call->asked.bandwidth != 0 ||
-                     find_parameter(call, VIR_MIGRATE_PARAM_BANDWIDTH) != NULL,
-        .bandwidth_post_copy =
-            find_parameter(call, VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY) != NULL,
-        .connections =
-            find_parameter(call, VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS) != NULL,
-        .rdma = uri != NULL && g_str_has_prefix(uri, "rdma"),
-    };
-}
 
 /*
  * A read-only client may not migrate, and so may not make the daemon act or
@@ -208,63 +170,6 @@ last_error_code(void)
     return error != NULL ? error->code : VIR_ERR_OK;
 }
 
-static void
-set_number_parameter(virTypedParameterPtr parameter, const char *name, uint64_t number,
-                     bool is_int)
-{
-    memset(parameter, 0, sizeof(*parameter));
-    g_strlcpy(parameter->field, name, sizeof(parameter->field));
-    if (is_int) {
-        parameter->type = VIR_TYPED_PARAM_INT;
-        parameter->value.i = (int) number;
-    } else {
-        parameter->type = VIR_TYPED_PARAM_ULLONG;
-        parameter->value.ul = number;
-    }
-}
-
-/*
- * The caller's arguments with the additions. The list is a new array whose
- * strings stay the caller's; free the array only.
- */
-static CallArguments
-extend_arguments(const Call *call, const Additions *additions, const char *xml)
-{
-    CallArguments arguments = call->asked;
-    size_t count = (size_t) MAX(call->asked.n_parameters, 0);
-
-    arguments.flags |= additions->flags;
-    if (!call->typed_parameters) {
-        if (additions->bandwidth != 0)
-            arguments.bandwidth = (unsigned long) additions->bandwidth;
-        if (xml != NULL)
-            arguments.xml = xml;
-        return arguments;
-    }
-    arguments.parameters = g_new0(virTypedParameter, count + 3);
-    if (count > 0)
-        memcpy(arguments.parameters, call->asked.parameters,
-               count * sizeof(*arguments.parameters));
-    for (size_t i = 0; xml != NULL && i < count; i++) {
-        /* Only ever read: the cast does not let anybody write to it. */
-        if (strcmp(arguments.parameters[i].field, VIR_MIGRATE_PARAM_DEST_XML) == 0)
-            arguments.parameters[i].value.s = (char *) (uintptr_t) xml;
-    }
-    if (additions->bandwidth != 0)
-        set_number_parameter(&arguments.parameters[count++], VIR_MIGRATE_PARAM_BANDWIDTH,
-                             additions->bandwidth, false);
-    if (additions->bandwidth_post_copy != 0)
-        set_number_parameter(&arguments.parameters[count++],
-                             VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY,
-                             additions->bandwidth_post_copy, false);
-    if (additions->connections != 0)
-        set_number_parameter(&arguments.parameters[count++],
-                             VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS,
-                             additions->connections, true);
-    arguments.n_parameters = (int) count;
-    return arguments;
-}
-
 /* Outputs as before the call, for a second one. */
 static void
 reset_outputs(Call *call)
@@ -308,10 +213,9 @@ run_with_additions(Phase *phase, Call *call, const char *xml)
         call->run(call, &call->asked);
         return;
     }
-    arguments = extend_arguments(call, &phase->additions, xml);
+    arguments = arguments_extend(call, &phase->additions, xml);
     call->run(call, &arguments);
-    if (arguments.parameters != call->asked.parameters)
-        g_free(arguments.parameters);
+    arguments_clear(call, &arguments);
 }
 
 /* Sent, not waited for. */
@@ -383,7 +287,7 @@ static void
 begin_with_daemon(Phase *phase, Call *call, const char *uuid, virConnectPtr connection,
                   RunningCall *running)
 {
-    Asked asked = asked_by(call);
+    Asked asked = arguments_asked(call);
     Record record;
     CookieNote note;
 
@@ -445,7 +349,7 @@ call_begin(Call *call)
 static char *
 incoming_name(const Call *call, const char *xml)
 {
-    const char *name = find_text(call, VIR_MIGRATE_PARAM_DEST_NAME, call->name);
+    const char *name = arguments_text(call, VIR_MIGRATE_PARAM_DEST_NAME, call->name);
 
     return name != NULL ? g_strdup(name) : cookie_domain_name(xml);
 }
@@ -455,7 +359,7 @@ prepare_with_daemon(Phase *phase, Call *call, bool tunnel, const char *name,
                     const char *xml)
 {
     const bool direct = !tunnel && !(call->asked.flags & VIR_MIGRATE_PEER2PEER);
-    Asked asked = asked_by(call);
+    Asked asked = arguments_asked(call);
     CookieNote peer = { 0 }, note = { 0 };
     const char *new_xml = NULL;
     Record record;
@@ -506,7 +410,7 @@ call_prepare(Call *call, bool tunnel)
         .entry = tunnel ? "prepare-tunnel" : "prepare",
         .budget = client_budget_new(),
     };
-    const char *xml = find_text(call, VIR_MIGRATE_PARAM_DEST_XML, call->asked.xml);
+    const char *xml = arguments_text(call, VIR_MIGRATE_PARAM_DEST_XML, call->asked.xml);
     g_autofree char *name = incoming_name(call, xml);
 
     /* Without a name Finish could not be given what Prepare had. */
@@ -537,7 +441,7 @@ static void
 perform_peer_to_peer(Phase *phase, Call *call, RunningCall *running)
 {
     const Real *real = real_functions();
-    Asked asked = asked_by(call);
+    Asked asked = arguments_asked(call);
     int before[2] = { -1, -1 };
     gint64 start;
     double seconds;
@@ -575,7 +479,7 @@ perform_peer_to_peer(Phase *phase, Call *call, RunningCall *running)
 static void
 perform_direct(Phase *phase, Call *call, const Record *record)
 {
-    Asked asked = asked_by(call);
+    Asked asked = arguments_asked(call);
     Additions wanted = phase->answer.wanted;
     uint64_t permitted = 0;
     CookieNote note = { 0 };
@@ -637,7 +541,7 @@ call_perform(Call *call)
 void
 call_finish(Call *call)
 {
-    const char *name = find_text(call, VIR_MIGRATE_PARAM_DEST_NAME, call->name);
+    const char *name = arguments_text(call, VIR_MIGRATE_PARAM_DEST_NAME, call->name);
     CallArguments arguments = call->asked;
     Record record;
     Phase phase;
@@ -651,7 +555,7 @@ call_finish(Call *call)
     call->run(call, &arguments);
     records_drop(RECORD_DESTINATION, name);
     phase = phase_after("finish", &record);
-    tell_daemon(&phase, call, record.ticket, call_succeeded(call));
+    tell_daemon(&phase, call, record.ticket, call_succeeded(call) && !call->cancelled);
 }
 
 void
@@ -670,7 +574,8 @@ call_confirm(Call *call)
     call->run(call, &arguments);
     records_drop(RECORD_SOURCE, uuid);
     phase = phase_after("confirm", &record);
-    tell_daemon(&phase, call, record.ticket, call_succeeded(call));
+    /* It succeeds at resuming the guest: the migration has failed all the same. */
+    tell_daemon(&phase, call, record.ticket, call_succeeded(call) && !call->cancelled);
 }
 
 int

@@ -28,6 +28,7 @@ import select
 import statistics
 import subprocess
 import sys
+import threading
 import time
 import uuid
 
@@ -39,7 +40,7 @@ from convoylab import image, util  # noqa: E402
 GUEST = "idle"
 GUEST_MEMORY = 128                  # MiB: the smallest in which the lab's guest boots
 RATE = 400                          # Mbit/s
-POLICY = {"policy": {"allow-techniques": "pre-copy"}}
+CONFIGURATION = {"policy": {"allow-techniques": "pre-copy"}}
 TRIVIAL = "/bin/true"
 HOOK_PACE = 0.1                     # s from one call to the next: tc of the last one is done
 ANSWER_SECONDS = 30
@@ -80,24 +81,49 @@ def daemon_account(lab, host):
     return outgoing[-1]
 
 
-def split(result, account):
-    """Milliseconds from one step of an intercepted migration to the next."""
-    times = {}
-    for entry in account["log"]:
-        times.setdefault(entry["event"],
-                         datetime.datetime.fromisoformat(entry["time"]).timestamp())
-    steps = [("virsh_to_begin", result["started"], times.get("decision")),
-             ("begin_to_perform", times.get("decision"), times.get("perform")),
-             ("perform_to_first_pass", times.get("perform"), times.get("iteration")),
-             ("first_pass_to_ended", times.get("iteration"), times.get("ended")),
-             ("ended_to_virsh", times.get("ended"), result["ended"])]
-    return {name: (end - begin) * 1000 for name, begin, end in steps
-            if begin is not None and end is not None}
+class EventWatch:
+    """libvirt's own events on one host, each with virsh's time stamp. Ends with its lab."""
+
+    def __init__(self, host):
+        self.events = []            # [(time, text)]
+        self.process = subprocess.Popen(
+            host.argv("virsh", "-c", "qemu:///system", "event", "--all", "--loop", "--timestamp"),
+            cwd="/", text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        self.thread = threading.Thread(target=self.loop, daemon=True)
+        self.thread.start()
+
+    def loop(self):
+        for line in self.process.stdout:
+            stamp, _, text = line.rstrip().partition(": ")
+            if text.startswith("event "):
+                when = datetime.datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S.%f%z").timestamp()
+                self.events.append((when, text))
+
+    def first(self, pattern, since):
+        def search():
+            found = [when for when, text in self.events if when >= since and pattern in text]
+            return found[0] if found else None
+        return util.wait_until(f"event '{pattern}'", search, timeout=5)
+
+
+def split(result, source, destination):
+    """Milliseconds from one step of a migration to the next, as libvirt tells them."""
+    since = result["started"] - 0.001
+    times = [result["started"], destination.first("Started Migrated", since),
+             source.first("iteration: '1'", since), destination.first("Resumed Migrated", since),
+             result["ended"]]
+    # begin and prepare; perform's set-up; memory and switch-over; finish and confirm
+    names = ("start_to_prepared", "prepared_to_first_pass", "first_pass_to_resumed",
+             "resumed_to_end")
+    return {name: (end - begin) * 1000 for name, begin, end in zip(names, times, times[1:])}
 
 
 def measure_latency(plain, aware, pairs, warm_ups):
     seconds = {"plain": [], "aware": []}
-    differences, splits = [], []
+    splits = {"plain": [], "aware": []}
+    differences = []
+    watches = {(lab.name, host.name): EventWatch(host)
+               for lab in (plain, aware) for host in lab.hosts.values()}
     for number in range(-warm_ups, pairs):
         src, dst = ("host-a", "host-b") if (number + warm_ups) % 2 == 0 else ("host-b", "host-a")
         # Direction and order must not go together: the order has a period of four.
@@ -114,15 +140,19 @@ def measure_latency(plain, aware, pairs, warm_ups):
             f"aware {results['aware']['seconds']:.3f} s, {difference:+.1f} ms")
         if number < 0:
             continue
-        for name, result in results.items():
-            seconds[name].append(result["seconds"] * 1000)
+        for name, lab in order:
+            seconds[name].append(results[name]["seconds"] * 1000)
+            splits[name].append(split(results[name], watches[lab.name, src],
+                                      watches[lab.name, dst]))
         differences.append(difference)
-        splits.append(split(results["aware"], account))
-    names = {name: None for one in splits for name in one}
+    steps = {step: [with_it[step] - without[step]
+                    for with_it, without in zip(splits["aware"], splits["plain"])]
+             for step in splits["plain"][0]}
     return {"added": summary(differences), "differences": [round(d, 3) for d in differences],
             **{name: summary(values) for name, values in seconds.items()},
-            "split": {name: summary([one[name] for one in splits if name in one])
-                      for name in names}}
+            "added_by_step": {step: summary(values) for step, values in steps.items()},
+            "split_plain": {step: summary([one[step] for one in splits["plain"]])
+                            for step in steps}}
 
 
 # The hook
@@ -268,13 +298,16 @@ def report(result):
     latency, hook, reshape = result["latency_ms"], result["hook_ms"], result["reshape_ms"]
     print(f"\nkernel {result['context']['kernel']}, libvirt {result['context']['libvirt']}, "
           f"QEMU {result['context']['qemu']}, accelerator {result['context']['accelerator']}; "
-          f"pre-copy in both, {GUEST_MEMORY} MiB idle guest, {RATE} Mbit/s\n")
+          f"{GUEST_MEMORY} MiB idle guest, {RATE} Mbit/s")
+    print("the daemon's configuration, where not the default: "
+          + ", ".join(f"{key}={value}" for values in result["configuration"].values()
+                      for key, value in values.items()) + "\n")
     print_table([
         ("virsh migrate without virt-convoy", latency["plain"]),
         ("virsh migrate with plugin and daemon", latency["aware"]),
         ("added latency (differences of the pairs)", latency["added"]),
-        *((f"  with: {name.replace('_', ' ')}", figures)
-          for name, figures in latency["split"].items()),
+        *((f"  of which {name.replace('_', ' ')}", figures)
+          for name, figures in latency["added_by_step"].items()),
         ("hook, migrate begin: wall", hook["wall_migrate_begin"]),
         ("hook, ignored operation: wall", hook["wall_ignored"]),
         (f"{TRIVIAL}: wall", hook["wall_trivial"]),
@@ -287,9 +320,12 @@ def report(result):
 def run(args):
     names = [f"bench-{kind}-{os.getpid()}" for kind in ("plain", "aware")]
     plain, aware = (Lab(name) for name in names)
+    configuration = {section: dict(values) for section, values in CONFIGURATION.items()}
+    for section, key, value in args.config:
+        configuration.setdefault(section, {})[key] = value
     try:
         plain.up(rate=RATE, mode="none")
-        aware.up(rate=RATE, mode="full", config=POLICY)
+        aware.up(rate=RATE, mode="full", config=configuration)
         for lab in (plain, aware):
             lab.guests.start(GUEST, memory=GUEST_MEMORY, fill=0, working_set=0, dirty_rate=0)
         latency = measure_latency(plain, aware, args.pairs, args.warm_ups)
@@ -304,7 +340,7 @@ def run(args):
             "hook_ms_median": hook["own"]["median"],
             "reshape_ms_median": reshape["egress"]["reshape"]["median"],
             "latency_ms": latency, "hook_ms": hook, "reshape_ms": reshape,
-            "policy": POLICY["policy"], "warm_up_pairs_discarded": args.warm_ups,
+            "configuration": configuration, "warm_up_pairs_discarded": args.warm_ups,
             "context": context(here)}
     finally:
         for lab in (plain, aware):
@@ -313,6 +349,13 @@ def run(args):
     args.output.parent.mkdir(parents=True, exist_ok=True)
     util.write_json(args.output, result)
     print(f"\nwritten: {args.output}")
+
+
+def setting(text):
+    found = re.fullmatch(r"([a-z-]+)\.([a-z-]+)=(.*)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"'{text}' is not SECTION.KEY=VALUE")
+    return found.groups()
 
 
 def positive(text):
@@ -328,6 +371,9 @@ def main():
     parser.add_argument("--warm-ups", type=positive, default=2, help="pairs that do not count")
     parser.add_argument("--hook-runs", type=positive, default=40)
     parser.add_argument("--reshape-runs", type=positive, default=20)
+    parser.add_argument("--config", type=setting, action="append", default=[],
+                        metavar="SECTION.KEY=VALUE",
+                        help="configure the daemon otherwise than by default (and say so)")
     parser.add_argument("--output", type=pathlib.Path,
                         default=util.BUILD / "bench" / "interception.json")
     parser.add_argument("--hook-here", metavar="HOOK", help=argparse.SUPPRESS)

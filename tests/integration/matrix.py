@@ -47,8 +47,7 @@ def check_one(stage, setting, kind, source):
     tap.equal(outcome.source.stopped_first, kind == "non-live",
               f"{title}: paused only if asked for", outcome.describe())
     stage.alive(GUEST, OTHER[source], f"{title}: the guest goes on")
-    tap.equal(stage.transient_elements(GUEST, OTHER[source]), [],
-              f"{title}: nothing of ours is left in the XML")
+    stage.clean_xml(GUEST, OTHER[source], f"{title}: nothing of ours is left in the XML")
     return OTHER[source]
 
 

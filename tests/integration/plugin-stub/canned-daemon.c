@@ -39,7 +39,8 @@ typedef struct {
 static const char *mode;
 static GMainLoop *loop;
 static GHashTable *turns; /* ticket -> times asked */
-static bool held_call_aborted;
+static GHashTable *uuids;   /* ticket -> UUID */
+static GHashTable *aborted; /* UUIDs */
 static guint64 last_ticket;
 
 static bool
@@ -135,7 +136,7 @@ on_enter_call(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation,
     GVariantBuilder builder;
     GVariant *answer;
     guint64 flags = 0;
-    const char *name = "";
+    const char *name = "", *uuid = "";
     guint32 qemu_version = 0;
 
     (void) data;
@@ -148,6 +149,8 @@ on_enter_call(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation,
         return TRUE;
     g_variant_builder_init(&builder, G_VARIANT_TYPE_VARDICT);
     add(&builder, "ticket", g_variant_new_uint64(++last_ticket));
+    g_variant_lookup(call, "uuid", "&s", &uuid);
+    g_hash_table_insert(uuids, GSIZE_TO_POINTER((gsize) last_ticket), g_strdup(uuid));
     if (mode_is("garbage"))
         add_garbage(&builder);
     else
@@ -166,6 +169,12 @@ on_enter_call(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation,
     return TRUE;
 }
 
+static bool
+uuid_is_aborted(const char *uuid)
+{
+    return uuid != NULL && g_hash_table_contains(aborted, uuid);
+}
+
 static gboolean
 on_wait_turn(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation, guint64 ticket,
              gpointer data)
@@ -179,7 +188,7 @@ on_wait_turn(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation, guint64 t
         exit(0);
     g_hash_table_insert(turns, key, GUINT_TO_POINTER(asked + 1));
     if (mode_is("hold"))
-        state = held_call_aborted ? "aborted" : "waiting";
+        state = uuid_is_aborted(g_hash_table_lookup(uuids, key)) ? "aborted" : "waiting";
     if (mode_is("refuse"))
         state = "aborted";
     if (mode_is("garbage"))
@@ -208,7 +217,7 @@ on_abort_waiting(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation,
 {
     (void) data;
     printf("abort %s\n", uuid);
-    held_call_aborted = true;
+    g_hash_table_add(aborted, g_strdup(uuid));
     convoy_daemon1_complete_abort_waiting(daemon, invocation, mode_is("hold"));
     return TRUE;
 }
@@ -258,6 +267,8 @@ main(int argc, char **argv)
     }
     mode = argv[2];
     turns = g_hash_table_new(NULL, NULL);
+    uuids = g_hash_table_new_full(NULL, NULL, NULL, g_free);
+    aborted = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     loop = g_main_loop_new(NULL, FALSE);
     daemon = convoy_daemon1_skeleton_new();
     g_signal_connect(daemon, "handle-enter-call", G_CALLBACK(on_enter_call), NULL);

@@ -3,6 +3,7 @@
 
 import contextlib
 import dataclasses
+import difflib
 import functools
 import json
 import os
@@ -62,9 +63,9 @@ class Stage:
     def host(self, name):
         return self.lab.host(name)
 
-    def set_modes(self, source, destination, daemon=True, config=None):
-        """Modes of host-a and host-b; host-b's daemon has the same configuration."""
-        for name, mode in (("host-a", source), ("host-b", destination)):
+    def set_modes(self, mode_a, mode_b, daemon=True, config=None):
+        """Modes of host-a and host-b; both daemons have the same configuration."""
+        for name, mode in (("host-a", mode_a), ("host-b", mode_b)):
             self.host(name).set_mode(mode, daemon=daemon, config=config)
             if mode != "none" and daemon:
                 self.wait_status(name, "connection to libvirt",
@@ -161,9 +162,28 @@ class Stage:
         found = []
         for kind, options in (("live", []), ("persistent", ["--inactive"])):
             xml = self.host(host).virsh("dumpxml", name, *options).stdout
-            if OFFER_MARK in xml or "<convoy:offer" in xml:
+            if OFFER_MARK in xml:
                 found.append(kind)
         return found
+
+    def clean_xml(self, name, host, what):
+        """No element of ours is left; the daemon takes it out just after the end."""
+        try:
+            wait_until("clean XML", lambda: not self.transient_elements(name, host), timeout=5)
+        except LabError:
+            pass
+        return self.tap.equal(self.transient_elements(name, host), [], what)
+
+    def restored(self, before, what, timeout=8):
+        """Both hosts' networks are byte for byte as BEFORE, soon after the end."""
+        try:
+            wait_until("restored network", lambda: self.networks() == before, timeout=timeout)
+        except LabError:
+            pass
+        after = self.networks()
+        changes = [line for name in before for line in difflib.unified_diff(
+            before[name].splitlines(), after[name].splitlines(), name, name, lineterm="", n=0)]
+        return self.tap.ok(before == after, what, "\n".join(changes))
 
     def network(self, host):
         """Exactly what ip and tc say of all devices but the guests' taps."""

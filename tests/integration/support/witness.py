@@ -35,7 +35,7 @@ class Account:
     passes_before_post_copy: int
     passes: int
     capabilities: list      # every set of switched-on capabilities, in order
-    parameters: dict        # as last set by migrate-set-parameters
+    parameters: dict        # name: values set by migrate-set-parameters, in order
     stopped_first: bool     # the vCPUs stopped before memory moved
     requests: int           # page faults served, by query-migrate
     iterations: int         # dirty-sync-count, by query-migrate
@@ -91,7 +91,8 @@ def take_command(result, on, message):
             (on.add if item["state"] else on.discard)(item["capability"])
         result.capabilities.append(frozenset(on))
     elif command == "migrate-set-parameters":
-        result.parameters.update(arguments)
+        for name, value in arguments.items():
+            result.parameters.setdefault(name, []).append(value)
 
 
 def take_event(result, message):

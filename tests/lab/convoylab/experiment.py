@@ -157,14 +157,14 @@ def technique_of(statistics):
 
 
 def taps_of(lab, vm):
-    """{host: name of the VM's tap there}, for the hosts that have it."""
-    taps = {}
+    """{(host, name of the VM's tap there)} of the hosts that have it."""
+    taps = set()
     for host in lab.hosts.values():
         text = host.virsh("domiflist", vm, check=False).stdout
         for line in text.splitlines():
             words = line.split()
             if words and words[0].startswith("vnet"):
-                taps[host.name] = words[0]
+                taps.add((host.name, words[0]))
     return taps
 
 
@@ -209,14 +209,12 @@ def wait_restored(lab, before):
     return {name: after[name] == before[name] for name in before}, difference
 
 
-def workload_pick(lab):
-    """Rate towards the client without the prober's answers, which are the VM's."""
+def workload_series(rows, taps):
+    """Rate towards the client less the prober's answers, which are the VM's own."""
     def pick(row):
-        probe = sum(row["taps"].get(host, {}).get(tap, {}).get("out", 0)
-                    for host, tap in taps.items())
+        probe = sum(row["taps"].get(host, {}).get(tap, {}).get("out", 0) for host, tap in taps)
         return max(row["link"]["client"]["down"] - probe, 0)
-    taps = taps_of(lab, VM)
-    return pick
+    return series.from_rows(rows, pick)
 
 
 def run_migration(lab, setup):
@@ -231,7 +229,7 @@ def run_migration(lab, setup):
                        timeout=before_s + 5)
         idle_before = processors.idle()
         processors = ProcessorWatch()
-        picks = workload_pick(lab)
+        taps = taps_of(lab, VM)
         probe = lab.workloads.start("probe", VM)
         with progress(f"{COMMAND if setup.flags == ('--live',) else shlex.join(setup.flags)}"
                       f" [virt-convoy: {setup.mode}]"):
@@ -242,8 +240,10 @@ def run_migration(lab, setup):
         wait_until("what follows", lambda: time.time() >= end + setup.after_seconds,
                    timeout=setup.after_seconds + 5)
         outage = lab.workloads.stop(probe)
-    moved = dict(rows=sampler.rows, shaped=shaping.first, at_before=at_before, picks=picks)
-    return migration, outage, moved, idle_before, idle_during
+    seen = {"rows": sampler.rows, "shaped": shaping.first, "at_before": at_before,
+            "taps": taps | taps_of(lab, VM), "idle_before": idle_before,
+            "idle_during": idle_during}
+    return migration, outage, seen
 
 
 def contended_migration(lab, mode="none", priority="high", neighbour_rate=None, **options):
@@ -261,7 +261,7 @@ def contended_migration(lab, mode="none", priority="high", neighbour_rate=None, 
         lab.workloads.start("iperf-out", NEIGHBOUR, rate=neighbour_rate,
                             streams=setup.neighbour_streams)
     try:
-        migration, outage, seen, idle_before, idle_during = run_migration(lab, setup)
+        migration, outage, seen = run_migration(lab, setup)
     finally:
         lab.workloads.stop_all()
     restored, difference = wait_restored(lab, network_before)
@@ -272,7 +272,7 @@ def contended_migration(lab, mode="none", priority="high", neighbour_rate=None, 
                    and outage["uptime_went_back"] == 0)
     statistics = migration["statistics"]
 
-    workload = series.from_rows(seen["rows"], seen["picks"])
+    workload = workload_series(seen["rows"], seen["taps"])
     moving = series.from_rows(seen["rows"], lambda row: row["migration"][SOURCE])
     started, ended = migration["started"], migration["ended"]
     at_transfer = next((at - seconds for at, seconds, value in moving
@@ -303,5 +303,5 @@ def contended_migration(lab, mode="none", priority="high", neighbour_rate=None, 
         vm_host=lab.guests.where(VM), counter_went_on=went_on,
         network_restored=restored, network_difference=difference,
         iterations=statistics["maxima"].get("dirty-sync-count", 0),
-        cpu_idle_before=idle_before, cpu_idle_during=idle_during,
+        cpu_idle_before=seen["idle_before"], cpu_idle_during=seen["idle_during"],
         workload=workload, migration=moving, explain=explain)

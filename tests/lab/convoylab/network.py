@@ -28,6 +28,7 @@ NODES = {
 NAMESPACES = ("host-a", "host-b", "client", "switch")
 PREFIX4, PREFIX6 = 24, 64
 MIGRATION_PORT, MIGRATION_PORT_MASK = 49152, 0xffc0
+FRAME_BYTES, HEADER_BYTES = 1514, 66        # Ethernet; with IPv4 and TCP timestamps
 ALLOWED = pathlib.Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
 ALLOWED_SAVED = STATE / "tcp_allowed_congestion_control"
 
@@ -116,18 +117,33 @@ def set_rate(lab, node, rate_mbit):
 
 
 def migration_bytes(lab):
-    """Bytes sent to migration ports so far, by sending node."""
+    """Bytes sent to migration ports so far, as on a wire, by sending node.
+
+    The action sees segments that are not yet cut to packets: it counts the packets,
+    but the headers of each lump only once.
+    """
     text = run(in_namespace(namespace(lab, "switch"), "tc", "-s", "-j", "actions", "list",
                             "action", "mirred")).stdout
     totals = {node: 0 for node in NODES}
     for block in json.loads(text):
         for action in block.get("actions", []):
-            index = action["index"]
+            index, count = action["index"], action["stats"]
             for node, (letter, _, _) in NODES.items():
                 base = 100 * (ord(letter) - ord("a") + 1)
                 if index in (base + 1, base + 2):
-                    totals[node] += action["stats"]["bytes"]
+                    totals[node] += max(count["bytes"],
+                                        min(count["bytes"] + HEADER_BYTES * count["packets"],
+                                            FRAME_BYTES * count["packets"]))
     return totals
+
+
+def port_bytes(lab):
+    """{device: bytes that its tbf let pass} of the switch, as on a wire.
+
+    The devices' own counters leave out headers of segments cut later.
+    """
+    text = run(in_namespace(namespace(lab, "switch"), "tc", "-s", "-j", "qdisc", "show")).stdout
+    return {qdisc["dev"]: qdisc["bytes"] for qdisc in json.loads(text) if qdisc["kind"] == "tbf"}
 
 
 def device_bytes(pid):

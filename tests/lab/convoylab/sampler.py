@@ -12,7 +12,8 @@ class LinkSampler:
 
     Use as a context; `rows` then holds one dictionary per interval, in Mbit/s:
       time; link: {node: {up, down}}; migration: {node: sent}; taps: {host: {vnetN: {in, out}}}
-    where in and out are seen from the VM.
+    where in and out are seen from the VM. Links and migrations count as a wire does;
+    taps count what QEMU handed over, with the headers of a long segment only once.
     """
 
     def __init__(self, lab, interval=0.25):
@@ -37,7 +38,7 @@ class LinkSampler:
             taps[host] = {device: values for device, values in counters.items()
                           if device.startswith("vnet")}
         return {"time": time.time(), "clock": time.monotonic(),
-                "switch": network.device_bytes(self.lab.holder("switch")),
+                "switch": network.port_bytes(self.lab.name),
                 "migration": network.migration_bytes(self.lab.name), "taps": taps}
 
     def loop(self):
@@ -58,8 +59,7 @@ class LinkSampler:
             after, before = new["switch"][f"sw-{letter}"], old["switch"][f"sw-{letter}"]
             # The ifb has sent what its tbf let pass: that is what the link carried.
             ifb_after, ifb_before = new["switch"][f"ifb-{letter}"], old["switch"][f"ifb-{letter}"]
-            link[node] = {"up": mbit(ifb_after[1], ifb_before[1]),
-                          "down": mbit(after[1], before[1])}
+            link[node] = {"up": mbit(ifb_after, ifb_before), "down": mbit(after, before)}
         taps = {}
         for host, devices in new["taps"].items():
             taps[host] = {}
