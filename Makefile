@@ -114,7 +114,7 @@ FUZZ_CFLAGS := -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-saniti
 T ?= 5
 LAB_TESTS := $(wildcard tests/lab/selftest tests/integration/*.py)
 
-test: all check-layers test-unit test-schemas fuzz test-lab ## everything; needs root, about 20 minutes
+test: all check-layers test-unit test-schemas test-plugin fuzz test-lab ## everything; needs root, about 20 minutes
 
 test-unit: unit-tests ## the unit and golden tests, seconds
 	$(Q)prove -e '' $(UNIT_TESTS) :: --tap
@@ -122,8 +122,30 @@ test-unit: unit-tests ## the unit and golden tests, seconds
 test-schemas: ## the RelaxNG schemas against valid and invalid examples
 	$(Q)prove tests/integration/schemas.sh
 
-test-lab: all $(BUILD)/shape-once $(PLUGIN_STUBS) ## two real hosts in namespaces: needs root
+test-lab: all $(BUILD)/shape-once ## two real hosts in namespaces: needs root
 	$(Q)prove -e '' $(LAB_TESTS)
+
+PLUGIN_STUB := $(BUILD)/tests/plugin-stub
+PLUGIN_STUB_PROGRAMS := $(PLUGIN_STUB)/libvirtd $(PLUGIN_STUB)/canned-daemon
+
+# Linked before libvirt: its symbols are the ones that the plugin stands in front of.
+$(PLUGIN_STUB)/libstub.so: tests/integration/plugin-stub/stub.c tests/integration/plugin-stub/stub.h
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -shared -Wl,-soname,libstub.so $< -o $@
+
+$(PLUGIN_STUB)/libvirtd: tests/integration/plugin-stub/caller.c $(PLUGIN_STUB)/libstub.so
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $< -L$(PLUGIN_STUB) -lstub \
+	  -Wl,-rpath,'$$ORIGIN' $(PLUGIN_LIBS) -lvirt -o $@
+
+$(PLUGIN_STUB)/canned-daemon: tests/integration/plugin-stub/canned-daemon.c $(LIBRARY)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $< $(LIBRARY) $(PACKAGE_LIBS) -lm -o $@
+
+test-plugin: $(BUILD)/virt-convoy-libvirtd.so $(BUILD)/virt-convoy-hook $(PLUGIN_STUB_PROGRAMS) ## plugin and hook against good and bad daemons
+	$(Q)prove -e '' tests/integration/plugin-stub/run :: --build $(PLUGIN_STUB) \
+	  --plugin $(BUILD)/virt-convoy-libvirtd.so
+	$(Q)prove -e '' tests/integration/hook-test :: --hook $(BUILD)/virt-convoy-hook \
+	  --daemon $(PLUGIN_STUB)/canned-daemon
 
 check-layers: ## includes point down only
 	$(Q)python3 tests/check-layers.py
@@ -201,5 +223,5 @@ help: ## list the targets
 
 -include $(shell find $(BUILD)/objects -name '*.d' 2>/dev/null)
 
-.PHONY: all clean help unit-tests test test-unit test-schemas test-lab check-layers fuzz \
+.PHONY: all clean help unit-tests test test-plugin test-unit test-schemas test-lab check-layers fuzz \
         check-format format check-tidy sanitize-unit install

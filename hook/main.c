@@ -23,8 +23,8 @@
 #define XML_MAXIMUM (4u * 1024u * 1024u) /* bytes read from standard input */
 #define TIMEOUT_MINIMUM 10u              /* ms */
 #define TIMEOUT_MAXIMUM 60000u
-#define WAIT_TURN_ANSWER_TIME 1000u      /* ms the daemon may take by contract */
-#define WAIT_TURN_PACE 100000            /* microseconds between two, at least */
+#define WAIT_TURN_ANSWER_TIME 1000u /* ms the daemon may take by contract */
+#define WAIT_TURN_PACE 100000       /* microseconds between two, at least */
 
 /* The daemon has use for these only; all others end before anything is done. */
 static bool
@@ -49,7 +49,7 @@ read_domain_xml(void)
             g_string_append_len(text, buffer, got);
     } while ((got > 0 && text->len <= XML_MAXIMUM) || (got < 0 && errno == EINTR));
     return g_string_free(text, got != 0 || text->len > XML_MAXIMUM ||
-                               !g_utf8_validate_len(text->str, text->len, NULL));
+                                   !g_utf8_validate_len(text->str, text->len, NULL));
 }
 
 static unsigned
@@ -59,9 +59,9 @@ call_timeout(void)
     g_autoptr(Config) config = NULL;
     guint64 number;
 
-    if (text != NULL && g_ascii_string_to_unsigned(text, 10, TIMEOUT_MINIMUM,
-                                                   TIMEOUT_MAXIMUM, &number, NULL))
-        return (unsigned) number;
+    if (text != NULL &&
+        g_ascii_string_to_unsigned(text, 10, TIMEOUT_MINIMUM, TIMEOUT_MAXIMUM, &number, NULL))
+        return (unsigned)number;
     config = config_load(NULL, NULL);
     return CLAMP(config->call_timeout, TIMEOUT_MINIMUM, TIMEOUT_MAXIMUM);
 }
@@ -88,7 +88,7 @@ wait_for_turn(GDBusConnection *connection, guint64 ticket, unsigned timeout)
             return true;
         spent = g_get_monotonic_time() - start;
         if (spent < WAIT_TURN_PACE)
-            g_usleep((gulong) (WAIT_TURN_PACE - spent));
+            g_usleep((gulong)(WAIT_TURN_PACE - spent));
     }
 }
 
@@ -105,8 +105,7 @@ print_domain_xml(const char *xml)
 }
 
 static int
-notify_daemon(const char *domain, const char *operation, const char *sub_operation,
-              const char *xml)
+notify_daemon(const char *domain, const char *operation, const char *sub_operation, const char *xml)
 {
     unsigned timeout = call_timeout();
     gint64 deadline = ipc_deadline(timeout);
@@ -119,8 +118,8 @@ notify_daemon(const char *domain, const char *operation, const char *sub_operati
     if (connection == NULL)
         return EXIT_SUCCESS;
     reply = ipc_call(connection, "NotifyHook",
-                     g_variant_new("(ssss)", domain, operation, sub_operation, xml),
-                     "(tbs)", deadline, NULL);
+                     g_variant_new("(ssss)", domain, operation, sub_operation, xml), "(tbs)",
+                     deadline, NULL);
     if (reply == NULL)
         return EXIT_SUCCESS;
     g_variant_get(reply, "(tb&s)", &ticket, &wait, &xml_out);

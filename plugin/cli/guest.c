@@ -25,16 +25,15 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(virDomain, domain_drop)
 static void
 error_ignore(void *data, virErrorPtr error)
 {
-    (void) data;
-    (void) error;
+    (void)data;
+    (void)error;
 }
 
 static bool
 fail_libvirt(GError **error, const char *what, const char *hint)
 {
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED, "%s: %s%s%s", what,
-                virGetLastErrorMessage(), hint != NULL ? "\n" : "",
-                hint != NULL ? hint : "");
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED, "%s: %s%s%s", what, virGetLastErrorMessage(),
+                hint != NULL ? "\n" : "", hint != NULL ? hint : "");
     return false;
 }
 
@@ -46,8 +45,9 @@ connection_open(const char *uri, GError **error)
     virSetErrorFunc(NULL, error_ignore);
     connection = virConnectOpen(uri);
     if (connection == NULL)
-        fail_libvirt(error, uri, "Is libvirtd or virtqemud running, and may this user use it? "
-                                 "See [daemon] libvirt-uri.");
+        fail_libvirt(error, uri,
+                     "Is libvirtd or virtqemud running, and may this user use it? "
+                     "See [daemon] libvirt-uri.");
     return connection;
 }
 
@@ -112,9 +112,10 @@ guest_metadata_set(const char *uri, const char *name, const DomainMetadata *meta
         flags |= VIR_DOMAIN_AFFECT_CONFIG;
     if (metadata != NULL)
         element = domain_metadata_to_xml(metadata, true);
-    if (virDomainSetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, element,
-                             DOMAIN_METADATA_KEY, DOMAIN_NAMESPACE, flags) < 0)
-        return fail_libvirt(error, name, "A domain in the middle of a job cannot be changed; "
-                                         "try again when it has ended.");
+    if (virDomainSetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, element, DOMAIN_METADATA_KEY,
+                             DOMAIN_NAMESPACE, flags) < 0)
+        return fail_libvirt(error, name,
+                            "A domain in the middle of a job cannot be changed; "
+                            "try again when it has ended.");
     return true;
 }

@@ -31,7 +31,7 @@ typedef struct {
 static int
 fail(const GError *error)
 {
-    g_printerr("virt-convoy: %s\n", error->message);
+    g_printerr("virt-convoy: %s\n", error != NULL ? error->message : "unknown error");
     return EXIT_FAILED;
 }
 
@@ -47,8 +47,8 @@ fail_usage(const char *text, const char *why)
  * having said what is wrong.
  */
 static bool
-arguments_parse(int *argc, char ***argv, const GOptionEntry *entries,
-                int positional_minimum, int positional_maximum)
+arguments_parse(int *argc, char ***argv, const GOptionEntry *entries, int positional_minimum,
+                int positional_maximum)
 {
     g_autoptr(GOptionContext) context = g_option_context_new(NULL);
     g_autoptr(GError) error = NULL;
@@ -61,8 +61,7 @@ arguments_parse(int *argc, char ***argv, const GOptionEntry *entries,
         return false;
     }
     if (*argc - 1 < positional_minimum) {
-        g_printerr("virt-convoy %s: an argument is missing\nSee virt-convoy help.\n",
-                   (*argv)[0]);
+        g_printerr("virt-convoy %s: an argument is missing\nSee virt-convoy help.\n", (*argv)[0]);
         return false;
     }
     if (*argc - 1 > positional_maximum) {
@@ -79,7 +78,7 @@ config_open(void)
     Config *config = config_load(NULL, warnings);
 
     for (unsigned i = 0; i < warnings->len; i++)
-        g_printerr("virt-convoy: %s\n", (const char *) warnings->pdata[i]);
+        g_printerr("virt-convoy: %s\n", (const char *)warnings->pdata[i]);
     return config;
 }
 
@@ -88,8 +87,8 @@ static char *
 daemon_ask(const char *method, GVariant *parameters)
 {
     g_autoptr(GError) error = NULL;
-    g_autoptr(GVariant) reply = ipc_call_once(NULL, method, parameters, "(s)",
-                                              ipc_deadline(REPLY_TIMEOUT_MS), &error);
+    g_autoptr(GVariant) reply =
+        ipc_call_once(NULL, method, parameters, "(s)", ipc_deadline(REPLY_TIMEOUT_MS), &error);
     char *text = NULL;
 
     if (reply != NULL) {
@@ -99,7 +98,8 @@ daemon_ask(const char *method, GVariant *parameters)
     g_dbus_error_strip_remote_error(error);
     if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND))
         g_printerr("virt-convoy: virt-convoyd does not run here (%s).\n"
-                   "Start it: systemctl start virt-convoyd\n", error->message);
+                   "Start it: systemctl start virt-convoyd\n",
+                   error->message);
     else if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_PERMISSION_DENIED))
         g_printerr("virt-convoy: %s\nOnly root and the group %s may ask.\n", error->message,
                    IPC_GROUP);
@@ -219,12 +219,13 @@ technique_option(const char *text, DomainMetadata *metadata)
 
         if (!technique_from_string(names[i], &technique)) {
             g_printerr("virt-convoy: --technique: \"%s\" is not pre-copy, post-copy or "
-                       "hybrid\n", names[i]);
+                       "hybrid\n",
+                       names[i]);
             return false;
         }
         set |= 1u << technique;
     }
-    metadata->techniques = (TechniqueSet) set;
+    metadata->techniques = (TechniqueSet)set;
     metadata->techniques_set = true;
     return true;
 }
@@ -277,12 +278,12 @@ run_set(int argc, char **argv)
         return fail(error);
     if (clear)
         domain_metadata_init(&metadata);
-    if (!priority_option(priority, &metadata)
-        || !rate_option("sla-lower", lower, &metadata.sla_lower)
-        || !rate_option("sla-upper", upper, &metadata.sla_upper)
-        || !duration_option("max-downtime", downtime, 1, 2000000, &metadata.maximum_downtime)
-        || !technique_option(technique, &metadata)
-        || !duration_option("deadline", deadline, 1000, 604800000, &metadata.deadline))
+    if (!priority_option(priority, &metadata) ||
+        !rate_option("sla-lower", lower, &metadata.sla_lower) ||
+        !rate_option("sla-upper", upper, &metadata.sla_upper) ||
+        !duration_option("max-downtime", downtime, 1, 2000000, &metadata.maximum_downtime) ||
+        !technique_option(technique, &metadata) ||
+        !duration_option("deadline", deadline, 1000, 604800000, &metadata.deadline))
         return EXIT_USAGE;
     if (metadata.sla_upper != 0 && metadata.sla_upper < metadata.sla_lower)
         return fail_usage("--sla-upper", "is below the lower limit");
@@ -299,10 +300,9 @@ metadata_print(const DomainMetadata *metadata, const Config *config)
     g_autofree char *downtime = units_describe_duration(metadata->maximum_downtime);
     g_autofree char *deadline = units_describe_duration(metadata->deadline);
 
-    g_print("priority      %s\n",
-            metadata->priority_set ? priority_to_string(metadata->priority)
-            : config != NULL       ? priority_to_string(config->default_priority)
-                                   : "not set");
+    g_print("priority      %s\n", metadata->priority_set ? priority_to_string(metadata->priority)
+                                  : config != NULL ? priority_to_string(config->default_priority)
+                                                   : "not set");
     g_print("sla-lower     %s\n", metadata->sla_lower != 0 ? lower : "not set");
     g_print("sla-upper     %s\n", metadata->sla_upper != 0 ? upper : "not set");
     g_print("max-downtime  %s\n", metadata->maximum_downtime != 0 ? downtime : "not set");
@@ -319,7 +319,7 @@ static int
 warnings_print(const char *name, const GPtrArray *warnings)
 {
     for (unsigned i = 0; i < warnings->len; i++)
-        g_printerr("%s: %s\n", name, (const char *) warnings->pdata[i]);
+        g_printerr("%s: %s\n", name, (const char *)warnings->pdata[i]);
     return warnings->len == 0 ? EXIT_DONE : EXIT_FAILED;
 }
 
@@ -335,8 +335,7 @@ run_show(int argc, char **argv)
     if (!arguments_parse(&argc, &argv, NULL, 1, 1))
         return EXIT_USAGE;
     config = config_open();
-    if (!guest_metadata_get(config->libvirt_uri, argv[1], &metadata, &present, warnings,
-                            &error))
+    if (!guest_metadata_get(config->libvirt_uri, argv[1], &metadata, &present, warnings, &error))
         return fail(error);
     metadata_print(&metadata, config);
     if (!present)
@@ -364,9 +363,9 @@ run_validate(int argc, char **argv)
         return fail(error);
     if (length > DOMAIN_XML_MAXIMUM)
         return fail_usage(argv[1], "is longer than any domain XML");
-    description = domain_description_parse(text, (gssize) length, &error);
+    description = domain_description_parse(text, (gssize)length, &error);
     if (description == NULL) {
-        if (!domain_metadata_parse(text, (gssize) length, &metadata, warnings, &error_alone))
+        if (!domain_metadata_parse(text, (gssize)length, &metadata, warnings, &error_alone))
             return fail(error);
         metadata_print(&metadata, NULL);
         return warnings_print(argv[1], warnings);
@@ -453,8 +452,9 @@ static const Command commands[] = {
     { "status", "[--json]", "what is measured, shaped and migrated now", run_status },
     { "explain", "[DOMAIN] [--json]", "why a migration was done as it was", run_explain },
     { "show", "DOMAIN", "a domain's priority and SLA", run_show },
-    { "set", "DOMAIN [--priority P] [--sla-lower R] [--sla-upper R]\n"
-             "          [--max-downtime D] [--technique LIST] [--deadline D] [--clear]",
+    { "set",
+      "DOMAIN [--priority P] [--sla-lower R] [--sla-upper R]\n"
+      "          [--max-downtime D] [--technique LIST] [--deadline D] [--clear]",
       "change them, in the running domain and its definition; \"none\" takes a value back",
       run_set },
     { "validate", "FILE", "check the metadata in a domain XML (\"-\": standard input)",
@@ -469,12 +469,11 @@ static const Command commands[] = {
 static int
 run_help(int argc, char **argv)
 {
-    (void) argc;
-    (void) argv;
+    (void)argc;
+    (void)argv;
     g_print("Usage: virt-convoy COMMAND [ARGUMENTS]\n\n");
     for (size_t i = 0; i < G_N_ELEMENTS(commands); i++)
-        g_print("  %s %s\n      %s\n", commands[i].name, commands[i].arguments,
-                commands[i].help);
+        g_print("  %s %s\n      %s\n", commands[i].name, commands[i].arguments, commands[i].help);
     return EXIT_DONE;
 }
 

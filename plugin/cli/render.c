@@ -17,8 +17,8 @@ member_text(JsonObject *object, const char *name)
     g_autoptr(GString) out = NULL;
     const char *text;
 
-    if (node == NULL || !JSON_NODE_HOLDS_VALUE(node)
-        || json_node_get_value_type(node) != G_TYPE_STRING)
+    if (node == NULL || !JSON_NODE_HOLDS_VALUE(node) ||
+        json_node_get_value_type(node) != G_TYPE_STRING)
         return NULL;
     text = json_node_get_string(node);
     if (!g_utf8_validate(text, -1, NULL))
@@ -67,9 +67,9 @@ member_number(JsonObject *object, const char *name, double *ret_number)
 {
     JsonNode *node = json_object_get_member(object, name);
 
-    if (node == NULL || !JSON_NODE_HOLDS_VALUE(node)
-        || (json_node_get_value_type(node) != G_TYPE_INT64
-            && json_node_get_value_type(node) != G_TYPE_DOUBLE))
+    if (node == NULL || !JSON_NODE_HOLDS_VALUE(node) ||
+        (json_node_get_value_type(node) != G_TYPE_INT64 &&
+         json_node_get_value_type(node) != G_TYPE_DOUBLE))
         return false;
     *ret_number = json_node_get_double(node);
     return true;
@@ -78,7 +78,7 @@ member_number(JsonObject *object, const char *name, double *ret_number)
 static uint64_t
 number_clamp(double number)
 {
-    return number >= 1.8e19 ? UINT64_MAX : number > 0 ? (uint64_t) number : 0;
+    return number >= 1.8e19 ? UINT64_MAX : number > 0 ? (uint64_t)number : 0;
 }
 
 /* "unknown" for what is not stated: it is not zero. */
@@ -103,13 +103,13 @@ number_describe(const char *name, double number)
         return g_strdup_printf("%.3f ms", number / 1000);
     if (g_str_has_suffix(name, "_s"))
         return g_strdup_printf("%.1f s", number);
-    if (g_str_has_suffix(name, "_rate") || g_str_has_suffix(name, "_ceil")
-        || g_str_has_prefix(name, "available_"))
+    if (g_str_has_suffix(name, "_rate") || g_str_has_suffix(name, "_ceil") ||
+        g_str_has_prefix(name, "available_"))
         return units_describe_rate(number_clamp(number));
     if (g_str_has_prefix(name, "memory_"))
         return units_describe_size(number_clamp(number));
-    if (number > -1e15 && number < 1e15 && number == (double) (gint64) number)
-        return g_strdup_printf("%" G_GINT64_FORMAT, (gint64) number);
+    if (number > -1e15 && number < 1e15 && number == (double)(gint64)number)
+        return g_strdup_printf("%" G_GINT64_FORMAT, (gint64)number);
     return g_strdup_printf("%.3g", number);
 }
 
@@ -242,8 +242,8 @@ append_classes(GString *out, JsonObject *uplink, const char *direction)
     g_autofree char *migration = member_rate(classes, "migration_rate");
     g_autofree char *migration_ceil = member_rate(classes, "migration_ceil");
 
-    if (classes != NULL && json_object_has_member(side, "shaped")
-        && json_object_get_boolean_member_with_default(side, "shaped", FALSE))
+    if (classes != NULL && json_object_has_member(side, "shaped") &&
+        json_object_get_boolean_member_with_default(side, "shaped", FALSE))
         g_string_append_printf(out, "  %s: workload %s (up to %s), migrations %s (up to %s)\n",
                                direction, workload, workload_ceil, migration, migration_ceil);
     if (side != NULL)
@@ -259,12 +259,10 @@ append_uplink(GString *out, JsonObject *uplink)
     g_autofree char *outgoing = member_rate(uplink, "out");
     g_autofree char *class = member_text(uplink, "class");
     g_autofree char *reason = member_text(uplink, "reason");
-    const gboolean shaped = json_object_get_boolean_member_with_default(uplink, "shaped",
-                                                                        FALSE);
+    const gboolean shaped = json_object_get_boolean_member_with_default(uplink, "shaped", FALSE);
 
-    g_string_append_printf(out, "uplink %s: %s, in %s, out %s, %s, %s\n",
-                           name != NULL ? name : "?", link, in, outgoing,
-                           class != NULL ? class : "unknown",
+    g_string_append_printf(out, "uplink %s: %s, in %s, out %s, %s, %s\n", name != NULL ? name : "?",
+                           link, in, outgoing, class != NULL ? class : "unknown",
                            shaped ? "shaped" : "not shaped");
     if (reason != NULL && *reason != '\0')
         g_string_append_printf(out, "  %s\n", reason);
@@ -283,9 +281,8 @@ append_domain(GString *out, JsonObject *domain)
     double lower = 0;
     double upper = 0;
 
-    g_string_append_printf(out, "domain %s: priority %s, in %s, out %s",
-                           name != NULL ? name : "?", priority != NULL ? priority : "?", in,
-                           outgoing);
+    g_string_append_printf(out, "domain %s: priority %s, in %s, out %s", name != NULL ? name : "?",
+                           priority != NULL ? priority : "?", in, outgoing);
     if (member_number(domain, "sla_lower", &lower) && lower > 0) {
         g_autofree char *text = units_describe_rate(number_clamp(lower));
         g_string_append_printf(out, ", at least %s", text);
@@ -321,10 +318,11 @@ render_status(const char *json, GError **error)
         return NULL;
     version = member_text(root, "version");
     problem = member_text(root, "uplink_problem");
-    g_string_append_printf(out, "virt-convoyd %s%s\n", version != NULL ? version : "?",
-                           json_object_get_boolean_member_with_default(
-                               root, "libvirt_connected", TRUE)
-                               ? "" : ", not connected to libvirt");
+    g_string_append_printf(
+        out, "virt-convoyd %s%s\n", version != NULL ? version : "?",
+        json_object_get_boolean_member_with_default(root, "libvirt_connected", TRUE)
+            ? ""
+            : ", not connected to libvirt");
     if (problem != NULL)
         g_string_append_printf(out, "uplink: %s\n", problem);
     append_each(out, member_array(root, "uplinks"), append_uplink);

@@ -23,7 +23,7 @@
 #define TEXT_MAXIMUM 256u /* bytes of a text option */
 #define WARNINGS_MAXIMUM 100u
 
-#define MINUTE UINT64_C(60000) /* ms */
+#define MINUTE UINT64_C(60000)               /* ms */
 #define RATE_MAXIMUM UINT64_C(1250000000000) /* 10 Tbit/s */
 
 #define FIELD(name) offsetof(Config, name)
@@ -52,8 +52,7 @@ static const ConfigOption options[] = {
     { "policy", "default-priority", CONFIG_TYPE_PRIORITY, "", 0, 0, "medium",
       "Priority of domains whose metadata states none: low, medium or high.",
       FIELD(default_priority) },
-    { "policy", "allow-techniques", CONFIG_TYPE_TECHNIQUES, "", 0, 0,
-      "pre-copy post-copy hybrid",
+    { "policy", "allow-techniques", CONFIG_TYPE_TECHNIQUES, "", 0, 0, "pre-copy post-copy hybrid",
       "Techniques that may be chosen on this host: pre-copy, post-copy, hybrid.",
       FIELD(allow_techniques) },
     { "policy", "allow-post-copy", CONFIG_TYPE_BOOLEAN, "", 0, 0, "yes",
@@ -70,9 +69,8 @@ static const ConfigOption options[] = {
       "Connections of one migration (multifd): auto, never or a number. auto: only when one "
       "stream cannot fill what is free.",
       FIELD(parallel_connections) },
-    { "policy", "one-stream-rate", CONFIG_TYPE_RATE, "bit/s", 1000000, RATE_MAXIMUM,
-      "1.1GB/s", "What one migration connection can carry on these hosts.",
-      FIELD(one_stream_rate) },
+    { "policy", "one-stream-rate", CONFIG_TYPE_RATE, "bit/s", 1000000, RATE_MAXIMUM, "1.1GB/s",
+      "What one migration connection can carry on these hosts.", FIELD(one_stream_rate) },
     { "policy", "maximum-running", CONFIG_TYPE_NUMBER, "migrations", 0, 1024, "0",
       "Most migrations that run at a time. 0: decided by priority and traffic.",
       FIELD(maximum_running) },
@@ -113,7 +111,7 @@ static bool
 config_fail(GError **error, const char *text, const char *why)
 {
     g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT, "\"%.*s\" %s",
-                (int) UNITS_TEXT_MAXIMUM, text, why);
+                (int)UNITS_TEXT_MAXIMUM, text, why);
     return false;
 }
 
@@ -132,8 +130,8 @@ range_check(const ConfigOption *option, const char *text, uint64_t number, GErro
         minimum = units_format_duration(option->minimum);
         maximum = units_format_duration(option->maximum);
     }
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                "\"%s\" is not between %s and %s", text, minimum, maximum);
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT, "\"%s\" is not between %s and %s",
+                text, minimum, maximum);
     return false;
 }
 
@@ -155,8 +153,7 @@ boolean_parse(const char *text, const char *yes, const char *no, bool *ret, GErr
 }
 
 static bool
-port_range_parse(const ConfigOption *option, const char *text, unsigned *ret_ports,
-                 GError **error)
+port_range_parse(const ConfigOption *option, const char *text, unsigned *ret_ports, GError **error)
 {
     g_auto(GStrv) parts = g_strsplit(text, "-", 3);
     uint64_t first;
@@ -166,13 +163,13 @@ port_range_parse(const ConfigOption *option, const char *text, unsigned *ret_por
         return config_fail(error, text, "is not first-last");
     g_strstrip(parts[0]);
     g_strstrip(parts[1]);
-    if (!units_parse_number(parts[0], option->minimum, option->maximum, &first, error)
-        || !units_parse_number(parts[1], option->minimum, option->maximum, &last, error))
+    if (!units_parse_number(parts[0], option->minimum, option->maximum, &first, error) ||
+        !units_parse_number(parts[1], option->minimum, option->maximum, &last, error))
         return false;
     if (first > last)
         return config_fail(error, text, "ends before it starts");
-    ret_ports[0] = (unsigned) first;
-    ret_ports[1] = (unsigned) last;
+    ret_ports[0] = (unsigned)first;
+    ret_ports[1] = (unsigned)last;
     return true;
 }
 
@@ -193,7 +190,7 @@ techniques_parse(const char *text, TechniqueSet *ret_set, GError **error)
     }
     if (set == 0)
         return config_fail(error, text, "names no technique");
-    *ret_set = (TechniqueSet) set;
+    *ret_set = (TechniqueSet)set;
     return true;
 }
 
@@ -202,7 +199,7 @@ level_parse(const char *text, ConfigLogLevel *ret_level, GError **error)
 {
     for (unsigned i = 0; i < G_N_ELEMENTS(log_levels); i++) {
         if (strcmp(text, log_levels[i]) == 0) {
-            *ret_level = (ConfigLogLevel) i;
+            *ret_level = (ConfigLogLevel)i;
             return true;
         }
     }
@@ -230,7 +227,7 @@ text_parse(const ConfigOption *option, const char *text, char **field, GError **
 bool
 config_set(Config *config, const ConfigOption *option, const char *text, GError **error)
 {
-    void *field = (char *) config + option->offset;
+    void *field = (char *)config + option->offset;
     uint64_t number;
 
     switch (option->type) {
@@ -244,19 +241,18 @@ config_set(Config *config, const ConfigOption *option, const char *text, GError 
     case CONFIG_TYPE_PERCENT:
         if (!units_parse_number(text, option->minimum, option->maximum, &number, error))
             return false;
-        *(unsigned *) field = (unsigned) number;
+        *(unsigned *)field = (unsigned)number;
         return true;
     case CONFIG_TYPE_RATE:
-        if (!units_parse_rate(text, &number, error)
-            || !range_check(option, text, number, error))
+        if (!units_parse_rate(text, &number, error) || !range_check(option, text, number, error))
             return false;
-        *(uint64_t *) field = number;
+        *(uint64_t *)field = number;
         return true;
     case CONFIG_TYPE_DURATION:
-        if (!units_parse_duration(text, &number, error)
-            || !range_check(option, text, number, error))
+        if (!units_parse_duration(text, &number, error) ||
+            !range_check(option, text, number, error))
             return false;
-        *(unsigned *) field = (unsigned) number;
+        *(unsigned *)field = (unsigned)number;
         return true;
     case CONFIG_TYPE_PORT_RANGE:
         return port_range_parse(option, text, field, error);
@@ -268,13 +264,13 @@ config_set(Config *config, const ConfigOption *option, const char *text, GError 
         return techniques_parse(text, field, error);
     case CONFIG_TYPE_PARALLEL:
         if (strcmp(text, "auto") == 0) {
-            *(int *) field = CONFIG_PARALLEL_AUTO;
+            *(int *)field = CONFIG_PARALLEL_AUTO;
         } else if (strcmp(text, "never") == 0) {
-            *(int *) field = 0;
+            *(int *)field = 0;
         } else {
             if (!units_parse_number(text, option->minimum, option->maximum, &number, error))
                 return false;
-            *(int *) field = (int) number;
+            *(int *)field = (int)number;
         }
         return true;
     case CONFIG_TYPE_LOG_LEVEL:
@@ -301,39 +297,38 @@ techniques_format(TechniqueSet set)
 char *
 config_get_text(const Config *config, const ConfigOption *option)
 {
-    const void *field = (const char *) config + option->offset;
+    const void *field = (const char *)config + option->offset;
     int connections;
 
     switch (option->type) {
     case CONFIG_TYPE_TEXT:
-        return g_strdup(*(char *const *) field);
+        return g_strdup(*(char *const *)field);
     case CONFIG_TYPE_BOOLEAN:
-        return g_strdup(*(const bool *) field ? "yes" : "no");
+        return g_strdup(*(const bool *)field ? "yes" : "no");
     case CONFIG_TYPE_MEASURE:
-        return g_strdup(*(const bool *) field ? "auto" : "never");
+        return g_strdup(*(const bool *)field ? "auto" : "never");
     case CONFIG_TYPE_NUMBER:
     case CONFIG_TYPE_PERCENT:
-        return g_strdup_printf("%u", *(const unsigned *) field);
+        return g_strdup_printf("%u", *(const unsigned *)field);
     case CONFIG_TYPE_RATE:
-        return units_format_rate(*(const uint64_t *) field);
+        return units_format_rate(*(const uint64_t *)field);
     case CONFIG_TYPE_DURATION:
-        return units_format_duration(*(const unsigned *) field);
+        return units_format_duration(*(const unsigned *)field);
     case CONFIG_TYPE_PORT_RANGE:
-        return g_strdup_printf("%u-%u", ((const unsigned *) field)[0],
-                               ((const unsigned *) field)[1]);
+        return g_strdup_printf("%u-%u", ((const unsigned *)field)[0], ((const unsigned *)field)[1]);
     case CONFIG_TYPE_PRIORITY:
-        return g_strdup(priority_to_string(*(const Priority *) field));
+        return g_strdup(priority_to_string(*(const Priority *)field));
     case CONFIG_TYPE_TECHNIQUES:
-        return techniques_format(*(const TechniqueSet *) field);
+        return techniques_format(*(const TechniqueSet *)field);
     case CONFIG_TYPE_PARALLEL:
-        connections = *(const int *) field;
+        connections = *(const int *)field;
         if (connections == CONFIG_PARALLEL_AUTO)
             return g_strdup("auto");
         if (connections == 0)
             return g_strdup("never");
         return g_strdup_printf("%d", connections);
     case CONFIG_TYPE_LOG_LEVEL:
-        return g_strdup(log_levels[*(const ConfigLogLevel *) field]);
+        return g_strdup(log_levels[*(const ConfigLogLevel *)field]);
     }
     return g_strdup("");
 }
@@ -365,12 +360,11 @@ config_default_path(void)
 {
     const char *path = getenv("VIRT_CONVOY_CONFIG");
 
-    return path != NULL && *path != '\0' ? path
-                                         : CONVOY_SYSCONFDIR "/virt-convoy/virt-convoy.conf";
+    return path != NULL && *path != '\0' ? path : CONVOY_SYSCONFDIR "/virt-convoy/virt-convoy.conf";
 }
 
 static void G_GNUC_PRINTF(4, 5)
-warn(GPtrArray *warnings, const char *name, unsigned line, const char *format, ...)
+    warn(GPtrArray *warnings, const char *name, unsigned line, const char *format, ...)
 {
     g_autofree char *text = NULL;
     g_autofree char *valid = NULL;
@@ -410,8 +404,8 @@ option_find(const char *group, const char *key)
 
 /* One line of "key=value"; group is NULL in front of the first [group]. */
 static void
-line_apply(Config *config, const char *group, char *line, const char *name,
-           unsigned number, GPtrArray *warnings)
+line_apply(Config *config, const char *group, char *line, const char *name, unsigned number,
+           GPtrArray *warnings)
 {
     g_autoptr(GError) error = NULL;
     char *equals = strchr(line, '=');
@@ -424,19 +418,17 @@ line_apply(Config *config, const char *group, char *line, const char *name,
     *equals = '\0';
     g_strchomp(line);
     if (group == NULL) {
-        warn(warnings, name, number, "%.40s: stands before the first [group]; line ignored",
-             line);
+        warn(warnings, name, number, "%.40s: stands before the first [group]; line ignored", line);
         return;
     }
     option = option_find(group, line);
     if (option == NULL) {
-        warn(warnings, name, number, "[%s] %.40s: no such option; line ignored", group,
-             line);
+        warn(warnings, name, number, "[%s] %.40s: no such option; line ignored", group, line);
         return;
     }
     if (!config_set(config, option, g_strstrip(equals + 1), &error))
-        warn(warnings, name, number, "[%s] %s: %s; keeping the value before", group,
-             option->key, error->message);
+        warn(warnings, name, number, "[%s] %s: %s; keeping the value before", group, option->key,
+             error->message);
 }
 
 Config *
@@ -503,7 +495,7 @@ file_read_bounded(const char *path, size_t *ret_length, int *ret_errno)
         }
         if (count == 0)
             break;
-        length += (size_t) count;
+        length += (size_t)count;
     }
     close(descriptor);
     text[length] = '\0';
@@ -523,8 +515,7 @@ config_load(const char *path, GPtrArray *warnings)
     text = file_read_bounded(path, &length, &code);
     if (text == NULL) {
         if (code != ENOENT)
-            warn(warnings, path, 0, "cannot be read: %s; using the defaults",
-                 g_strerror(code));
+            warn(warnings, path, 0, "cannot be read: %s; using the defaults", g_strerror(code));
         return config_new();
     }
     return config_parse(text, length, path, warnings);
@@ -563,8 +554,8 @@ option_describe_range(const ConfigOption *option)
     case CONFIG_TYPE_PARALLEL:
     case CONFIG_TYPE_PORT_RANGE:
         return g_strdup_printf("%" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT "%s%s",
-                               option->minimum, option->maximum,
-                               *option->unit != '\0' ? " " : "", option->unit);
+                               option->minimum, option->maximum, *option->unit != '\0' ? " " : "",
+                               option->unit);
     case CONFIG_TYPE_RATE:
         minimum = units_format_rate(option->minimum);
         maximum = units_format_rate(option->maximum);
@@ -642,8 +633,7 @@ config_to_man(void)
         g_string_append_c(out, '\n');
         man_append(out, options[i].help);
         g_string_append(out, "\nDefault: ");
-        man_append(out, *options[i].default_value != '\0' ? options[i].default_value
-                                                          : "empty");
+        man_append(out, *options[i].default_value != '\0' ? options[i].default_value : "empty");
         if (range != NULL) {
             g_string_append(out, ". Range: ");
             man_append(out, range);
@@ -659,7 +649,7 @@ config_techniques(const Config *config)
     unsigned set = config->allow_techniques;
 
     if (!config->allow_post_copy)
-        set &= ~(unsigned) (TECHNIQUE_ALLOW_POST_COPY | TECHNIQUE_ALLOW_HYBRID);
+        set &= ~(unsigned)(TECHNIQUE_ALLOW_POST_COPY | TECHNIQUE_ALLOW_HYBRID);
     /* Pre-copy is what libvirt does when nobody decides: always possible. */
-    return set == 0 ? TECHNIQUE_ALLOW_PRE_COPY : (TechniqueSet) set;
+    return set == 0 ? TECHNIQUE_ALLOW_PRE_COPY : (TechniqueSet)set;
 }

@@ -29,35 +29,35 @@ typedef enum {
 /* Strings are never NULL; "" means not set. */
 typedef struct {
     /* [network] */
-    char *uplink;                    /* interface; "" = by route look-up */
-    uint64_t link_rate;              /* bytes/s; 0 = what the driver says */
-    unsigned usable_link_percent;    /* what HTB hands out of the link */
-    unsigned migration_port_first;   /* TCP ports of migrations, both included */
+    char *uplink;                  /* interface; "" = by route look-up */
+    uint64_t link_rate;            /* bytes/s; 0 = what the driver says */
+    unsigned usable_link_percent;  /* what HTB hands out of the link */
+    unsigned migration_port_first; /* TCP ports of migrations, both included */
     unsigned migration_port_last;
-    bool shape;                      /* false: decide, never touch tc */
+    bool shape; /* false: decide, never touch tc */
     /* [policy] */
     Priority default_priority;
     TechniqueSet allow_techniques;
     unsigned low_priority_floor_percent; /* of the link */
     unsigned minimum_workload_percent;   /* of the link, without an SLA */
-    int parallel_connections;        /* CONFIG_PARALLEL_AUTO, 0 = never, N */
-    uint64_t one_stream_rate;        /* bytes/s one connection can fill */
-    unsigned maximum_running;        /* migrations at a time; 0 = by rule */
-    bool allow_post_copy;            /* false: also removes hybrid */
+    int parallel_connections;            /* CONFIG_PARALLEL_AUTO, 0 = never, N */
+    uint64_t one_stream_rate;            /* bytes/s one connection can fill */
+    unsigned maximum_running;            /* migrations at a time; 0 = by rule */
+    bool allow_post_copy;                /* false: also removes hybrid */
     /* [daemon] */
-    unsigned call_timeout;           /* ms a held libvirt call may cost in all */
-    unsigned sample_interval;        /* ms */
-    unsigned reshape_interval;       /* ms */
+    unsigned call_timeout;     /* ms a held libvirt call may cost in all */
+    unsigned sample_interval;  /* ms */
+    unsigned reshape_interval; /* ms */
     unsigned held_calls_maximum;
     char *libvirt_uri;
-    bool dirty_rate_measurement;     /* true = "auto"; page-sampling only */
+    bool dirty_rate_measurement; /* true = "auto"; page-sampling only */
     ConfigLogLevel log_level;
-    unsigned history_limit;          /* finished migrations remembered */
+    unsigned history_limit; /* finished migrations remembered */
 } Config;
 
 typedef enum {
     CONFIG_TYPE_TEXT,
-    CONFIG_TYPE_BOOLEAN,    /* yes, no */
+    CONFIG_TYPE_BOOLEAN, /* yes, no */
     CONFIG_TYPE_NUMBER,
     CONFIG_TYPE_PERCENT,
     CONFIG_TYPE_RATE,
@@ -74,8 +74,8 @@ typedef struct {
     const char *group;
     const char *key;
     ConfigType type;
-    const char *unit;          /* for people; "" when there is none */
-    uint64_t minimum;          /* numbers, rates (bytes/s), durations (ms) */
+    const char *unit; /* for people; "" when there is none */
+    uint64_t minimum; /* numbers, rates (bytes/s), durations (ms) */
     uint64_t maximum;
     const char *default_value; /* as written in the file */
     const char *help;          /* one or two sentences */
@@ -106,12 +106,10 @@ const char *config_default_path(void);
 Config *config_load(const char *path, GPtrArray *warnings);
 
 /* The same from text; name stands for the file in warnings. */
-Config *config_parse(const char *text, size_t length, const char *name,
-                     GPtrArray *warnings);
+Config *config_parse(const char *text, size_t length, const char *name, GPtrArray *warnings);
 
 /* Sets one option from text, as the parser does; config untouched on error. */
-bool config_set(Config *config, const ConfigOption *option, const char *text,
-                GError **error);
+bool config_set(Config *config, const ConfigOption *option, const char *text, GError **error);
 
 /* The option's present value as written in the file. Free with g_free. */
 char *config_get_text(const Config *config, const ConfigOption *option);

@@ -74,7 +74,7 @@ uuid_normalise(const char *text)
     digits[32] = '\0';
     g_autoptr(GString) out = g_string_new(digits);
     for (size_t i = 0; i < G_N_ELEMENTS(dash_before); i++)
-        g_string_insert_c(out, (gssize) (dash_before[i] + i), '-');
+        g_string_insert_c(out, (gssize)(dash_before[i] + i), '-');
     return g_string_free(g_steal_pointer(&out), FALSE);
 }
 
@@ -109,8 +109,8 @@ interface_add(DomainDescription *description, const xmlNode *node)
         return;
     interface = g_new0(DomainInterface, 1);
     interface->type = text_steal_plain(xml_attribute(node, "type"), TEXT_MAXIMUM);
-    interface->device = text_steal_plain(xml_attribute(xml_child(node, "target"), "dev"),
-                                         INTERFACE_NAME_MAXIMUM);
+    interface->device =
+        text_steal_plain(xml_attribute(xml_child(node, "target"), "dev"), INTERFACE_NAME_MAXIMUM);
     interface->mac = text_steal_plain(xml_attribute(xml_child(node, "mac"), "address"), 17);
     for (size_t i = 0; i < G_N_ELEMENTS(names) && interface->source == NULL; i++)
         interface->source = text_steal_plain(xml_attribute(source, names[i]), TEXT_MAXIMUM);
@@ -137,21 +137,20 @@ device_obstacle(const xmlNode *device)
         if (attribute_is(device, "type", "vdpa"))
             return "an interface is served by vDPA";
     }
-    if (xml_is_element(device, NULL, "disk")
-        && (attribute_is(device, "type", "vhostuser")
-            || attribute_is(device, "type", "vhostvdpa")))
+    if (xml_is_element(device, NULL, "disk") &&
+        (attribute_is(device, "type", "vhostuser") || attribute_is(device, "type", "vhostvdpa")))
         return "a disk is served by vhost-user or vDPA";
     if (xml_is_element(device, NULL, "filesystem"))
         return "a file system is shared with the host";
     if (xml_is_element(device, NULL, "shmem"))
         return "memory is shared with the host (shmem)";
-    if (xml_is_element(device, NULL, "video")
-        && attribute_is(xml_child(device, "driver"), "name", "vhostuser"))
+    if (xml_is_element(device, NULL, "video") &&
+        attribute_is(xml_child(device, "driver"), "name", "vhostuser"))
         return "video is served by vhost-user";
     if (xml_is_element(device, NULL, "memory") && !attribute_is(device, "model", "dimm"))
         return "a memory device is not plain memory (nvdimm, virtio-mem, ...)";
-    if (xml_is_element(device, NULL, "memory")
-        && xml_child(xml_child(device, "source"), "pagesize") != NULL)
+    if (xml_is_element(device, NULL, "memory") &&
+        xml_child(xml_child(device, "source"), "pagesize") != NULL)
         return "a memory device uses huge pages";
     return NULL;
 }
@@ -187,8 +186,8 @@ memory_backend_is_special(const char *value)
     static const char prefix[] = "memory-backend-";
     const char *backend = strstr(value, prefix);
 
-    return strstr(value, "share=on") != NULL
-           || (backend != NULL && !g_str_has_prefix(backend + strlen(prefix), "ram,"));
+    return strstr(value, "share=on") != NULL ||
+           (backend != NULL && !g_str_has_prefix(backend + strlen(prefix), "ram,"));
 }
 
 /* <qemu:commandline> can replace the memory behind libvirt's back. */
@@ -197,14 +196,12 @@ commandline_obstacle(const xmlNode *domain)
 {
     const xmlNode *line = xml_child(domain, "commandline");
 
-    for (const xmlNode *arg = line != NULL ? line->children : NULL; arg != NULL;
-         arg = arg->next) {
+    for (const xmlNode *arg = line != NULL ? line->children : NULL; arg != NULL; arg = arg->next) {
         g_autofree char *value = xml_attribute(arg, "value");
 
-        if (value != NULL && (strstr(value, "mem-path") != NULL
-                              || memory_backend_is_special(value)
-                              || strstr(value, "vfio") != NULL
-                              || strstr(value, "vhost-user") != NULL))
+        if (value != NULL &&
+            (strstr(value, "mem-path") != NULL || memory_backend_is_special(value) ||
+             strstr(value, "vfio") != NULL || strstr(value, "vhost-user") != NULL))
             return "QEMU arguments (qemu:commandline) change memory or devices";
     }
     return NULL;
@@ -218,8 +215,8 @@ devices_read(DomainDescription *description, const xmlNode *domain)
 
     if (obstacle == NULL)
         obstacle = commandline_obstacle(domain);
-    for (const xmlNode *device = devices != NULL ? devices->children : NULL;
-         device != NULL; device = device->next) {
+    for (const xmlNode *device = devices != NULL ? devices->children : NULL; device != NULL;
+         device = device->next) {
         if (xml_is_element(device, NULL, "interface"))
             interface_add(description, device);
         if (xml_is_element(device, NULL, "disk"))
@@ -237,13 +234,12 @@ metadata_read(DomainDescription *description, const xmlNode *domain)
 
     for (const xmlNode *node = metadata != NULL ? metadata->children : NULL; node != NULL;
          node = node->next) {
-        if (node->type != XML_ELEMENT_NODE
-            || strcmp(xml_namespace(node), DOMAIN_NAMESPACE) != 0)
+        if (node->type != XML_ELEMENT_NODE || strcmp(xml_namespace(node), DOMAIN_NAMESPACE) != 0)
             continue;
         if (!xml_is_element(node, NULL, "domain")) {
             g_ptr_array_add(description->warnings,
                             g_strdup_printf("line %ld: %.40s: unknown element; ignored",
-                                            xmlGetLineNo(node), (const char *) node->name));
+                                            xmlGetLineNo(node), (const char *)node->name));
             return;
         }
         description->has_metadata = true;
@@ -256,8 +252,8 @@ DomainDescription *
 domain_description_parse(const char *xml, gssize length, GError **error)
 {
     g_autoptr(DomainDescription) description = NULL;
-    g_autoptr(xmlDoc) document = xml_document_read(xml, length, DOMAIN_XML_MAXIMUM,
-                                                   DOMAIN_XML_DEPTH_MAXIMUM, error);
+    g_autoptr(xmlDoc) document =
+        xml_document_read(xml, length, DOMAIN_XML_MAXIMUM, DOMAIN_XML_DEPTH_MAXIMUM, error);
     g_autofree char *uuid = NULL;
     g_autofree char *vcpus = NULL;
     const xmlNode *root;
@@ -286,7 +282,7 @@ domain_description_parse(const char *xml, gssize length, GError **error)
         description->current_memory = description->memory;
     vcpus = xml_content(xml_child(root, "vcpu"));
     if (units_parse_number(vcpus, 1, 65535, &number, NULL))
-        description->vcpus = (unsigned) number;
+        description->vcpus = (unsigned)number;
     devices_read(description, root);
     metadata_read(description, root);
     return g_steal_pointer(&description);

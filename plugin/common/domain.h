@@ -13,7 +13,7 @@
 
 #include "common/types.h"
 
-#define DOMAIN_XML_MAXIMUM (1024u * 1024u)  /* bytes */
+#define DOMAIN_XML_MAXIMUM (1024u * 1024u) /* bytes */
 #define DOMAIN_XML_DEPTH_MAXIMUM 64u
 #define DOMAIN_INTERFACES_MAXIMUM 64u
 #define DOMAIN_WARNINGS_MAXIMUM 32u
@@ -28,8 +28,8 @@ typedef struct {
     uint64_t sla_upper;        /* never below sla_lower when both are stated */
     uint64_t maximum_downtime; /* ms */
     bool techniques_set;
-    TechniqueSet techniques;   /* TECHNIQUE_ALLOW_ALL when not set */
-    uint64_t deadline;         /* ms the whole migration should take at most */
+    TechniqueSet techniques; /* TECHNIQUE_ALLOW_ALL when not set */
+    uint64_t deadline;       /* ms the whole migration should take at most */
 } DomainMetadata;
 
 typedef struct {
@@ -40,23 +40,22 @@ typedef struct {
 } DomainInterface;
 
 typedef struct {
-    char *name;                /* never NULL */
-    char *uuid;                /* lower-case, 36 characters; NULL: absent */
-    uint64_t memory;           /* bytes, maximum memory; 0 = not stated */
-    uint64_t current_memory;   /* bytes; equals memory when not stated */
-    unsigned vcpus;            /* 0 = not stated */
-    GPtrArray *interfaces;     /* DomainInterface */
-    unsigned disks;            /* of all kinds */
-    bool accelerated;          /* type is kvm: dirty tracking may be trusted */
-    char *post_copy_obstacle;  /* why post-copy must not be used; NULL: none */
-    bool has_metadata;         /* our element is there, good or bad */
+    char *name;               /* never NULL */
+    char *uuid;               /* lower-case, 36 characters; NULL: absent */
+    uint64_t memory;          /* bytes, maximum memory; 0 = not stated */
+    uint64_t current_memory;  /* bytes; equals memory when not stated */
+    unsigned vcpus;           /* 0 = not stated */
+    GPtrArray *interfaces;    /* DomainInterface */
+    unsigned disks;           /* of all kinds */
+    bool accelerated;         /* type is kvm: dirty tracking may be trusted */
+    char *post_copy_obstacle; /* why post-copy must not be used; NULL: none */
+    bool has_metadata;        /* our element is there, good or bad */
     DomainMetadata metadata;
-    GPtrArray *warnings;       /* char *: "line 7: priority: ..." */
+    GPtrArray *warnings; /* char *: "line 7: priority: ..." */
 } DomainDescription;
 
 /* length -1: xml is NUL-terminated. */
-DomainDescription *domain_description_parse(const char *xml, gssize length,
-                                            GError **error);
+DomainDescription *domain_description_parse(const char *xml, gssize length, GError **error);
 void domain_description_free(DomainDescription *description);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DomainDescription, domain_description_free)
 
@@ -69,9 +68,8 @@ void domain_metadata_init(DomainMetadata *metadata);
  * ret_metadata; false only when the text is not such an element. warnings (char *,
  * g_free) may be NULL.
  */
-bool domain_metadata_parse(const char *xml, gssize length,
-                           DomainMetadata *ret_metadata, GPtrArray *warnings,
-                           GError **error);
+bool domain_metadata_parse(const char *xml, gssize length, DomainMetadata *ret_metadata,
+                           GPtrArray *warnings, GError **error);
 
 /*
  * The element for virDomainSetMetadata (which adds prefix and namespace itself):

@@ -11,13 +11,13 @@
 #include "common/units.h"
 #include "common/xml.h"
 
-#define RATE_MAXIMUM UINT64_C(1250000000000)     /* 10 Tbit/s */
-#define DOWNTIME_MAXIMUM UINT64_C(2000000)       /* ms, libvirt's own limit */
-#define DEADLINE_MINIMUM UINT64_C(1000)          /* ms */
-#define DEADLINE_MAXIMUM UINT64_C(604800000)     /* ms, a week */
+#define RATE_MAXIMUM UINT64_C(1250000000000) /* 10 Tbit/s */
+#define DOWNTIME_MAXIMUM UINT64_C(2000000)   /* ms, libvirt's own limit */
+#define DEADLINE_MINIMUM UINT64_C(1000)      /* ms */
+#define DEADLINE_MAXIMUM UINT64_C(604800000) /* ms, a week */
 
 static void G_GNUC_PRINTF(3, 4)
-warn(GPtrArray *warnings, const xmlNode *node, const char *format, ...)
+    warn(GPtrArray *warnings, const xmlNode *node, const char *format, ...)
 {
     g_autofree char *text = NULL;
     va_list arguments;
@@ -28,7 +28,7 @@ warn(GPtrArray *warnings, const xmlNode *node, const char *format, ...)
     text = g_strdup_vprintf(format, arguments);
     va_end(arguments);
     g_ptr_array_add(warnings, g_strdup_printf("line %ld: %.40s: %.400s", xmlGetLineNo(node),
-                                              (const char *) node->name, text));
+                                              (const char *)node->name, text));
 }
 
 /* Misspelt attributes would otherwise be silently without effect. */
@@ -37,10 +37,9 @@ attributes_check(const xmlNode *node, const char *const *known, GPtrArray *warni
 {
     for (const xmlAttr *attribute = node->properties; attribute != NULL;
          attribute = attribute->next) {
-        if (attribute->ns == NULL
-            && !g_strv_contains(known, (const char *) attribute->name))
+        if (attribute->ns == NULL && !g_strv_contains(known, (const char *)attribute->name))
             warn(warnings, node, "unknown attribute \"%.40s\"; ignored",
-                 (const char *) attribute->name);
+                 (const char *)attribute->name);
     }
 }
 
@@ -79,8 +78,8 @@ bandwidth_read(const xmlNode *node, DomainMetadata *metadata, GPtrArray *warning
     attributes_check(node, known, warnings);
     any = rate_read(node, "lower", unit, &lower, warnings);
     any |= rate_read(node, "upper", unit, &upper, warnings);
-    if (!any && !xmlHasProp(node, (const xmlChar *) "lower")
-        && !xmlHasProp(node, (const xmlChar *) "upper"))
+    if (!any && !xmlHasProp(node, (const xmlChar *)"lower") &&
+        !xmlHasProp(node, (const xmlChar *)"upper"))
         warn(warnings, node, "has neither \"lower\" nor \"upper\"");
     if (upper != 0 && upper < lower) {
         warn(warnings, node, "\"upper\" is below \"lower\"; \"upper\" ignored");
@@ -103,8 +102,7 @@ downtime_read(const xmlNode *node, DomainMetadata *metadata, GPtrArray *warnings
     if (!units_parse_duration_value(value, unit, "ms", &downtime, &error))
         warn(warnings, node, "maximum: %s; ignored", error->message);
     else if (downtime < 1 || downtime > DOWNTIME_MAXIMUM)
-        warn(warnings, node, "maximum: \"%.40s\" is not between 1 ms and 2000 s; ignored",
-             value);
+        warn(warnings, node, "maximum: \"%.40s\" is not between 1 ms and 2000 s; ignored", value);
     else
         metadata->maximum_downtime = downtime;
 }
@@ -125,11 +123,10 @@ children_read(const xmlNode *parent, const Child *children, DomainMetadata *meta
         size_t i = 0;
 
         /* Another namespace inside ours is somebody's extension: not for us. */
-        if (node->type != XML_ELEMENT_NODE
-            || strcmp(xml_namespace(node), xml_namespace(parent)) != 0)
+        if (node->type != XML_ELEMENT_NODE ||
+            strcmp(xml_namespace(node), xml_namespace(parent)) != 0)
             continue;
-        while (children[i].name != NULL
-               && strcmp(children[i].name, (const char *) node->name) != 0)
+        while (children[i].name != NULL && strcmp(children[i].name, (const char *)node->name) != 0)
             i++;
         if (children[i].name == NULL) {
             warn(warnings, node, "unknown element; ignored");
@@ -187,14 +184,16 @@ technique_read(const xmlNode *node, DomainMetadata *metadata, GPtrArray *warning
         if (technique_from_string(names[i], &technique))
             set |= 1u << technique;
         else
-            warn(warnings, node, "allow: \"%.40s\" is not pre-copy, post-copy or hybrid; "
-                                 "ignored", names[i]);
+            warn(warnings, node,
+                 "allow: \"%.40s\" is not pre-copy, post-copy or hybrid; "
+                 "ignored",
+                 names[i]);
     }
     if (set == 0) {
         warn(warnings, node, "allow: names no technique; all are allowed");
         return;
     }
-    metadata->techniques = (TechniqueSet) set;
+    metadata->techniques = (TechniqueSet)set;
     metadata->techniques_set = true;
 }
 
@@ -219,23 +218,19 @@ deadline_read(const xmlNode *node, DomainMetadata *metadata, GPtrArray *warnings
 void
 domain_metadata_init(DomainMetadata *metadata)
 {
-    *metadata = (DomainMetadata) {
+    *metadata = (DomainMetadata){
         .priority = PRIORITY_MEDIUM,
         .techniques = TECHNIQUE_ALLOW_ALL,
     };
 }
 
 void
-domain_metadata_read(const xmlNode *node, DomainMetadata *ret_metadata,
-                     GPtrArray *warnings)
+domain_metadata_read(const xmlNode *node, DomainMetadata *ret_metadata, GPtrArray *warnings)
 {
     static const char *const known[] = { NULL };
     static const Child children[] = {
-        { "priority", priority_read },
-        { "sla", sla_read },
-        { "technique", technique_read },
-        { "deadline", deadline_read },
-        { NULL, NULL },
+        { "priority", priority_read }, { "sla", sla_read }, { "technique", technique_read },
+        { "deadline", deadline_read }, { NULL, NULL },
     };
 
     domain_metadata_init(ret_metadata);
@@ -247,19 +242,17 @@ bool
 domain_metadata_parse(const char *xml, gssize length, DomainMetadata *ret_metadata,
                       GPtrArray *warnings, GError **error)
 {
-    g_autoptr(xmlDoc) document = xml_document_read(xml, length, DOMAIN_XML_MAXIMUM,
-                                                   DOMAIN_XML_DEPTH_MAXIMUM, error);
+    g_autoptr(xmlDoc) document =
+        xml_document_read(xml, length, DOMAIN_XML_MAXIMUM, DOMAIN_XML_DEPTH_MAXIMUM, error);
     const xmlNode *root;
 
     domain_metadata_init(ret_metadata);
     if (document == NULL)
         return false;
     root = xmlDocGetRootElement(document);
-    if (!xml_is_element(root, DOMAIN_NAMESPACE, "domain")
-        && !xml_is_element(root, "", "domain")) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
-                    "<%.40s> is not a <domain> of %s", (const char *) root->name,
-                    DOMAIN_NAMESPACE);
+    if (!xml_is_element(root, DOMAIN_NAMESPACE, "domain") && !xml_is_element(root, "", "domain")) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "<%.40s> is not a <domain> of %s",
+                    (const char *)root->name, DOMAIN_NAMESPACE);
         return false;
     }
     domain_metadata_read(root, ret_metadata, warnings);
@@ -270,8 +263,7 @@ domain_metadata_parse(const char *xml, gssize length, DomainMetadata *ret_metada
 static void
 bandwidth_append(GString *out, const char *prefix, const DomainMetadata *metadata)
 {
-    const bool megabits = metadata->sla_lower % 125000 == 0
-                          && metadata->sla_upper % 125000 == 0;
+    const bool megabits = metadata->sla_lower % 125000 == 0 && metadata->sla_upper % 125000 == 0;
     const uint64_t divider = megabits ? 125000 : 1;
 
     g_string_append_printf(out, "<%sbandwidth", prefix);
@@ -303,8 +295,9 @@ domain_metadata_to_xml(const DomainMetadata *metadata, bool plain)
         if (bandwidth)
             bandwidth_append(out, p, metadata);
         if (metadata->maximum_downtime != 0)
-            g_string_append_printf(out, "<%sdowntime maximum=\"%" G_GUINT64_FORMAT
-                                        "\" unit=\"ms\"/>", p, metadata->maximum_downtime);
+            g_string_append_printf(out,
+                                   "<%sdowntime maximum=\"%" G_GUINT64_FORMAT "\" unit=\"ms\"/>", p,
+                                   metadata->maximum_downtime);
         g_string_append_printf(out, "</%ssla>", p);
     }
     if (metadata->techniques_set) {
@@ -320,8 +313,8 @@ domain_metadata_to_xml(const DomainMetadata *metadata, bool plain)
         g_string_append(out, "\"/>");
     }
     if (metadata->deadline != 0)
-        g_string_append_printf(out, "<%sdeadline unit=\"ms\">%" G_GUINT64_FORMAT
-                                    "</%sdeadline>", p, metadata->deadline, p);
+        g_string_append_printf(out, "<%sdeadline unit=\"ms\">%" G_GUINT64_FORMAT "</%sdeadline>", p,
+                               metadata->deadline, p);
     g_string_append_printf(out, "</%sdomain>", p);
     return g_string_free(g_steal_pointer(&out), FALSE);
 }

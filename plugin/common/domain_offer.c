@@ -88,8 +88,8 @@ element_span(const char *xml, size_t from, Span *ret_span)
         if (depth == 0) {
             if (closes)
                 return false;
-            span.start = (size_t) (at - xml);
-            span.open_end = (size_t) (end - xml);
+            span.start = (size_t)(at - xml);
+            span.open_end = (size_t)(end - xml);
             span.self_closing = empty;
         }
         if (closes)
@@ -97,8 +97,8 @@ element_span(const char *xml, size_t from, Span *ret_span)
         else if (!empty)
             depth++;
         if (depth == 0) {
-            span.close_start = empty ? span.open_end : (size_t) (at - xml);
-            span.end = (size_t) (end - xml);
+            span.close_start = empty ? span.open_end : (size_t)(at - xml);
+            span.end = (size_t)(end - xml);
             *ret_span = span;
             return true;
         }
@@ -123,8 +123,7 @@ child_span(const char *xml, const Span *parent, int index, Span *ret_span)
 
 /* Which child element of parent it is, and its node; NOT_FOUND and NULL. */
 static int
-child_index(const xmlNode *parent, const char *ns, const char *name,
-            const xmlNode **ret_node)
+child_index(const xmlNode *parent, const char *ns, const char *name, const xmlNode **ret_node)
 {
     int index = 0;
 
@@ -153,8 +152,8 @@ typedef struct {
 static bool
 places_find(const char *xml, Places *ret_places, GError **error)
 {
-    g_autoptr(xmlDoc) document = xml_document_read(xml, -1, DOMAIN_XML_MAXIMUM,
-                                                   DOMAIN_XML_DEPTH_MAXIMUM, error);
+    g_autoptr(xmlDoc) document =
+        xml_document_read(xml, -1, DOMAIN_XML_MAXIMUM, DOMAIN_XML_DEPTH_MAXIMUM, error);
     Places places = { 0 };
     const xmlNode *root;
     const xmlNode *metadata_node;
@@ -169,7 +168,7 @@ places_find(const char *xml, Places *ret_places, GError **error)
     if (!xml_is_element(root, "", "domain")) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
                     "incoming XML: root element is <%.40s>, not <domain>",
-                    (const char *) root->name);
+                    (const char *)root->name);
         return false;
     }
     metadata = child_index(root, "", "metadata", &metadata_node);
@@ -194,7 +193,7 @@ places_find(const char *xml, Places *ret_places, GError **error)
 static char *
 text_replace(const char *xml, size_t start, size_t end, const char *with)
 {
-    GString *out = g_string_new_len(xml, (gssize) start);
+    GString *out = g_string_new_len(xml, (gssize)start);
 
     g_string_append(out, with);
     g_string_append(out, xml + end);
@@ -222,8 +221,8 @@ domain_offer_remove(const char *xml, GError **error)
         g_free(text);
         text = shorter;
     }
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
-                "incoming XML: more than %u offers", OFFERS_MAXIMUM);
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "incoming XML: more than %u offers",
+                OFFERS_MAXIMUM);
     return NULL;
 }
 
@@ -248,15 +247,14 @@ domain_offer_insert(const char *xml, const char *element, GError **error)
     if (text == NULL || !places_find(text, &places, error))
         return NULL;
     if (places.has_metadata && !places.metadata.self_closing) {
-        result = text_replace(text, places.metadata.open_end, places.metadata.open_end,
-                              element);
+        result = text_replace(text, places.metadata.open_end, places.metadata.open_end, element);
     } else {
         block = g_strconcat("<metadata>", element, "</metadata>", NULL);
         if (places.has_metadata)
             result = text_replace(text, places.metadata.start, places.metadata.end, block);
         else if (!places.domain.self_closing)
-            result = text_replace(text, places.domain.close_start,
-                                  places.domain.close_start, block);
+            result =
+                text_replace(text, places.domain.close_start, places.domain.close_start, block);
     }
     if (result == NULL || strlen(result) > DOMAIN_XML_MAXIMUM) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,

@@ -7,5 +7,4 @@
 #include "common/domain.h"
 
 /* Reads our element, which node is, in either spelling. */
-void domain_metadata_read(const xmlNode *node, DomainMetadata *ret_metadata,
-                          GPtrArray *warnings);
+void domain_metadata_read(const xmlNode *node, DomainMetadata *ret_metadata, GPtrArray *warnings);

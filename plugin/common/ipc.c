@@ -31,7 +31,7 @@ ipc_socket_path(void)
 gint64
 ipc_deadline(unsigned timeout_ms)
 {
-    return g_get_monotonic_time() + (gint64) timeout_ms * 1000;
+    return g_get_monotonic_time() + (gint64)timeout_ms * 1000;
 }
 
 /* Microseconds left; 0 when the deadline has passed. */
@@ -46,8 +46,7 @@ deadline_left(gint64 deadline)
 static bool
 fail_timed_out(GError **error, const char *what)
 {
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "virt-convoyd: %s took too long",
-                what);
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT, "virt-convoyd: %s took too long", what);
     return false;
 }
 
@@ -55,8 +54,8 @@ static bool
 fail_errno(GError **error, const char *path, const char *what, int code)
 {
     /* Nobody listens: the same as no socket at all. */
-    const int kind = code == ECONNREFUSED ? (int) G_IO_ERROR_NOT_FOUND
-                                          : (int) g_io_error_from_errno(code);
+    const int kind =
+        code == ECONNREFUSED ? (int)G_IO_ERROR_NOT_FOUND : (int)g_io_error_from_errno(code);
 
     g_set_error(error, G_IO_ERROR, kind, "%s: %s: %s", path, what, g_strerror(code));
     return false;
@@ -75,8 +74,8 @@ address_fill(const char *path, struct sockaddr_un *ret_address, GError **error)
 
     if (strlen(path) >= sizeof address.sun_path || *path != '/') {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT,
-                    "%s: a socket path must be absolute and shorter than %" G_GSIZE_FORMAT
-                    " bytes", path, sizeof address.sun_path);
+                    "%s: a socket path must be absolute and shorter than %" G_GSIZE_FORMAT " bytes",
+                    path, sizeof address.sun_path);
         return false;
     }
     g_strlcpy(address.sun_path, path, sizeof address.sun_path);
@@ -96,7 +95,7 @@ socket_connect(const char *path, gint64 deadline, GError **error)
                                    .tv_usec = left % G_USEC_PER_SEC };
     struct sockaddr_un address;
     struct stat status;
-    struct ucred peer = { .uid = (uid_t) -1 };
+    struct ucred peer = { .uid = (uid_t)-1 };
     socklen_t size = sizeof peer;
     int descriptor;
 
@@ -120,8 +119,8 @@ socket_connect(const char *path, gint64 deadline, GError **error)
         fail_errno(error, path, "socket", errno);
         return -1;
     }
-    if (setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) < 0
-        || connect(descriptor, (const struct sockaddr *) &address, sizeof address) < 0) {
+    if (setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit) < 0 ||
+        connect(descriptor, (const struct sockaddr *)&address, sizeof address) < 0) {
         const int code = errno;
 
         close(descriptor);
@@ -132,8 +131,8 @@ socket_connect(const char *path, gint64 deadline, GError **error)
         return -1;
     }
     /* The file may have been exchanged since: ask who really listens. */
-    if (getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0
-        || !owner_trusted(peer.uid)) {
+    if (getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 ||
+        !owner_trusted(peer.uid)) {
         close(descriptor);
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND,
                     "%s: not served by root; treated as absent", path);
@@ -159,8 +158,8 @@ watchdog_run(gpointer data)
 
     g_mutex_lock(&watchdog->lock);
     while (!watchdog->done && !watchdog->expired)
-        watchdog->expired = !g_cond_wait_until(&watchdog->changed, &watchdog->lock,
-                                               watchdog->deadline);
+        watchdog->expired =
+            !g_cond_wait_until(&watchdog->changed, &watchdog->lock, watchdog->deadline);
     if (watchdog->done)
         watchdog->expired = false;
     g_mutex_unlock(&watchdog->lock);
@@ -187,8 +186,7 @@ stream_authenticate(GIOStream *stream, gint64 deadline, GError **error)
         return NULL;
     }
     connection = g_dbus_connection_new_sync(
-        stream, NULL, G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT, NULL, cancellable,
-        error);
+        stream, NULL, G_DBUS_CONNECTION_FLAGS_AUTHENTICATION_CLIENT, NULL, cancellable, error);
     g_mutex_lock(&watchdog.lock);
     watchdog.done = true;
     g_cond_signal(&watchdog.changed);
@@ -243,12 +241,12 @@ ipc_call(GDBusConnection *connection, const char *method, GVariant *parameters,
     return g_dbus_connection_call_sync(
         connection, NULL, IPC_OBJECT_PATH, IPC_INTERFACE, method, owned,
         reply_type != NULL ? G_VARIANT_TYPE(reply_type) : NULL, G_DBUS_CALL_FLAGS_NONE,
-        (int) MIN(left, G_MAXINT), NULL, error);
+        (int)MIN(left, G_MAXINT), NULL, error);
 }
 
 GVariant *
-ipc_call_once(const char *path, const char *method, GVariant *parameters,
-              const char *reply_type, gint64 deadline, GError **error)
+ipc_call_once(const char *path, const char *method, GVariant *parameters, const char *reply_type,
+              gint64 deadline, GError **error)
 {
     g_autoptr(GVariant) owned = parameters != NULL ? g_variant_ref_sink(parameters) : NULL;
     g_autoptr(GDBusConnection) connection = ipc_connect(path, deadline, error);
@@ -278,7 +276,7 @@ static bool
 peer_in_group(int descriptor, const struct ucred *peer, gid_t group)
 {
     g_autofree gid_t *groups = g_new(gid_t, GROUPS_MAXIMUM);
-    socklen_t size = GROUPS_MAXIMUM * (socklen_t) sizeof *groups;
+    socklen_t size = GROUPS_MAXIMUM * (socklen_t)sizeof *groups;
 
     if (peer->gid == group)
         return true;
@@ -328,8 +326,8 @@ ipc_method_access(const char *method)
 static gboolean
 mechanism_allow(GDBusAuthObserver *observer, const char *mechanism, gpointer data)
 {
-    (void) observer;
-    (void) data;
+    (void)observer;
+    (void)data;
     return strcmp(mechanism, "EXTERNAL") == 0;
 }
 
@@ -337,9 +335,9 @@ static gboolean
 peer_authorize(GDBusAuthObserver *observer, GIOStream *stream, GCredentials *credentials,
                gpointer data)
 {
-    (void) observer;
-    (void) credentials;
-    (void) data;
+    (void)observer;
+    (void)credentials;
+    (void)data;
     return stream_access(stream) != IPC_ACCESS_NONE;
 }
 
@@ -362,8 +360,8 @@ stale_socket_remove(const char *path, GError **error)
     if (descriptor >= 0)
         close(descriptor);
     if (descriptor >= 0 || g_error_matches(ignored, G_IO_ERROR, G_IO_ERROR_TIMED_OUT)) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_EXISTS,
-                    "%s: another virt-convoyd answers there", path);
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_EXISTS, "%s: another virt-convoyd answers there",
+                    path);
         return false;
     }
     return unlink(path) == 0 || fail_errno(error, path, "unlink", errno);
@@ -394,19 +392,16 @@ ipc_server_new(const char *path, GError **error)
     if (!stale_socket_remove(path, error))
         return NULL;
     g_signal_connect(observer, "allow-mechanism", G_CALLBACK(mechanism_allow), NULL);
-    g_signal_connect(observer, "authorize-authenticated-peer", G_CALLBACK(peer_authorize),
-                     NULL);
+    g_signal_connect(observer, "authorize-authenticated-peer", G_CALLBACK(peer_authorize), NULL);
     escaped = g_dbus_address_escape_value(path);
     address = g_strconcat("unix:path=", escaped, NULL);
     /* Nobody else may connect before the socket has its group and mode. */
     mask = umask(0177);
-    server = g_dbus_server_new_sync(address, G_DBUS_SERVER_FLAGS_NONE, guid, observer, NULL,
-                                    error);
+    server = g_dbus_server_new_sync(address, G_DBUS_SERVER_FLAGS_NONE, guid, observer, NULL, error);
     umask(mask);
     if (server == NULL)
         return NULL;
-    if (group_find(IPC_GROUP, &group) && geteuid() == 0
-        && chown(path, (uid_t) -1, group) < 0) {
+    if (group_find(IPC_GROUP, &group) && geteuid() == 0 && chown(path, (uid_t)-1, group) < 0) {
         fail_errno(error, path, "chown", errno);
         return NULL;
     }
@@ -418,30 +413,27 @@ ipc_server_new(const char *path, GError **error)
 }
 
 static gboolean
-method_authorize(GDBusInterfaceSkeleton *skeleton, GDBusMethodInvocation *invocation,
-                 gpointer data)
+method_authorize(GDBusInterfaceSkeleton *skeleton, GDBusMethodInvocation *invocation, gpointer data)
 {
     GDBusConnection *connection = g_dbus_method_invocation_get_connection(invocation);
     const char *method = g_dbus_method_invocation_get_method_name(invocation);
 
-    (void) skeleton;
-    (void) data;
+    (void)skeleton;
+    (void)data;
     if (ipc_peer_access(connection) >= ipc_method_access(method))
         return TRUE;
-    g_dbus_method_invocation_return_error(invocation, G_DBUS_ERROR,
-                                          G_DBUS_ERROR_ACCESS_DENIED,
+    g_dbus_method_invocation_return_error(invocation, G_DBUS_ERROR, G_DBUS_ERROR_ACCESS_DENIED,
                                           "%s: only root may call this", method);
     return FALSE;
 }
 
 static void
-connection_closed(GDBusConnection *connection, gboolean vanished, GError *error,
-                  gpointer data)
+connection_closed(GDBusConnection *connection, gboolean vanished, GError *error, gpointer data)
 {
     GDBusInterfaceSkeleton *skeleton = data;
 
-    (void) vanished;
-    (void) error;
+    (void)vanished;
+    (void)error;
     if (g_dbus_interface_skeleton_has_connection(skeleton, connection))
         g_dbus_interface_skeleton_unexport_from_connection(skeleton, connection);
 }
@@ -450,12 +442,12 @@ bool
 ipc_export(GDBusConnection *connection, GDBusInterfaceSkeleton *skeleton, GError **error)
 {
     /* One skeleton serves every connection: it gets one handler. */
-    if (g_signal_handler_find(skeleton, G_SIGNAL_MATCH_FUNC, 0, 0, NULL,
-                              (gpointer) method_authorize, NULL) == 0)
+    if (g_signal_handler_find(skeleton, G_SIGNAL_MATCH_FUNC, 0, 0, NULL, (gpointer)method_authorize,
+                              NULL) == 0)
         g_signal_connect(skeleton, "g-authorize-method", G_CALLBACK(method_authorize), NULL);
     if (!g_dbus_interface_skeleton_export(skeleton, connection, IPC_OBJECT_PATH, error))
         return false;
     g_signal_connect_object(connection, "closed", G_CALLBACK(connection_closed), skeleton,
-                            (GConnectFlags) 0);
+                            (GConnectFlags)0);
     return true;
 }

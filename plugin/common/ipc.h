@@ -39,14 +39,12 @@ GDBusConnection *ipc_connect(const char *path, gint64 deadline, GError **error);
  * parameters is consumed when floating. A deadline that has passed fails with
  * G_IO_ERROR_TIMED_OUT without sending anything.
  */
-GVariant *ipc_call(GDBusConnection *connection, const char *method,
-                   GVariant *parameters, const char *reply_type,
-                   gint64 deadline, GError **error);
+GVariant *ipc_call(GDBusConnection *connection, const char *method, GVariant *parameters,
+                   const char *reply_type, gint64 deadline, GError **error);
 
 /* connect, call, close. */
-GVariant *ipc_call_once(const char *path, const char *method,
-                        GVariant *parameters, const char *reply_type,
-                        gint64 deadline, GError **error);
+GVariant *ipc_call_once(const char *path, const char *method, GVariant *parameters,
+                        const char *reply_type, gint64 deadline, GError **error);
 
 typedef enum {
     IPC_ACCESS_NONE = 0,
@@ -75,5 +73,4 @@ GDBusServer *ipc_server_new(const char *path, GError **error);
  * Exports skeleton so that callers without the access are refused. Keeps the
  * connection alive until the peer closes it; the caller needs no reference.
  */
-bool ipc_export(GDBusConnection *connection, GDBusInterfaceSkeleton *skeleton,
-                GError **error);
+bool ipc_export(GDBusConnection *connection, GDBusInterfaceSkeleton *skeleton, GError **error);

@@ -46,7 +46,7 @@ log_open(ConfigLogLevel level, const char *path, GError **error)
     if (descriptor < 0) {
         int code = errno;
 
-        g_set_error(error, G_IO_ERROR, (int) g_io_error_from_errno(code),
+        g_set_error(error, G_IO_ERROR, (int)g_io_error_from_errno(code),
                     "cannot open log file %s: %s", path, g_strerror(code));
         return false;
     }
@@ -86,14 +86,14 @@ static void
 log_escape_controls(GString *line, size_t from)
 {
     for (size_t i = from; i < line->len; i++) {
-        unsigned char byte = (unsigned char) line->str[i];
+        unsigned char byte = (unsigned char)line->str[i];
         char escape[5];
 
         if (byte >= 0x20 && byte != 0x7f)
             continue;
         g_snprintf(escape, sizeof escape, "\\x%02x", byte);
-        g_string_erase(line, (gssize) i, 1);
-        g_string_insert(line, (gssize) i, escape);
+        g_string_erase(line, (gssize)i, 1);
+        g_string_insert(line, (gssize)i, escape);
         i += 3;
     }
 }

@@ -16,7 +16,7 @@
 void
 peer_report_init(PeerReport *report)
 {
-    *report = (PeerReport) {
+    *report = (PeerReport){
         .version = PEER_VERSION,
         .priority = PRIORITY_MEDIUM,
     };
@@ -59,8 +59,7 @@ report_to_xml(const PeerReport *report, const char *name, const char *ns)
                            report->version);
     word_append(out, "role", role_to_string(report->role));
     number_append(out, "qemu-version", report->qemu_version != 0, report->qemu_version);
-    number_append(out, "libvirt-version", report->libvirt_version != 0,
-                  report->libvirt_version);
+    number_append(out, "libvirt-version", report->libvirt_version != 0, report->libvirt_version);
     number_append(out, "link-rate", report->link_rate != 0, report->link_rate);
     number_append(out, "host-in", report->host.valid, report->host.in);
     number_append(out, "host-out", report->host.valid, report->host.out);
@@ -77,8 +76,7 @@ report_to_xml(const PeerReport *report, const char *name, const char *ns)
     number_append(out, "room", report->room.valid, report->room.value);
     number_append(out, "sla-lower", report->sla_lower.valid, report->sla_lower.value);
     number_append(out, "sla-upper", report->sla_upper.valid, report->sla_upper.value);
-    number_append(out, "migration-port", report->migration_port != 0,
-                  report->migration_port);
+    number_append(out, "migration-port", report->migration_port != 0, report->migration_port);
     g_string_append(out, "/>");
     return g_string_free(g_steal_pointer(&out), FALSE);
 }
@@ -111,7 +109,7 @@ small_number_read(const xmlNode *node, const char *name, unsigned maximum)
 {
     PeerNumber number = number_read(node, name, maximum);
 
-    return number.valid ? (unsigned) number.value : 0;
+    return number.valid ? (unsigned)number.value : 0;
 }
 
 /* One direction without the other decides nothing, so it is unknown. */
@@ -122,8 +120,8 @@ rates_read(const xmlNode *node, const char *in_name, const char *out_name)
     PeerNumber out = number_read(node, out_name, UINT64_MAX);
 
     if (!in.valid || !out.valid)
-        return (TrafficRates) { .valid = false };
-    return (TrafficRates) { .valid = true, .in = in.value, .out = out.value };
+        return (TrafficRates){ .valid = false };
+    return (TrafficRates){ .valid = true, .in = in.value, .out = out.value };
 }
 
 static bool
@@ -156,8 +154,8 @@ report_read(const xmlNode *node, PeerReport *ret_report)
     report.memory = number_read(node, "memory", UINT64_MAX);
     report.technique_set = technique_from_string(technique, &report.technique);
     report.post_copy_possible = word_is(node, "post-copy", "yes");
-    report.parallel_connections = small_number_read(node, "parallel-connections",
-                                                    PEER_CONNECTIONS_MAXIMUM);
+    report.parallel_connections =
+        small_number_read(node, "parallel-connections", PEER_CONNECTIONS_MAXIMUM);
     report.room = number_read(node, "room", UINT64_MAX);
     report.sla_lower = number_read(node, "sla-lower", UINT64_MAX);
     report.sla_upper = number_read(node, "sla-upper", UINT64_MAX);
@@ -174,8 +172,8 @@ element_within_limit(const xmlNode *node)
     for (const xmlAttr *attribute = node->properties; attribute != NULL;
          attribute = attribute->next) {
         for (const xmlNode *text = attribute->children; text != NULL; text = text->next)
-            size += text->content != NULL ? strlen((const char *) text->content) : 0;
-        size += strlen((const char *) attribute->name);
+            size += text->content != NULL ? strlen((const char *)text->content) : 0;
+        size += strlen((const char *)attribute->name);
         if (size > PEER_ELEMENT_MAXIMUM)
             return false;
     }
@@ -183,11 +181,10 @@ element_within_limit(const xmlNode *node)
 }
 
 bool
-peer_report_from_cookie(const char *cookie, gssize length, PeerReport *ret_report,
-                        GError **error)
+peer_report_from_cookie(const char *cookie, gssize length, PeerReport *ret_report, GError **error)
 {
-    g_autoptr(xmlDoc) document = xml_document_read(cookie, length, PEER_COOKIE_MAXIMUM,
-                                                   DEPTH_MAXIMUM, error);
+    g_autoptr(xmlDoc) document =
+        xml_document_read(cookie, length, PEER_COOKIE_MAXIMUM, DEPTH_MAXIMUM, error);
     const xmlNode *root;
 
     if (document == NULL)
@@ -196,7 +193,7 @@ peer_report_from_cookie(const char *cookie, gssize length, PeerReport *ret_repor
     if (!xml_is_element(root, NULL, "qemu-migration")) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
                     "migration cookie: root element is <%.40s>, not <qemu-migration>",
-                    (const char *) root->name);
+                    (const char *)root->name);
         return false;
     }
     for (const xmlNode *node = root->children; node != NULL; node = node->next) {
@@ -204,8 +201,7 @@ peer_report_from_cookie(const char *cookie, gssize length, PeerReport *ret_repor
             continue;
         if (!element_within_limit(node)) {
             g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
-                        "migration cookie: <peer> is longer than %u bytes",
-                        PEER_ELEMENT_MAXIMUM);
+                        "migration cookie: <peer> is longer than %u bytes", PEER_ELEMENT_MAXIMUM);
             return false;
         }
         report_read(node, ret_report);
@@ -217,21 +213,19 @@ peer_report_from_cookie(const char *cookie, gssize length, PeerReport *ret_repor
 }
 
 bool
-peer_report_from_offer(const char *element, gssize length, PeerReport *ret_report,
-                       GError **error)
+peer_report_from_offer(const char *element, gssize length, PeerReport *ret_report, GError **error)
 {
-    g_autoptr(xmlDoc) document = xml_document_read(element, length, PEER_ELEMENT_MAXIMUM,
-                                                   DEPTH_MAXIMUM, error);
+    g_autoptr(xmlDoc) document =
+        xml_document_read(element, length, PEER_ELEMENT_MAXIMUM, DEPTH_MAXIMUM, error);
     const xmlNode *root;
 
     if (document == NULL)
         return false;
     root = xmlDocGetRootElement(document);
-    if (!xml_is_element(root, PEER_OFFER_NAMESPACE, "offer")
-        && !xml_is_element(root, "", "offer")) {
+    if (!xml_is_element(root, PEER_OFFER_NAMESPACE, "offer") &&
+        !xml_is_element(root, "", "offer")) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND,
-                    "offer: <%.40s> is not an <offer> of virt-convoy",
-                    (const char *) root->name);
+                    "offer: <%.40s> is not an <offer> of virt-convoy", (const char *)root->name);
         return false;
     }
     report_read(root, ret_report);

@@ -18,8 +18,8 @@
 #define PEER_OFFER_NAMESPACE "urn:virt-convoy:offer:1"
 #define PEER_OFFER_KEY "convoy-offer" /* the prefix for virDomainSetMetadata */
 #define PEER_VERSION 1u
-#define PEER_ELEMENT_MAXIMUM (64u * 1024u)        /* bytes of our element */
-#define PEER_COOKIE_MAXIMUM (4u * 1024u * 1024u)  /* bytes of a whole cookie */
+#define PEER_ELEMENT_MAXIMUM (64u * 1024u)       /* bytes of our element */
+#define PEER_COOKIE_MAXIMUM (4u * 1024u * 1024u) /* bytes of a whole cookie */
 #define PEER_CONNECTIONS_MAXIMUM 255u
 
 typedef enum {
@@ -36,24 +36,24 @@ typedef struct {
 
 /* Plain data: copy by assignment, no free function. Rates in bytes/s. */
 typedef struct {
-    unsigned version;            /* of the sender's format */
+    unsigned version; /* of the sender's format */
     PeerRole role;
-    unsigned qemu_version;       /* major*1000000+minor*1000+micro; 0 unknown */
-    unsigned libvirt_version;    /* likewise */
-    uint64_t link_rate;          /* 0 unknown */
-    TrafficRates host;           /* the sender's uplink without this VM */
-    TrafficRates vm;             /* source: the VM's own traffic */
+    unsigned qemu_version;    /* major*1000000+minor*1000+micro; 0 unknown */
+    unsigned libvirt_version; /* likewise */
+    uint64_t link_rate;       /* 0 unknown */
+    TrafficRates host;        /* the sender's uplink without this VM */
+    TrafficRates vm;          /* source: the VM's own traffic */
     bool priority_set;
     Priority priority;
-    PeerNumber memory;           /* bytes the VM has */
+    PeerNumber memory; /* bytes the VM has */
     bool technique_set;
-    Technique technique;         /* source: wanted; destination: agreed */
-    bool post_copy_possible;     /* false when not stated */
+    Technique technique;           /* source: wanted; destination: agreed */
+    bool post_copy_possible;       /* false when not stated */
     unsigned parallel_connections; /* source: proposed; destination: agreed; 0 none */
-    PeerNumber room;             /* destination: what it guarantees */
-    PeerNumber sla_lower;        /* sums of the sender's host */
+    PeerNumber room;               /* destination: what it guarantees */
+    PeerNumber sla_lower;          /* sums of the sender's host */
     PeerNumber sla_upper;
-    unsigned migration_port;     /* TCP; 0 unknown */
+    unsigned migration_port; /* TCP; 0 unknown */
 } PeerReport;
 
 /* Version PEER_VERSION, everything else unknown. */
@@ -69,12 +69,12 @@ char *peer_report_to_offer(const PeerReport *report);
  * G_IO_ERROR_NOT_FOUND when the cookie is good but has no element of ours: the
  * other end has no virt-convoy. The first of several elements counts.
  */
-bool peer_report_from_cookie(const char *cookie, gssize length,
-                             PeerReport *ret_report, GError **error);
+bool peer_report_from_cookie(const char *cookie, gssize length, PeerReport *ret_report,
+                             GError **error);
 
 /*
  * Our offer as virDomainGetMetadata returns it (namespace stripped) or as a
  * complete element. Errors as above.
  */
-bool peer_report_from_offer(const char *element, gssize length,
-                            PeerReport *ret_report, GError **error);
+bool peer_report_from_offer(const char *element, gssize length, PeerReport *ret_report,
+                            GError **error);

@@ -31,26 +31,23 @@ typedef struct {
 #define TERA (GIGA * KILO)
 
 static const Unit rate_units[] = {
-    { "bit/s", 1, 8 },       { "kbit/s", KILO, 8 },   { "Mbit/s", MEGA, 8 },
-    { "Gbit/s", GIGA, 8 },   { "Tbit/s", TERA, 8 },   { "Kibit/s", KIBI, 8 },
-    { "Mibit/s", MEBI, 8 },  { "Gibit/s", GIBI, 8 },  { "Tibit/s", TEBI, 8 },
-    { "B/s", 1, 1 },         { "KB/s", KILO, 1 },     { "MB/s", MEGA, 1 },
-    { "GB/s", GIGA, 1 },     { "TB/s", TERA, 1 },     { "KiB/s", KIBI, 1 },
-    { "MiB/s", MEBI, 1 },    { "GiB/s", GIBI, 1 },    { "TiB/s", TEBI, 1 },
+    { "bit/s", 1, 8 },      { "kbit/s", KILO, 8 },  { "Mbit/s", MEGA, 8 },  { "Gbit/s", GIGA, 8 },
+    { "Tbit/s", TERA, 8 },  { "Kibit/s", KIBI, 8 }, { "Mibit/s", MEBI, 8 }, { "Gibit/s", GIBI, 8 },
+    { "Tibit/s", TEBI, 8 }, { "B/s", 1, 1 },        { "KB/s", KILO, 1 },    { "MB/s", MEGA, 1 },
+    { "GB/s", GIGA, 1 },    { "TB/s", TERA, 1 },    { "KiB/s", KIBI, 1 },   { "MiB/s", MEBI, 1 },
+    { "GiB/s", GIBI, 1 },   { "TiB/s", TEBI, 1 },
 };
 
 /* The spellings of libvirt's scaled integers. */
 static const Unit size_units[] = {
-    { "b", 1, 1 },       { "bytes", 1, 1 },   { "KB", KILO, 1 },
-    { "MB", MEGA, 1 },   { "GB", GIGA, 1 },   { "TB", TERA, 1 },
-    { "k", KIBI, 1 },    { "KiB", KIBI, 1 },  { "M", MEBI, 1 },
-    { "MiB", MEBI, 1 },  { "G", GIBI, 1 },    { "GiB", GIBI, 1 },
-    { "T", TEBI, 1 },    { "TiB", TEBI, 1 },
+    { "b", 1, 1 },     { "bytes", 1, 1 },  { "KB", KILO, 1 }, { "MB", MEGA, 1 },
+    { "GB", GIGA, 1 }, { "TB", TERA, 1 },  { "k", KIBI, 1 },  { "KiB", KIBI, 1 },
+    { "M", MEBI, 1 },  { "MiB", MEBI, 1 }, { "G", GIBI, 1 },  { "GiB", GIBI, 1 },
+    { "T", TEBI, 1 },  { "TiB", TEBI, 1 },
 };
 
 static const Unit duration_units[] = {
-    { "us", 1, 1000 },    { "ms", 1, 1 },       { "s", 1000, 1 },
-    { "min", 60000, 1 },  { "h", 3600000, 1 },
+    { "us", 1, 1000 }, { "ms", 1, 1 }, { "s", 1000, 1 }, { "min", 60000, 1 }, { "h", 3600000, 1 },
 };
 
 static bool
@@ -79,8 +76,7 @@ text_skip_blanks(const char *text)
 
 /* The number at the start of text, scaled by DECIMALS_SCALE. */
 static bool
-number_scan(const char *text, unsigned __int128 *ret_scaled,
-            const char **ret_rest)
+number_scan(const char *text, unsigned __int128 *ret_scaled, const char **ret_rest)
 {
     unsigned __int128 scaled = 0;
     const char *at = text;
@@ -89,7 +85,7 @@ number_scan(const char *text, unsigned __int128 *ret_scaled,
     if (!g_ascii_isdigit(*at))
         return false;
     for (; g_ascii_isdigit(*at); at++) {
-        scaled = scaled * 10 + (unsigned) (*at - '0');
+        scaled = scaled * 10 + (unsigned)(*at - '0');
         if (scaled > UINT64_MAX)
             return false;
     }
@@ -102,7 +98,7 @@ number_scan(const char *text, unsigned __int128 *ret_scaled,
             place /= 10;
             if (place == 0)
                 return false;
-            scaled += place * (unsigned) (*at - '0');
+            scaled += place * (unsigned)(*at - '0');
         }
     }
     *ret_scaled = scaled;
@@ -133,9 +129,8 @@ unit_find(const Unit *units, size_t count, const char *name)
  * multiplication is checked.
  */
 static bool
-quantity_parse(const Unit *units, size_t count, const char *text,
-               const char *unit_text, const Unit *fallback, uint64_t *ret,
-               GError **error)
+quantity_parse(const Unit *units, size_t count, const char *text, const char *unit_text,
+               const Unit *fallback, uint64_t *ret, GError **error)
 {
     unsigned __int128 scaled;
     unsigned __int128 result;
@@ -143,9 +138,8 @@ quantity_parse(const Unit *units, size_t count, const char *text,
     const Unit *unit;
     char name[UNITS_TEXT_MAXIMUM + 1];
 
-    if (text == NULL || strnlen(text, UNITS_TEXT_MAXIMUM + 1) > UNITS_TEXT_MAXIMUM
-        || (unit_text != NULL
-            && strnlen(unit_text, UNITS_TEXT_MAXIMUM + 1) > UNITS_TEXT_MAXIMUM))
+    if (text == NULL || strnlen(text, UNITS_TEXT_MAXIMUM + 1) > UNITS_TEXT_MAXIMUM ||
+        (unit_text != NULL && strnlen(unit_text, UNITS_TEXT_MAXIMUM + 1) > UNITS_TEXT_MAXIMUM))
         return units_fail(error, text, "is missing or too long");
     if (!number_scan(text_skip_blanks(text), &scaled, &rest))
         return units_fail(error, text, "does not start with a number that fits");
@@ -161,12 +155,12 @@ quantity_parse(const Unit *units, size_t count, const char *text,
     if (unit == NULL)
         return units_fail(error, *name == '\0' ? text : name,
                           *name == '\0' ? "needs a unit" : "is not a known unit");
-    if (__builtin_mul_overflow(scaled, (unsigned __int128) unit->multiplier, &result))
+    if (__builtin_mul_overflow(scaled, (unsigned __int128)unit->multiplier, &result))
         return units_fail(error, text, "is too large");
-    result /= (unsigned __int128) DECIMALS_SCALE * unit->divider;
+    result /= (unsigned __int128)DECIMALS_SCALE * unit->divider;
     if (result > UINT64_MAX)
         return units_fail(error, text, "is too large");
-    *ret = (uint64_t) result;
+    *ret = (uint64_t)result;
     return true;
 }
 
@@ -178,8 +172,8 @@ units_parse_rate(const char *text, uint64_t *ret_bytes_per_second, GError **erro
 }
 
 bool
-units_parse_rate_value(const char *value, const char *unit,
-                       uint64_t *ret_bytes_per_second, GError **error)
+units_parse_rate_value(const char *value, const char *unit, uint64_t *ret_bytes_per_second,
+                       GError **error)
 {
     static const Unit bytes = { "B/s", 1, 1 };
 
@@ -193,8 +187,8 @@ units_parse_size_value(const char *value, const char *unit, uint64_t default_sca
 {
     const Unit fallback = { "", default_scale, 1 };
 
-    return quantity_parse(size_units, G_N_ELEMENTS(size_units), value, unit, &fallback,
-                          ret_bytes, error);
+    return quantity_parse(size_units, G_N_ELEMENTS(size_units), value, unit, &fallback, ret_bytes,
+                          error);
 }
 
 bool
@@ -208,16 +202,15 @@ bool
 units_parse_duration_value(const char *value, const char *unit, const char *default_unit,
                            uint64_t *ret_milliseconds, GError **error)
 {
-    const Unit *fallback = unit_find(duration_units, G_N_ELEMENTS(duration_units),
-                                     default_unit);
+    const Unit *fallback = unit_find(duration_units, G_N_ELEMENTS(duration_units), default_unit);
 
-    return quantity_parse(duration_units, G_N_ELEMENTS(duration_units), value, unit,
-                          fallback, ret_milliseconds, error);
+    return quantity_parse(duration_units, G_N_ELEMENTS(duration_units), value, unit, fallback,
+                          ret_milliseconds, error);
 }
 
 bool
-units_parse_number(const char *text, uint64_t minimum, uint64_t maximum,
-                   uint64_t *ret_number, GError **error)
+units_parse_number(const char *text, uint64_t minimum, uint64_t maximum, uint64_t *ret_number,
+                   GError **error)
 {
     uint64_t number = 0;
     const char *at = text;
@@ -226,15 +219,14 @@ units_parse_number(const char *text, uint64_t minimum, uint64_t maximum,
     if (text == NULL || *text == '\0')
         return units_fail(error, text, "is not a number");
     for (; g_ascii_isdigit(*at) && at - text <= UNITS_TEXT_MAXIMUM; at++) {
-        if (__builtin_mul_overflow(number, UINT64_C(10), &number)
-            || __builtin_add_overflow(number, (uint64_t) (*at - '0'), &number))
+        if (__builtin_mul_overflow(number, UINT64_C(10), &number) ||
+            __builtin_add_overflow(number, (uint64_t)(*at - '0'), &number))
             return units_fail(error, text, "is too large");
     }
     if (*at != '\0')
         return units_fail(error, text, "is not a number");
     if (number < minimum || number > maximum) {
-        g_snprintf(why, sizeof why,
-                   "is not between %" G_GUINT64_FORMAT " and %" G_GUINT64_FORMAT,
+        g_snprintf(why, sizeof why, "is not between %" G_GUINT64_FORMAT " and %" G_GUINT64_FORMAT,
                    minimum, maximum);
         return units_fail(error, text, why);
     }
@@ -250,14 +242,16 @@ units_format_rate(uint64_t bytes_per_second)
         const char *name;
         uint64_t bytes;
     } exact[] = {
-        { "Gbit/s", 125000000 }, { "Mbit/s", 125000 }, { "kbit/s", 125 },
+        { "Gbit/s", 125000000 },
+        { "Mbit/s", 125000 },
+        { "kbit/s", 125 },
         { "B/s", 1 },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(exact); i++) {
         if (bytes_per_second != 0 && bytes_per_second % exact[i].bytes == 0)
-            return g_strdup_printf("%" G_GUINT64_FORMAT "%s",
-                                   bytes_per_second / exact[i].bytes, exact[i].name);
+            return g_strdup_printf("%" G_GUINT64_FORMAT "%s", bytes_per_second / exact[i].bytes,
+                                   exact[i].name);
     }
     return g_strdup("0B/s");
 }
@@ -285,10 +279,9 @@ describe(double value, double step, const char *const *names, size_t count)
 char *
 units_describe_rate(uint64_t bytes_per_second)
 {
-    static const char *const names[] = { "bit/s", "kbit/s", "Mbit/s", "Gbit/s",
-                                         "Tbit/s" };
+    static const char *const names[] = { "bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s" };
 
-    return describe((double) bytes_per_second * 8, 1000, names, G_N_ELEMENTS(names));
+    return describe((double)bytes_per_second * 8, 1000, names, G_N_ELEMENTS(names));
 }
 
 char *
@@ -296,7 +289,7 @@ units_describe_size(uint64_t bytes)
 {
     static const char *const names[] = { "B", "KiB", "MiB", "GiB", "TiB" };
 
-    return describe((double) bytes, 1024, names, G_N_ELEMENTS(names));
+    return describe((double)bytes, 1024, names, G_N_ELEMENTS(names));
 }
 
 char *
@@ -305,6 +298,6 @@ units_describe_duration(uint64_t milliseconds)
     if (milliseconds < 1000)
         return g_strdup_printf("%" G_GUINT64_FORMAT " ms", milliseconds);
     if (milliseconds < 600000)
-        return g_strdup_printf("%.1f s", (double) milliseconds / 1000);
-    return g_strdup_printf("%.1f min", (double) milliseconds / 60000);
+        return g_strdup_printf("%.1f s", (double)milliseconds / 1000);
+    return g_strdup_printf("%.1f min", (double)milliseconds / 60000);
 }

@@ -24,30 +24,26 @@
 #define UNITS_TEXT_MAXIMUM 64
 
 /* "400Mbit/s", "400 Mbit/s"; a number without unit is refused. */
-bool units_parse_rate(const char *text, uint64_t *ret_bytes_per_second,
-                      GError **error);
+bool units_parse_rate(const char *text, uint64_t *ret_bytes_per_second, GError **error);
 
 /* A value and its unit apart, as XML attributes; unit NULL or "": bytes/s. */
-bool units_parse_rate_value(const char *value, const char *unit,
-                            uint64_t *ret_bytes_per_second, GError **error);
-
-/* Value and unit of a size; unit NULL or "" means default_scale (1, 1024). */
-bool units_parse_size_value(const char *value, const char *unit,
-                            uint64_t default_scale, uint64_t *ret_bytes,
+bool units_parse_rate_value(const char *value, const char *unit, uint64_t *ret_bytes_per_second,
                             GError **error);
 
+/* Value and unit of a size; unit NULL or "" means default_scale (1, 1024). */
+bool units_parse_size_value(const char *value, const char *unit, uint64_t default_scale,
+                            uint64_t *ret_bytes, GError **error);
+
 /* "2s", "250 ms"; a number without unit is refused. */
-bool units_parse_duration(const char *text, uint64_t *ret_milliseconds,
-                          GError **error);
+bool units_parse_duration(const char *text, uint64_t *ret_milliseconds, GError **error);
 
 /* A value and its unit apart; unit NULL or "" means default_unit ("ms"). */
-bool units_parse_duration_value(const char *value, const char *unit,
-                                const char *default_unit,
+bool units_parse_duration_value(const char *value, const char *unit, const char *default_unit,
                                 uint64_t *ret_milliseconds, GError **error);
 
 /* Digits only, no sign, no blanks, minimum <= number <= maximum. */
-bool units_parse_number(const char *text, uint64_t minimum, uint64_t maximum,
-                        uint64_t *ret_number, GError **error);
+bool units_parse_number(const char *text, uint64_t minimum, uint64_t maximum, uint64_t *ret_number,
+                        GError **error);
 
 /*
  * Exact texts that the parsers read back to the same number ("400Mbit/s",

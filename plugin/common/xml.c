@@ -11,14 +11,13 @@
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(xmlParserCtxt, xmlFreeParserCtxt)
 
 static void
-doctype_refuse(void *context, const xmlChar *name, const xmlChar *external,
-               const xmlChar *system)
+doctype_refuse(void *context, const xmlChar *name, const xmlChar *external, const xmlChar *system)
 {
     xmlParserCtxt *parser = context;
 
-    (void) name;
-    (void) external;
-    (void) system;
+    (void)name;
+    (void)external;
+    (void)system;
     parser->_private = parser; /* tells xml_document_read why it stopped */
     xmlStopParser(parser);
 }
@@ -50,14 +49,13 @@ depth_within(const xmlNode *root, unsigned maximum)
 }
 
 xmlDoc *
-xml_document_read(const char *text, gssize length, size_t maximum, unsigned depth,
-                  GError **error)
+xml_document_read(const char *text, gssize length, size_t maximum, unsigned depth, GError **error)
 {
-    const int flags = XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING
-                      | XML_PARSE_BIG_LINES;
+    const int flags =
+        XML_PARSE_NONET | XML_PARSE_NOERROR | XML_PARSE_NOWARNING | XML_PARSE_BIG_LINES;
     g_autoptr(xmlParserCtxt) parser = NULL;
     g_autoptr(xmlDoc) document = NULL;
-    size_t size = length < 0 ? strnlen(text, maximum + 1) : (size_t) length;
+    size_t size = length < 0 ? strnlen(text, maximum + 1) : (size_t)length;
 
     if (size > 0 && text[size - 1] == '\0')
         size--;
@@ -72,7 +70,7 @@ xml_document_read(const char *text, gssize length, size_t maximum, unsigned dept
         return NULL;
     }
     parser->sax->internalSubset = doctype_refuse;
-    document = xmlCtxtReadMemory(parser, text, (int) size, NULL, "UTF-8", flags);
+    document = xmlCtxtReadMemory(parser, text, (int)size, NULL, "UTF-8", flags);
     if (parser->_private != NULL) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
                     "XML has a document type declaration, which is not accepted");
@@ -90,8 +88,8 @@ xml_document_read(const char *text, gssize length, size_t maximum, unsigned dept
         return NULL;
     }
     if (!depth_within(xmlDocGetRootElement(document), depth)) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
-                    "XML nests deeper than %u elements", depth);
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "XML nests deeper than %u elements",
+                    depth);
         return NULL;
     }
     return g_steal_pointer(&document);
@@ -100,15 +98,15 @@ xml_document_read(const char *text, gssize length, size_t maximum, unsigned dept
 const char *
 xml_namespace(const xmlNode *node)
 {
-    return node->ns != NULL && node->ns->href != NULL ? (const char *) node->ns->href : "";
+    return node->ns != NULL && node->ns->href != NULL ? (const char *)node->ns->href : "";
 }
 
 bool
 xml_is_element(const xmlNode *node, const char *ns, const char *name)
 {
-    return node != NULL && node->type == XML_ELEMENT_NODE
-           && strcmp((const char *) node->name, name) == 0
-           && (ns == NULL || strcmp(xml_namespace(node), ns) == 0);
+    return node != NULL && node->type == XML_ELEMENT_NODE &&
+           strcmp((const char *)node->name, name) == 0 &&
+           (ns == NULL || strcmp(xml_namespace(node), ns) == 0);
 }
 
 xmlNode *
@@ -125,8 +123,8 @@ xml_child(const xmlNode *parent, const char *name)
 char *
 xml_attribute(const xmlNode *node, const char *name)
 {
-    xmlChar *value = node != NULL ? xmlGetNoNsProp(node, (const xmlChar *) name) : NULL;
-    char *copy = g_strdup((const char *) value);
+    xmlChar *value = node != NULL ? xmlGetNoNsProp(node, (const xmlChar *)name) : NULL;
+    char *copy = g_strdup((const char *)value);
 
     xmlFree(value);
     return copy;
@@ -136,7 +134,7 @@ char *
 xml_content(const xmlNode *node)
 {
     xmlChar *value = node != NULL ? xmlNodeGetContent(node) : NULL;
-    char *copy = g_strdup((const char *) value);
+    char *copy = g_strdup((const char *)value);
 
     xmlFree(value);
     return copy != NULL ? g_strstrip(copy) : NULL;

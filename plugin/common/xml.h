@@ -17,8 +17,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(xmlDoc, xmlFreeDoc)
  * what is not well-formed, has a DOCTYPE, is longer than maximum bytes or nests
  * deeper than depth. length -1: NUL-terminated; a NUL at the end is tolerated.
  */
-xmlDoc *xml_document_read(const char *text, gssize length, size_t maximum,
-                          unsigned depth, GError **error);
+xmlDoc *xml_document_read(const char *text, gssize length, size_t maximum, unsigned depth,
+                          GError **error);
 
 /* True when node is an element of that name; ns NULL: of any namespace. */
 bool xml_is_element(const xmlNode *node, const char *ns, const char *name);

@@ -677,6 +677,26 @@ domains_listed(GPtrArray *texts, const GError *error, gpointer data)
     }
 }
 
+/* What a daemon that died left in domains that have arrived since. */
+static void
+domains_listed_first(GPtrArray *texts, const GError *error, gpointer data)
+{
+    Manager *manager = data;
+
+    domains_listed(texts, error, data);
+    for (guint i = 0; error == NULL && texts != NULL && i < texts->len; i++) {
+        const char *xml = g_ptr_array_index(texts, i);
+        g_autoptr(DomainDescription) description = NULL;
+
+        if (strstr(xml, PEER_OFFER_NAMESPACE) != NULL)
+            description = domain_description_parse(xml, -1, NULL);
+        if (description != NULL && manager_find(manager, MIGRATION_ROLE_DESTINATION,
+                                                description->uuid, description->name) == NULL)
+            hypervisor_remove_offer(manager->hypervisor, description->uuid, offer_removed,
+                                    g_strdup(description->name));
+    }
+}
+
 static void
 offer_read(const char *text, const GError *error, gpointer data)
 {
@@ -775,6 +795,9 @@ on_arrived(Manager *manager, const HypervisorEvent *event)
 
     if (migration != NULL && migration_is_transferring(migration))
         manager_input(manager, migration, &succeeded);
+    else if (migration == NULL) /* announced to a daemon that died meanwhile */
+        hypervisor_remove_offer(manager->hypervisor, event->uuid, offer_removed,
+                                g_strdup(event->name));
 }
 
 static void
@@ -831,7 +854,7 @@ manager_event(const HypervisorEvent *event, gpointer data)
                   hypervisor_qemu_version(manager->hypervisor),
                   hypervisor_libvirt_version(manager->hypervisor));
         registry_clear(manager->registry);
-        hypervisor_list_domains(manager->hypervisor, NULL, domains_listed, manager);
+        hypervisor_list_domains(manager->hypervisor, NULL, domains_listed_first, manager);
         break;
     case HYPERVISOR_DISCONNECTED:
         log_event(CONFIG_LOG_WARNING, "libvirt-lost", NULL);

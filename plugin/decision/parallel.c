@@ -41,7 +41,8 @@ parallel_connections(const ParallelInput *input)
         if (input->setting == 1)
             return 0;
         return (unsigned int)input->setting < PARALLEL_CONNECTIONS_MAX
-                   ? (unsigned int)input->setting : PARALLEL_CONNECTIONS_MAX;
+                   ? (unsigned int)input->setting
+                   : PARALLEL_CONNECTIONS_MAX;
     }
     if (stream == 0)
         stream = PARALLEL_ONE_STREAM_RATE;

@@ -33,8 +33,7 @@ typedef struct {
  * yes from QEMU 4.0 on both ends. Post-copy and hybrid: only from 10.1 on both.
  * Unknown versions: no.
  */
-bool technique_gate_versions(Technique technique, uint32_t source_qemu,
-                             uint32_t destination_qemu);
+bool technique_gate_versions(Technique technique, uint32_t source_qemu, uint32_t destination_qemu);
 
 /*
  * Connections to ask for: 0 (do not use multifd), or 2 and more. An operator's

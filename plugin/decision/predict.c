@@ -60,7 +60,7 @@ dirty_curve_add(DirtyCurve *curve, double seconds, double bytes)
 DirtyCurve
 dirty_curve_from_rate(uint64_t rate, uint64_t working_set, uint64_t memory)
 {
-    DirtyCurve curve = {0};
+    DirtyCurve curve = { 0 };
     uint64_t bytes = working_set;
 
     if (bytes == 0 || (memory != 0 && bytes > memory))
@@ -74,7 +74,7 @@ DirtyCurve
 dirty_curve_assumed(uint64_t memory, const PredictParams *params)
 {
     PredictParams defaults = predict_params_default();
-    DirtyCurve curve = {0};
+    DirtyCurve curve = { 0 };
     double fraction = params != NULL ? params->unknown_working_set : 0.0;
     double seconds = params != NULL ? params->unknown_working_set_time : 0.0;
 
@@ -236,7 +236,7 @@ predict_migration(Technique technique, uint64_t memory, uint64_t rate_pre, uint6
                   const DirtyCurve *curve, const PredictParams *params)
 {
     PredictParams used = params != NULL ? *params : predict_params_default();
-    Prediction prediction = {0};
+    Prediction prediction = { 0 };
     DirtyCurve assumed;
     PredictTask task;
 

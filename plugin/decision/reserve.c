@@ -60,7 +60,7 @@ percent_of(uint64_t value, uint64_t percent)
 ReserveInput
 reserve_input_init(void)
 {
-    return (ReserveInput){.floor_percent = 5, .minimum_workload_percent = 10};
+    return (ReserveInput){ .floor_percent = 5, .minimum_workload_percent = 10 };
 }
 
 static uint64_t
@@ -160,7 +160,7 @@ divide_leaves(const ReserveInput *input, Reservation *result)
 bool
 reserve_divide(const ReserveInput *input, Reservation *ret_reservation)
 {
-    Reservation result = {0};
+    Reservation result = { 0 };
     uint64_t link = input->link;
     uint64_t floor;
 
@@ -174,21 +174,20 @@ reserve_divide(const ReserveInput *input, Reservation *ret_reservation)
     case PRIORITY_HIGH:
         result.workload.rate = result.lower;
         result.workload.prio = 3;
-        result.migration = (ReserveClass){.rate = link - result.lower, .ceil = link, .prio = 0};
+        result.migration = (ReserveClass){ .rate = link - result.lower, .ceil = link, .prio = 0 };
         break;
     case PRIORITY_MEDIUM:
-        result.workload.rate = input->demand_valid
-                                   ? clamp(input->demand, result.lower, result.upper)
-                                   : result.upper;
-        result.migration = (ReserveClass){
-            .rate = link - result.upper, .ceil = link - result.lower, .prio = 1};
+        result.workload.rate =
+            input->demand_valid ? clamp(input->demand, result.lower, result.upper) : result.upper;
+        result.migration =
+            (ReserveClass){ .rate = link - result.upper, .ceil = link - result.lower, .prio = 1 };
         break;
     case PRIORITY_LOW:
         result.floor = reserve_low_floor(input, &floor);
         result.workload.rate = link - floor;
         if (input->demand_valid)
             result.workload.rate = clamp(input->demand, result.lower, link - floor);
-        result.migration = (ReserveClass){.rate = floor, .ceil = link, .prio = 1};
+        result.migration = (ReserveClass){ .rate = floor, .ceil = link, .prio = 1 };
         break;
     }
     divide_leaves(input, &result);
@@ -239,5 +238,5 @@ reserve_qemu_limits(const Reservation *reservation, Priority priority, bool shap
         limit = reservation->leaf[priority].rate / MEBIBYTE;
     }
     limit = clamp(limit, 1, QEMU_LIMIT_MAX);
-    return (ReserveQemuLimits){.max_bandwidth = limit, .post_copy = limit};
+    return (ReserveQemuLimits){ .max_bandwidth = limit, .post_copy = limit };
 }

@@ -32,7 +32,7 @@ schedule_params_default(void)
         .maximum_running = 0,
         .useful_stream = 0.5,
         .low_contention = 0.5,
-        .weight = {[PRIORITY_LOW] = 1.0, [PRIORITY_MEDIUM] = 2.0, [PRIORITY_HIGH] = 4.0},
+        .weight = { [PRIORITY_LOW] = 1.0, [PRIORITY_MEDIUM] = 2.0, [PRIORITY_HIGH] = 4.0 },
     };
 }
 
@@ -156,8 +156,8 @@ link_occupy(Link *link, const ScheduleItem *item)
     link->running++;
     if (item->stream_rate == 0)
         link->fills = true;
-    link->used = link->used > UINT64_MAX - item->stream_rate ? UINT64_MAX
-                                                             : link->used + item->stream_rate;
+    link->used =
+        link->used > UINT64_MAX - item->stream_rate ? UINT64_MAX : link->used + item->stream_rate;
     if (item->priority == PRIORITY_HIGH)
         link->high_running = true;
 }
@@ -227,10 +227,10 @@ schedule_decide(const ScheduleItem *waiting, size_t waiting_count, const Schedul
                 size_t running_count, const ScheduleParams *params, ScheduleVerdict *ret_verdicts)
 {
     ScheduleParams used = params_or_default(params);
-    OrderContext context = {.items = waiting, .params = &used};
+    OrderContext context = { .items = waiting, .params = &used };
     uint16_t order[SCHEDULE_ITEMS_MAX];
     uint64_t running_total = running_count;
-    LinkTable table = {0};
+    LinkTable table = { 0 };
 
     if (waiting_count > SCHEDULE_ITEMS_MAX || running_count > SCHEDULE_ITEMS_MAX)
         return false;
@@ -252,7 +252,7 @@ schedule_decide(const ScheduleItem *waiting, size_t waiting_count, const Schedul
             link->somebody_waits = true;
         }
         ret_verdicts[order[rank]] =
-            (ScheduleVerdict){.start = start, .reason = reason, .rank = (uint32_t)rank};
+            (ScheduleVerdict){ .start = start, .reason = reason, .rank = (uint32_t)rank };
     }
     return true;
 }

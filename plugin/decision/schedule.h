@@ -79,9 +79,9 @@ ScheduleParams schedule_params_default(void);
  * count exceeds SCHEDULE_ITEMS_MAX. O(n log n), no allocation, about 140 KiB
  * of stack. params NULL: defaults.
  */
-bool schedule_decide(const ScheduleItem *waiting, size_t waiting_count,
-                     const ScheduleItem *running, size_t running_count,
-                     const ScheduleParams *params, ScheduleVerdict *ret_verdicts);
+bool schedule_decide(const ScheduleItem *waiting, size_t waiting_count, const ScheduleItem *running,
+                     size_t running_count, const ScheduleParams *params,
+                     ScheduleVerdict *ret_verdicts);
 
 /* One line for people: "one stream fills the link", ... */
 const char *schedule_reason_to_string(ScheduleReason reason);

@@ -29,13 +29,13 @@ technique_weights_default(Priority priority)
 {
     switch (priority) {
     case PRIORITY_LOW:
-        return (TechniqueWeights){.time = 1.0, .downtime = 1.0, .sla = 2.0, .risk = 3.0};
+        return (TechniqueWeights){ .time = 1.0, .downtime = 1.0, .sla = 2.0, .risk = 3.0 };
     case PRIORITY_HIGH:
-        return (TechniqueWeights){.time = 4.0, .downtime = 0.5, .sla = 0.25, .risk = 0.5};
+        return (TechniqueWeights){ .time = 4.0, .downtime = 0.5, .sla = 0.25, .risk = 0.5 };
     case PRIORITY_MEDIUM:
         break;
     }
-    return (TechniqueWeights){.time = 2.0, .downtime = 1.0, .sla = 1.0, .risk = 1.0};
+    return (TechniqueWeights){ .time = 2.0, .downtime = 1.0, .sla = 1.0, .risk = 1.0 };
 }
 
 static bool
@@ -103,7 +103,7 @@ rates_or_assumed(const TrafficRates *rates, uint64_t link, unsigned int divisor,
     if (rates->valid)
         return *rates;
     *assumed = true;
-    return (TrafficRates){.valid = true, .in = link / divisor, .out = link / divisor};
+    return (TrafficRates){ .valid = true, .in = link / divisor, .out = link / divisor };
 }
 
 static void
@@ -122,15 +122,15 @@ find_available(const TechniqueInput *input, TechniqueDecision *decision)
     }
     vm = rates_or_assumed(&input->vm, scale, ASSUMED_VM_LOAD, &assumed);
     if (input->source_link != 0) {
-        TrafficRates source = rates_or_assumed(&input->source, input->source_link,
-                                               ASSUMED_HOST_LOAD, &assumed);
+        TrafficRates source =
+            rates_or_assumed(&input->source, input->source_link, ASSUMED_HOST_LOAD, &assumed);
 
         pre = subtract(input->source_link, add(source.out, vm.out));
         post = subtract(input->source_link, source.out);
     }
     if (input->destination_link != 0) {
-        TrafficRates destination = rates_or_assumed(
-            &input->destination, input->destination_link, ASSUMED_HOST_LOAD, &assumed);
+        TrafficRates destination = rates_or_assumed(&input->destination, input->destination_link,
+                                                    ASSUMED_HOST_LOAD, &assumed);
 
         pre = minimum(pre, subtract(input->destination_link, destination.in));
         post = minimum(post, subtract(input->destination_link, add(destination.in, vm.in)));
@@ -191,14 +191,14 @@ technique_cost(const TechniqueInput *input, const TechniqueDecision *decision,
 static void
 find_costs(const TechniqueInput *input, TechniqueDecision *decision)
 {
-    TechniqueWeights weights = input->weights != NULL ? *input->weights
-                                                      : technique_weights_default(input->priority);
+    TechniqueWeights weights =
+        input->weights != NULL ? *input->weights : technique_weights_default(input->priority);
     double shortest = PREDICT_SECONDS_MAX;
 
     for (unsigned int i = 0; i < TECHNIQUE_COUNT; i++) {
-        decision->prediction[i] = predict_migration((Technique)i, input->memory, decision->rate_pre,
-                                                    decision->rate_post, &input->dirty,
-                                                    &input->predict);
+        decision->prediction[i] =
+            predict_migration((Technique)i, input->memory, decision->rate_pre, decision->rate_post,
+                              &input->dirty, &input->predict);
         shortest = fmin(shortest, decision->prediction[i].total_seconds);
     }
     for (unsigned int i = 0; i < TECHNIQUE_COUNT; i++)
@@ -215,13 +215,12 @@ set_has(unsigned int set, Technique technique)
 static Technique
 cheapest(const TechniqueDecision *decision, unsigned int set)
 {
-    static const Technique order[] = {TECHNIQUE_PRE_COPY, TECHNIQUE_HYBRID, TECHNIQUE_POST_COPY};
+    static const Technique order[] = { TECHNIQUE_PRE_COPY, TECHNIQUE_HYBRID, TECHNIQUE_POST_COPY };
     Technique best = TECHNIQUE_PRE_COPY;
     bool found = false;
 
     for (unsigned int i = 0; i < TECHNIQUE_COUNT; i++) {
-        if (set_has(set, order[i]) &&
-            (!found || decision->cost[order[i]] < decision->cost[best])) {
+        if (set_has(set, order[i]) && (!found || decision->cost[order[i]] < decision->cost[best])) {
             best = order[i];
             found = true;
         }
@@ -300,7 +299,8 @@ choose(const TechniqueInput *input, TechniqueDecision *decision)
     if (wanted == TECHNIQUE_PRE_COPY && gated) {
         decision->rule = gate;
         wanted = gate == TECHNIQUE_RULE_GATE_FLOOR && set_has(others, TECHNIQUE_HYBRID)
-                     ? TECHNIQUE_HYBRID : cheapest(decision, others);
+                     ? TECHNIQUE_HYBRID
+                     : cheapest(decision, others);
     }
     decision->technique = wanted;
 }
@@ -337,9 +337,8 @@ write_reason(const TechniqueInput *input, TechniqueDecision *decision)
                    technique_rule_to_string(decision->rule),
                    traffic_class_to_string(decision->source_class),
                    traffic_class_to_string(decision->destination_class),
-                   traffic_class_to_string(decision->vm_class),
-                   priority_to_string(input->priority), megabytes(decision->available_pre),
-                   megabytes(decision->available_post),
+                   traffic_class_to_string(decision->vm_class), priority_to_string(input->priority),
+                   megabytes(decision->available_pre), megabytes(decision->available_post),
                    decision->available_assumed ? " (assumed)" : "", decision->dirty_rate / 1e6,
                    chosen->dirty_assumed ? " (assumed)" : "", chosen->total_seconds,
                    chosen->downtime_ms, chosen->converges ? "" : ", does not converge",

@@ -101,10 +101,10 @@ typedef struct {
     /* What predictions used: the above, but never below what is guaranteed. */
     uint64_t rate_pre;
     uint64_t rate_post;
-    double dirty_rate;                          /* bytes/s, assumed if so predicted */
-    Prediction prediction[TECHNIQUE_COUNT];     /* indexed by Technique */
-    double cost[TECHNIQUE_COUNT];               /* likewise, also of those not allowed */
-    char reason[TECHNIQUE_REASON_SIZE];         /* one line for people, with numbers */
+    double dirty_rate;                      /* bytes/s, assumed if so predicted */
+    Prediction prediction[TECHNIQUE_COUNT]; /* indexed by Technique */
+    double cost[TECHNIQUE_COUNT];           /* likewise, also of those not allowed */
+    char reason[TECHNIQUE_REASON_SIZE];     /* one line for people, with numbers */
 } TechniqueDecision;
 
 /* low: 1 1 2 3 (patient, avoids risk); medium: 2 1 1 1; high: 4 .5 .25 .5. */

@@ -34,7 +34,7 @@ lookup_number(GVariant *dictionary, const char *key)
         number = g_variant_get_int64(value);
     else if (g_variant_is_of_type(value, G_VARIANT_TYPE_INT32))
         number = g_variant_get_int32(value);
-    return number > 0 ? (uint64_t) number : 0;
+    return number > 0 ? (uint64_t)number : 0;
 }
 
 static char *
@@ -74,12 +74,11 @@ answer_parse(GVariant *reply, Answer *ret_answer)
     ret_answer->wanted.bandwidth_post_copy =
         lookup_number(parameters, VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY);
     connections = lookup_number(parameters, VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS);
-    ret_answer->wanted.connections = (unsigned) MIN(connections, UINT_MAX);
+    ret_answer->wanted.connections = (unsigned)MIN(connections, UINT_MAX);
 }
 
 void
-answer_add_text(GVariantBuilder *builder, const char *key, const char *text,
-                size_t maximum)
+answer_add_text(GVariantBuilder *builder, const char *key, const char *text, size_t maximum)
 {
     if (text == NULL)
         return;
@@ -102,7 +101,7 @@ add_typed_parameter(GVariantBuilder *builder, const virTypedParameter *parameter
 
     if (!g_utf8_validate(parameter->field, -1, NULL))
         return;
-    switch ((virTypedParameterType) parameter->type) {
+    switch ((virTypedParameterType)parameter->type) {
     case VIR_TYPED_PARAM_INT:
         value = g_variant_new_int32(parameter->value.i);
         break;
@@ -122,8 +121,7 @@ add_typed_parameter(GVariantBuilder *builder, const virTypedParameter *parameter
         value = g_variant_new_boolean(parameter->value.b != 0);
         break;
     case VIR_TYPED_PARAM_STRING:
-        answer_add_text(builder, parameter->field, parameter->value.s,
-                        SHORT_TEXT_MAXIMUM);
+        answer_add_text(builder, parameter->field, parameter->value.s, SHORT_TEXT_MAXIMUM);
         return;
     }
     if (value != NULL)
@@ -161,8 +159,7 @@ describe_parameters(const Call *call)
     } else {
         add_number(&builder, VIR_MIGRATE_PARAM_BANDWIDTH, call->asked.bandwidth);
         answer_add_text(&builder, VIR_MIGRATE_PARAM_URI, call->uri, SHORT_TEXT_MAXIMUM);
-        answer_add_text(&builder, VIR_MIGRATE_PARAM_DEST_NAME, call->name,
-                        SHORT_TEXT_MAXIMUM);
+        answer_add_text(&builder, VIR_MIGRATE_PARAM_DEST_NAME, call->name, SHORT_TEXT_MAXIMUM);
     }
     return g_variant_builder_end(&builder);
 }
@@ -176,24 +173,21 @@ answer_describe_call(const Call *call, const CallFacts *facts)
     answer_add_text(&builder, "uuid", facts->uuid, SHORT_TEXT_MAXIMUM);
     answer_add_text(&builder, "name", facts->name, SHORT_TEXT_MAXIMUM);
     answer_add_text(&builder, "domain-xml", facts->domain_xml, COOKIE_DOMAIN_MAXIMUM);
-    g_variant_builder_add(&builder, "{sv}", "flags",
-                          g_variant_new_uint64(call->asked.flags));
+    g_variant_builder_add(&builder, "{sv}", "flags", g_variant_new_uint64(call->asked.flags));
     g_variant_builder_add(&builder, "{sv}", "parameters", describe_parameters(call));
-    answer_add_text(&builder, "destination-uri", call->destination_uri,
-                    SHORT_TEXT_MAXIMUM);
+    answer_add_text(&builder, "destination-uri", call->destination_uri, SHORT_TEXT_MAXIMUM);
     if (call->cookie_in != NULL && call->cookie_in_length > 0 &&
-        (size_t) call->cookie_in_length <= COOKIE_MAXIMUM) {
+        (size_t)call->cookie_in_length <= COOKIE_MAXIMUM) {
         /* The other end's bytes: a missing NUL must not make us read on. */
-        g_autofree char *cookie = g_strndup(call->cookie_in,
-                                            (gsize) call->cookie_in_length);
+        g_autofree char *cookie = g_strndup(call->cookie_in, (gsize)call->cookie_in_length);
 
         answer_add_text(&builder, "cookie-in", cookie, COOKIE_MAXIMUM);
     }
     if (facts->qemu_version != 0 && facts->qemu_version <= UINT32_MAX)
         g_variant_builder_add(&builder, "{sv}", "qemu-version",
-                              g_variant_new_uint32((guint32) facts->qemu_version));
+                              g_variant_new_uint32((guint32)facts->qemu_version));
     if (facts->libvirt_version != 0 && facts->libvirt_version <= UINT32_MAX)
         g_variant_builder_add(&builder, "{sv}", "libvirt-version",
-                              g_variant_new_uint32((guint32) facts->libvirt_version));
+                              g_variant_new_uint32((guint32)facts->libvirt_version));
     return g_variant_builder_end(&builder);
 }

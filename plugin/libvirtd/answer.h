@@ -39,5 +39,4 @@ typedef struct {
 GVariant *answer_describe_call(const Call *call, const CallFacts *facts);
 
 /* Adds a string if it is valid UTF-8 of at most maximum bytes. */
-void answer_add_text(GVariantBuilder *builder, const char *key, const char *text,
-                     size_t maximum);
+void answer_add_text(GVariantBuilder *builder, const char *key, const char *text, size_t maximum);

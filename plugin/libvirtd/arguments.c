@@ -24,8 +24,8 @@ arguments_text(const Call *call, const char *name, const char *otherwise)
 
     if (!call->typed_parameters)
         return otherwise;
-    return parameter != NULL && parameter->type == VIR_TYPED_PARAM_STRING
-               ? parameter->value.s : NULL;
+    return parameter != NULL && parameter->type == VIR_TYPED_PARAM_STRING ? parameter->value.s
+                                                                          : NULL;
 }
 
 Asked
@@ -36,25 +36,22 @@ arguments_asked(const Call *call)
     return (Asked){
         .flags = call->asked.flags,
         .typed_parameters = call->typed_parameters,
-        .bandwidth = call->asked.bandwidth != 0 ||
-                     find_parameter(call, VIR_MIGRATE_PARAM_BANDWIDTH) != NULL,
-        .bandwidth_post_copy =
-            find_parameter(call, VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY) != NULL,
-        .connections =
-            find_parameter(call, VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS) != NULL,
+        .bandwidth =
+            call->asked.bandwidth != 0 || find_parameter(call, VIR_MIGRATE_PARAM_BANDWIDTH) != NULL,
+        .bandwidth_post_copy = find_parameter(call, VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY) != NULL,
+        .connections = find_parameter(call, VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS) != NULL,
         .rdma = uri != NULL && g_str_has_prefix(uri, "rdma"),
     };
 }
 
 static void
-set_number_parameter(virTypedParameterPtr parameter, const char *name, uint64_t number,
-                     bool is_int)
+set_number_parameter(virTypedParameterPtr parameter, const char *name, uint64_t number, bool is_int)
 {
     memset(parameter, 0, sizeof(*parameter));
     g_strlcpy(parameter->field, name, sizeof(parameter->field));
     if (is_int) {
         parameter->type = VIR_TYPED_PARAM_INT;
-        parameter->value.i = (int) number;
+        parameter->value.i = (int)number;
     } else {
         parameter->type = VIR_TYPED_PARAM_ULLONG;
         parameter->value.ul = number;
@@ -65,37 +62,34 @@ CallArguments
 arguments_extend(const Call *call, const Additions *additions, const char *xml)
 {
     CallArguments arguments = call->asked;
-    size_t count = (size_t) MAX(call->asked.n_parameters, 0);
+    size_t count = (size_t)MAX(call->asked.n_parameters, 0);
 
     arguments.flags |= additions->flags;
     if (!call->typed_parameters) {
         if (additions->bandwidth != 0)
-            arguments.bandwidth = (unsigned long) additions->bandwidth;
+            arguments.bandwidth = (unsigned long)additions->bandwidth;
         if (xml != NULL)
             arguments.xml = xml;
         return arguments;
     }
     arguments.parameters = g_new0(virTypedParameter, count + 3);
     if (count > 0)
-        memcpy(arguments.parameters, call->asked.parameters,
-               count * sizeof(*arguments.parameters));
+        memcpy(arguments.parameters, call->asked.parameters, count * sizeof(*arguments.parameters));
     for (size_t i = 0; xml != NULL && i < count; i++) {
         /* Only ever read: the cast does not let anybody write to it. */
         if (strcmp(arguments.parameters[i].field, VIR_MIGRATE_PARAM_DEST_XML) == 0)
-            arguments.parameters[i].value.s = (char *) (uintptr_t) xml;
+            arguments.parameters[i].value.s = (char *)xml;
     }
     if (additions->bandwidth != 0)
         set_number_parameter(&arguments.parameters[count++], VIR_MIGRATE_PARAM_BANDWIDTH,
                              additions->bandwidth, false);
     if (additions->bandwidth_post_copy != 0)
-        set_number_parameter(&arguments.parameters[count++],
-                             VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY,
+        set_number_parameter(&arguments.parameters[count++], VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY,
                              additions->bandwidth_post_copy, false);
     if (additions->connections != 0)
-        set_number_parameter(&arguments.parameters[count++],
-                             VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS,
+        set_number_parameter(&arguments.parameters[count++], VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS,
                              additions->connections, true);
-    arguments.n_parameters = (int) count;
+    arguments.n_parameters = (int)count;
     return arguments;
 }
 

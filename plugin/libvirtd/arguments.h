@@ -18,6 +18,5 @@ Asked arguments_asked(const Call *call);
  * domain XML. A list is a new array whose strings stay the caller's (and xml
  * the owner's of xml): arguments_clear frees the array only.
  */
-CallArguments arguments_extend(const Call *call, const Additions *additions,
-                               const char *xml);
+CallArguments arguments_extend(const Call *call, const Additions *additions, const char *xml);
 void arguments_clear(const Call *call, CallArguments *arguments);

@@ -32,7 +32,7 @@
 #include "libvirtd/records.h"
 #include "libvirtd/rules.h"
 
-#define MATCHING_FLAGS ((uint64_t) VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_PARALLEL)
+#define MATCHING_FLAGS ((uint64_t)VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_PARALLEL)
 
 /* What one phase carries from its question to its report. */
 typedef struct {
@@ -104,8 +104,7 @@ ask_daemon(Phase *phase, const Call *call, virConnectPtr connection, const char 
         phase->budget.given_up = true;
         return;
     }
-    if (real->connect_get_version != NULL &&
-        real->connect_get_version(connection, &version) == 0)
+    if (real->connect_get_version != NULL && real->connect_get_version(connection, &version) == 0)
         facts.qemu_version = version;
     if (real->get_version != NULL && real->get_version(&version, NULL, NULL) == 0)
         facts.libvirt_version = version;
@@ -115,8 +114,7 @@ ask_daemon(Phase *phase, const Call *call, virConnectPtr connection, const char 
         if (real->get_xml != NULL)
             facts.domain_xml = live = real->get_xml(call->domain, 0);
     }
-    reply = client_enter_call(&phase->budget, phase->entry,
-                              answer_describe_call(call, &facts));
+    reply = client_enter_call(&phase->budget, phase->entry, answer_describe_call(call, &facts));
     answer_parse(reply, &phase->answer);
 }
 
@@ -127,9 +125,8 @@ raise_aborted(const char *message)
 
     if (message == NULL || message[0] == '\0')
         message = "the migration was aborted while it waited for its turn";
-    real->raise_error(__FILE__, __func__, __LINE__, VIR_FROM_QEMU,
-                      VIR_ERR_OPERATION_ABORTED, VIR_ERR_ERROR,
-                      "operation aborted: %s", message, NULL, -1, -1,
+    real->raise_error(__FILE__, __func__, __LINE__, VIR_FROM_QEMU, VIR_ERR_OPERATION_ABORTED,
+                      VIR_ERR_ERROR, "operation aborted: %s", message, NULL, -1, -1,
                       "operation aborted: %s", message);
 }
 
@@ -223,8 +220,7 @@ static void
 tell_daemon(const Phase *phase, const Call *call, uint64_t ticket, bool success)
 {
     const Real *real = real_functions();
-    virErrorPtr error = !success && real->get_last_error != NULL
-                            ? real->get_last_error() : NULL;
+    virErrorPtr error = !success && real->get_last_error != NULL ? real->get_last_error() : NULL;
     GVariantBuilder builder;
 
     if (ticket == 0)
@@ -232,21 +228,17 @@ tell_daemon(const Phase *phase, const Call *call, uint64_t ticket, bool success)
     g_variant_builder_init(&builder, G_VARIANT_TYPE_VARDICT);
     g_variant_builder_add(&builder, "{sv}", "success", g_variant_new_boolean(success));
     if (error != NULL) {
-        g_variant_builder_add(&builder, "{sv}", "error-code",
-                              g_variant_new_int32(error->code));
+        g_variant_builder_add(&builder, "{sv}", "error-code", g_variant_new_int32(error->code));
         answer_add_text(&builder, "error-message", error->message, 4096);
     }
-    g_variant_builder_add(&builder, "{sv}", "retried",
-                          g_variant_new_boolean(phase->retried));
+    g_variant_builder_add(&builder, "{sv}", "retried", g_variant_new_boolean(phase->retried));
     g_variant_builder_add(&builder, "{sv}", "cancelled",
                           g_variant_new_boolean(call->cancelled != 0));
     g_variant_builder_add(&builder, "{sv}", "flags",
-                          g_variant_new_uint64(call->asked.flags |
-                                               phase->additions.flags));
+                          g_variant_new_uint64(call->asked.flags | phase->additions.flags));
     if (success && call->uri_out != NULL)
         answer_add_text(&builder, "uri-out", *call->uri_out, 4096);
-    client_leave_call(&phase->budget, phase->entry, ticket,
-                      g_variant_builder_end(&builder));
+    client_leave_call(&phase->budget, phase->entry, ticket, g_variant_builder_end(&builder));
 }
 
 /* What the next phase of this end has to know. */
@@ -303,8 +295,7 @@ begin_with_daemon(Phase *phase, Call *call, const char *uuid, virConnectPtr conn
     phase->additions = rules_reduce(&asked, VIR_MIGRATE_POSTCOPY, &phase->answer.wanted);
     run_with_additions(phase, call, NULL);
     if (!call_succeeded(call) && rules_adds_anything(&phase->additions) &&
-        !running_call_is_aborted(running) &&
-        rules_setup_error_is_repeatable(last_error_code()))
+        !running_call_is_aborted(running) && rules_setup_error_is_repeatable(last_error_code()))
         run_as_asked_again(phase, call);
 
     if (call_succeeded(call)) {
@@ -355,8 +346,7 @@ incoming_name(const Call *call, const char *xml)
 }
 
 static void
-prepare_with_daemon(Phase *phase, Call *call, bool tunnel, const char *name,
-                    const char *xml)
+prepare_with_daemon(Phase *phase, Call *call, bool tunnel, const char *name, const char *xml)
 {
     const bool direct = !tunnel && !(call->asked.flags & VIR_MIGRATE_PEER2PEER);
     Asked asked = arguments_asked(call);
@@ -376,8 +366,7 @@ prepare_with_daemon(Phase *phase, Call *call, bool tunnel, const char *name,
 
     if (direct)
         cookie_note_from_cookie(call->cookie_in, call->cookie_in_length, &peer);
-    phase->additions = rules_reduce(&asked, peer.follows & MATCHING_FLAGS,
-                                    &phase->answer.wanted);
+    phase->additions = rules_reduce(&asked, peer.follows & MATCHING_FLAGS, &phase->answer.wanted);
     /* Limits of the stream are the source's to set. */
     phase->additions.bandwidth = 0;
     phase->additions.bandwidth_post_copy = 0;
@@ -396,8 +385,7 @@ prepare_with_daemon(Phase *phase, Call *call, bool tunnel, const char *name,
         note.flags = phase->additions.flags;
         note.connections = phase->additions.connections;
         if (phase->answer.given && !phase->retried)
-            append_to_cookie(call, phase->answer.cookie_element,
-                             note.flags != 0 ? &note : NULL);
+            append_to_cookie(call, phase->answer.cookie_element, note.flags != 0 ? &note : NULL);
         records_put(RECORD_DESTINATION, name, &record);
     }
     tell_daemon(phase, call, phase->answer.ticket, call_succeeded(call));
@@ -432,8 +420,7 @@ state_is_unchanged(virDomainPtr domain, const int *before)
 
     return before[0] >= 0 && real->get_state(domain, &state, &reason, 0) == 0 &&
            state == before[0] && state == VIR_DOMAIN_RUNNING &&
-           reason != VIR_DOMAIN_RUNNING_POSTCOPY &&
-           reason != VIR_DOMAIN_RUNNING_POSTCOPY_FAILED;
+           reason != VIR_DOMAIN_RUNNING_POSTCOPY && reason != VIR_DOMAIN_RUNNING_POSTCOPY_FAILED;
 }
 
 /* Peer-to-peer: this call is the whole migration, so it may be done again. */
@@ -454,7 +441,7 @@ perform_peer_to_peer(Phase *phase, Call *call, RunningCall *running)
         before[0] = -1;
     start = g_get_monotonic_time();
     run_with_additions(phase, call, NULL);
-    seconds = (double) (g_get_monotonic_time() - start) / G_USEC_PER_SEC;
+    seconds = (double)(g_get_monotonic_time() - start) / G_USEC_PER_SEC;
 
     if (call_succeeded(call) || !rules_adds_anything(&phase->additions) ||
         running_call_is_aborted(running) || real->set_error == NULL ||
@@ -579,8 +566,7 @@ call_confirm(Call *call)
 }
 
 int
-call_abort(virDomainPtr domain, int (*run_real)(virDomainPtr, unsigned int),
-           unsigned int flags)
+call_abort(virDomainPtr domain, int (*run_real)(virDomainPtr, unsigned int), unsigned int flags)
 {
     const Real *real = real_functions();
     char uuid[VIR_UUID_STRING_BUFLEN];

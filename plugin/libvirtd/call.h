@@ -18,8 +18,8 @@ typedef struct {
     uint64_t flags;
     virTypedParameterPtr parameters; /* NULL for the family without a list */
     int n_parameters;
-    unsigned long bandwidth;         /* family without a list; MiB/s, 0 unset */
-    const char *xml;                 /* family without a list: domain XML */
+    unsigned long bandwidth; /* family without a list; MiB/s, 0 unset */
+    const char *xml;         /* family without a list: domain XML */
 } CallArguments;
 
 typedef struct Call Call;
@@ -27,8 +27,8 @@ struct Call {
     /* As the caller gave it; borrowed. */
     CallArguments asked;
     bool typed_parameters;
-    virDomainPtr domain;         /* source entries */
-    virConnectPtr connection;    /* destination entries */
+    virDomainPtr domain;      /* source entries */
+    virConnectPtr connection; /* destination entries */
     virStreamPtr stream;
     const char *destination_uri; /* dconnuri of Perform and Finish */
     const char *uri;             /* family without a list */

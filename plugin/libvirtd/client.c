@@ -12,7 +12,7 @@
 #include "common/config.h"
 #include "common/ipc.h"
 
-#define TIMEOUT_MINIMUM 10u         /* ms */
+#define TIMEOUT_MINIMUM 10u /* ms */
 #define TIMEOUT_MAXIMUM 60000u
 #define WAIT_TURN_ANSWER_TIME 1000u /* ms the daemon may take by contract */
 #define WAIT_TURN_PACE 100000       /* microseconds between two, at least */
@@ -30,12 +30,12 @@ read_timeout(void)
     g_autoptr(Config) config = NULL;
     guint64 number;
 
-    if (text == NULL || !g_ascii_string_to_unsigned(text, 10, TIMEOUT_MINIMUM,
-                                                    TIMEOUT_MAXIMUM, &number, NULL)) {
+    if (text == NULL ||
+        !g_ascii_string_to_unsigned(text, 10, TIMEOUT_MINIMUM, TIMEOUT_MAXIMUM, &number, NULL)) {
         config = config_load(NULL, NULL);
         number = CLAMP(config->call_timeout, TIMEOUT_MINIMUM, TIMEOUT_MAXIMUM);
     }
-    timeout_ms = (unsigned) number;
+    timeout_ms = (unsigned)number;
 }
 
 static unsigned
@@ -50,7 +50,7 @@ call_timeout(void)
 ClientBudget
 client_budget_new(void)
 {
-    return (ClientBudget){ .left = (gint64) call_timeout() * 1000 };
+    return (ClientBudget){ .left = (gint64)call_timeout() * 1000 };
 }
 
 /* The kept connection if it stands; else NULL. The caller owns a reference. */
@@ -112,8 +112,7 @@ forget_connection(GDBusConnection *connection)
 
 /* One call with a deadline; a kept connection that has just broken is replaced. */
 static GVariant *
-call_daemon(const char *method, GVariant *parameters, const char *reply_type,
-            gint64 deadline)
+call_daemon(const char *method, GVariant *parameters, const char *reply_type, gint64 deadline)
 {
     g_autoptr(GVariant) arguments = g_variant_ref_sink(parameters);
     GVariant *reply = NULL;
@@ -135,8 +134,7 @@ call_daemon(const char *method, GVariant *parameters, const char *reply_type,
 GVariant *
 client_enter_call(ClientBudget *budget, const char *entry, GVariant *call)
 {
-    g_autoptr(GVariant) arguments =
-        g_variant_ref_sink(g_variant_new("(s@a{sv})", entry, call));
+    g_autoptr(GVariant) arguments = g_variant_ref_sink(g_variant_new("(s@a{sv})", entry, call));
     g_autoptr(GVariant) reply = NULL;
     GVariant *answer = NULL;
     gint64 start = g_get_monotonic_time();
@@ -162,8 +160,8 @@ client_wait_turn(ClientBudget *budget, uint64_t ticket, char **ret_message)
 
     if (budget->given_up)
         return CLIENT_TURN_FAILED;
-    reply = call_daemon("WaitTurn", g_variant_new("(t)", (guint64) ticket), "(ss)",
-                        start + ((gint64) call_timeout() + WAIT_TURN_ANSWER_TIME) * 1000);
+    reply = call_daemon("WaitTurn", g_variant_new("(t)", (guint64)ticket), "(ss)",
+                        start + ((gint64)call_timeout() + WAIT_TURN_ANSWER_TIME) * 1000);
     if (reply == NULL) {
         budget->given_up = true;
         return CLIENT_TURN_FAILED;
@@ -180,16 +178,15 @@ client_wait_turn(ClientBudget *budget, uint64_t ticket, char **ret_message)
     /* A daemon that answers at once must not make us spin. */
     spent = g_get_monotonic_time() - start;
     if (spent < WAIT_TURN_PACE)
-        g_usleep((gulong) (WAIT_TURN_PACE - spent));
+        g_usleep((gulong)(WAIT_TURN_PACE - spent));
     return CLIENT_TURN_WAITING;
 }
 
 void
-client_leave_call(const ClientBudget *budget, const char *entry, uint64_t ticket,
-                  GVariant *result)
+client_leave_call(const ClientBudget *budget, const char *entry, uint64_t ticket, GVariant *result)
 {
-    g_autoptr(GVariant) arguments = g_variant_ref_sink(
-        g_variant_new("(st@a{sv})", entry, (guint64) ticket, result));
+    g_autoptr(GVariant) arguments =
+        g_variant_ref_sink(g_variant_new("(st@a{sv})", entry, (guint64)ticket, result));
     g_autoptr(GDBusConnection) connection = NULL;
     g_autoptr(GDBusMessage) message = NULL;
 
@@ -198,18 +195,16 @@ client_leave_call(const ClientBudget *budget, const char *entry, uint64_t ticket
     connection = standing_connection();
     if (connection == NULL)
         return;
-    message = g_dbus_message_new_method_call(NULL, IPC_OBJECT_PATH, IPC_INTERFACE,
-                                             "LeaveCall");
+    message = g_dbus_message_new_method_call(NULL, IPC_OBJECT_PATH, IPC_INTERFACE, "LeaveCall");
     g_dbus_message_set_flags(message, G_DBUS_MESSAGE_FLAGS_NO_REPLY_EXPECTED);
     g_dbus_message_set_body(message, arguments);
-    g_dbus_connection_send_message(connection, message, G_DBUS_SEND_MESSAGE_FLAGS_NONE,
-                                   NULL, NULL);
+    g_dbus_connection_send_message(connection, message, G_DBUS_SEND_MESSAGE_FLAGS_NONE, NULL, NULL);
 }
 
 bool
 client_abort_waiting(const char *uuid)
 {
-    gint64 deadline = g_get_monotonic_time() + (gint64) call_timeout() * 500;
+    gint64 deadline = g_get_monotonic_time() + (gint64)call_timeout() * 500;
     g_autoptr(GVariant) reply =
         call_daemon("AbortWaiting", g_variant_new("(s)", uuid), "(b)", deadline);
     gboolean was_waiting = FALSE;

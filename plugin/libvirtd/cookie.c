@@ -23,13 +23,13 @@ typedef struct {
 } ElementCheck;
 
 static void
-check_start(GMarkupParseContext *context, const char *name, const char **keys,
-            const char **values, gpointer data, GError **error)
+check_start(GMarkupParseContext *context, const char *name, const char **keys, const char **values,
+            gpointer data, GError **error)
 {
     ElementCheck *check = data;
 
-    (void) context;
-    (void) name;
+    (void)context;
+    (void)name;
     if (check->depth++ == 0)
         check->roots++;
     for (size_t i = 0; keys[i] != NULL; i++) {
@@ -48,25 +48,24 @@ check_start(GMarkupParseContext *context, const char *name, const char **keys,
 }
 
 static void
-check_end(GMarkupParseContext *context, const char *name, gpointer data,
-          GError **error)
+check_end(GMarkupParseContext *context, const char *name, gpointer data, GError **error)
 {
     ElementCheck *check = data;
 
-    (void) context;
-    (void) name;
-    (void) error;
+    (void)context;
+    (void)name;
+    (void)error;
     check->depth--;
 }
 
 static void
-check_passthrough(GMarkupParseContext *context, const char *text, gsize length,
-                  gpointer data, GError **error)
+check_passthrough(GMarkupParseContext *context, const char *text, gsize length, gpointer data,
+                  GError **error)
 {
-    (void) context;
-    (void) text;
-    (void) length;
-    (void) data;
+    (void)context;
+    (void)text;
+    (void)length;
+    (void)data;
     g_set_error_literal(error, G_MARKUP_ERROR, G_MARKUP_ERROR_PARSE,
                         "comment, declaration or CDATA");
 }
@@ -93,13 +92,13 @@ cookie_element_is_safe(const char *element)
     if (element[0] != '<' || element[length - 1] != '>')
         return false;
     for (size_t i = 0; i < length; i++) {
-        unsigned char byte = (unsigned char) element[i];
+        unsigned char byte = (unsigned char)element[i];
 
         if ((byte < 0x20 && byte != '\n' && byte != '\t') || byte > 0x7e)
             return false;
     }
     context = g_markup_parse_context_new(&parser, 0, &check, NULL);
-    good = g_markup_parse_context_parse(context, element, (gssize) length, NULL) &&
+    good = g_markup_parse_context_parse(context, element, (gssize)length, NULL) &&
            g_markup_parse_context_end_parse(context, NULL);
     g_markup_parse_context_free(context);
     return good && check.roots == 1 && check.depth == 0 && check.ours;
@@ -129,13 +128,12 @@ cookie_append(char **cookie, int *length, const char *element)
     char *grown;
 
     if (cookie == NULL || length == NULL || *cookie == NULL || *length <= 1 ||
-        (size_t) *length > COOKIE_MAXIMUM)
+        (size_t)*length > COOKIE_MAXIMUM)
         return false;
-    old = (size_t) *length;
+    old = (size_t)*length;
     if ((*cookie)[old - 1] != '\0' || strlen(*cookie) != old - 1)
         return false;
-    if (!cookie_element_is_safe(element) ||
-        !find_closing_tag(*cookie, old - 1, &offset))
+    if (!cookie_element_is_safe(element) || !find_closing_tag(*cookie, old - 1, &offset))
         return false;
 
     added = strlen(element);
@@ -147,7 +145,7 @@ cookie_append(char **cookie, int *length, const char *element)
     memmove(grown + offset + added, grown + offset, old - offset);
     memcpy(grown + offset, element, added);
     *cookie = grown;
-    *length = (int) (old + added);
+    *length = (int)(old + added);
     return true;
 }
 
@@ -155,21 +153,20 @@ char *
 cookie_note_to_element(const CookieNote *note)
 {
     return g_strdup_printf("<convoy:plugin xmlns:convoy=\"" COOKIE_NOTE_NAMESPACE
-                           "\" flags=\"%" G_GUINT64_FORMAT "\" follows=\"%"
-                           G_GUINT64_FORMAT "\" connections=\"%u\"/>",
+                           "\" flags=\"%" G_GUINT64_FORMAT "\" follows=\"%" G_GUINT64_FORMAT
+                           "\" connections=\"%u\"/>",
                            note->flags, note->follows, note->connections);
 }
 
 static uint64_t
-attribute_number(const char **keys, const char **values, const char *key,
-                 uint64_t maximum)
+attribute_number(const char **keys, const char **values, const char *key, uint64_t maximum)
 {
     guint64 number;
 
     for (size_t i = 0; keys[i] != NULL; i++) {
         if (strcmp(keys[i], key) == 0)
-            return g_ascii_string_to_unsigned(values[i], 10, 0, maximum, &number,
-                                              NULL) ? number : 0;
+            return g_ascii_string_to_unsigned(values[i], 10, 0, maximum, &number, NULL) ? number
+                                                                                        : 0;
     }
     return 0;
 }
@@ -180,16 +177,15 @@ typedef struct {
 } NoteSearch;
 
 static void
-note_start(GMarkupParseContext *context, const char *name, const char **keys,
-           const char **values, gpointer data, GError **error)
+note_start(GMarkupParseContext *context, const char *name, const char **keys, const char **values,
+           gpointer data, GError **error)
 {
     NoteSearch *search = data;
     bool ours = false;
 
-    (void) context;
-    (void) error;
-    if (search->found || !(g_str_has_suffix(name, ":plugin") ||
-                           strcmp(name, "plugin") == 0))
+    (void)context;
+    (void)error;
+    if (search->found || !(g_str_has_suffix(name, ":plugin") || strcmp(name, "plugin") == 0))
         return;
     for (size_t i = 0; keys[i] != NULL; i++)
         ours = ours || (g_str_has_prefix(keys[i], "xmlns") &&
@@ -199,7 +195,7 @@ note_start(GMarkupParseContext *context, const char *name, const char **keys,
     search->note.flags = attribute_number(keys, values, "flags", UINT32_MAX);
     search->note.follows = attribute_number(keys, values, "follows", UINT32_MAX);
     search->note.connections =
-        (unsigned) attribute_number(keys, values, "connections", CONNECTIONS_MAXIMUM);
+        (unsigned)attribute_number(keys, values, "connections", CONNECTIONS_MAXIMUM);
     search->found = true;
 }
 
@@ -212,15 +208,14 @@ cookie_note_from_cookie(const char *cookie, int length, CookieNote *ret_note)
     size_t bytes;
     bool good;
 
-    if (cookie == NULL || length <= 0 || (size_t) length > COOKIE_MAXIMUM)
+    if (cookie == NULL || length <= 0 || (size_t)length > COOKIE_MAXIMUM)
         return false;
-    bytes = strnlen(cookie, (size_t) length);
+    bytes = strnlen(cookie, (size_t)length);
     /* Most cookies have no note: do not parse those. */
-    if (g_strstr_len(cookie, (gssize) bytes, COOKIE_NOTE_NAMESPACE) == NULL)
+    if (g_strstr_len(cookie, (gssize)bytes, COOKIE_NOTE_NAMESPACE) == NULL)
         return false;
-    context = g_markup_parse_context_new(&parser, G_MARKUP_TREAT_CDATA_AS_TEXT,
-                                         &search, NULL);
-    good = g_markup_parse_context_parse(context, cookie, (gssize) bytes, NULL) &&
+    context = g_markup_parse_context_new(&parser, G_MARKUP_TREAT_CDATA_AS_TEXT, &search, NULL);
+    good = g_markup_parse_context_parse(context, cookie, (gssize)bytes, NULL) &&
            g_markup_parse_context_end_parse(context, NULL);
     g_markup_parse_context_free(context);
     if (!good || !search.found)
@@ -260,27 +255,26 @@ typedef struct {
 } NameSearch;
 
 static void
-name_start(GMarkupParseContext *context, const char *name, const char **keys,
-           const char **values, gpointer data, GError **error)
+name_start(GMarkupParseContext *context, const char *name, const char **keys, const char **values,
+           gpointer data, GError **error)
 {
     NameSearch *search = data;
 
-    (void) context;
-    (void) keys;
-    (void) values;
-    (void) error;
+    (void)context;
+    (void)keys;
+    (void)values;
+    (void)error;
     search->depth++;
     search->in_name = search->depth == 2 && strcmp(name, "name") == 0;
 }
 
 static void
-name_end(GMarkupParseContext *context, const char *name, gpointer data,
-         GError **error)
+name_end(GMarkupParseContext *context, const char *name, gpointer data, GError **error)
 {
     NameSearch *search = data;
 
-    (void) context;
-    (void) name;
+    (void)context;
+    (void)name;
     /* Found: the rest of the document does not matter. */
     if (search->in_name)
         g_set_error_literal(error, G_MARKUP_ERROR, G_MARKUP_ERROR_PARSE, "done");
@@ -288,15 +282,15 @@ name_end(GMarkupParseContext *context, const char *name, gpointer data,
 }
 
 static void
-name_text(GMarkupParseContext *context, const char *text, gsize length,
-          gpointer data, GError **error)
+name_text(GMarkupParseContext *context, const char *text, gsize length, gpointer data,
+          GError **error)
 {
     NameSearch *search = data;
 
-    (void) context;
-    (void) error;
+    (void)context;
+    (void)error;
     if (search->in_name)
-        g_string_append_len(search->name, text, (gssize) length);
+        g_string_append_len(search->name, text, (gssize)length);
 }
 
 char *
@@ -318,7 +312,7 @@ cookie_domain_name(const char *xml)
         return NULL;
     search.name = g_string_new(NULL);
     context = g_markup_parse_context_new(&parser, 0, &search, NULL);
-    g_markup_parse_context_parse(context, xml, (gssize) length, NULL);
+    g_markup_parse_context_parse(context, xml, (gssize)length, NULL);
     g_markup_parse_context_free(context);
     return g_string_free(search.name, search.name->len == 0);
 }

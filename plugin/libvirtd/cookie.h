@@ -14,8 +14,8 @@
 
 #define COOKIE_NAMESPACE_PREFIX "urn:virt-convoy:"
 #define COOKIE_NOTE_NAMESPACE "urn:virt-convoy:plugin:1"
-#define COOKIE_ELEMENT_MAXIMUM (64u * 1024u)     /* bytes */
-#define COOKIE_MAXIMUM (4u * 1024u * 1024u)      /* bytes of a whole cookie */
+#define COOKIE_ELEMENT_MAXIMUM (64u * 1024u)       /* bytes */
+#define COOKIE_MAXIMUM (4u * 1024u * 1024u)        /* bytes of a whole cookie */
 #define COOKIE_DOMAIN_MAXIMUM (2u * 1024u * 1024u) /* bytes of a domain XML */
 
 /*

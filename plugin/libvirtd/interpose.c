@@ -21,52 +21,44 @@
 char *virDomainMigrateBegin3(virDomainPtr domain, const char *xmlin, char **cookieout,
                              int *cookieoutlen, unsigned long flags, const char *dname,
                              unsigned long bandwidth);
-char *virDomainMigrateBegin3Params(virDomainPtr domain, virTypedParameterPtr params,
-                                   int nparams, char **cookieout, int *cookieoutlen,
-                                   unsigned int flags);
+char *virDomainMigrateBegin3Params(virDomainPtr domain, virTypedParameterPtr params, int nparams,
+                                   char **cookieout, int *cookieoutlen, unsigned int flags);
 int virDomainMigratePrepare3(virConnectPtr dconn, const char *cookiein, int cookieinlen,
                              char **cookieout, int *cookieoutlen, const char *uri_in,
                              char **uri_out, unsigned long flags, const char *dname,
                              unsigned long bandwidth, const char *dom_xml);
-int virDomainMigratePrepare3Params(virConnectPtr dconn, virTypedParameterPtr params,
-                                   int nparams, const char *cookiein, int cookieinlen,
-                                   char **cookieout, int *cookieoutlen, char **uri_out,
-                                   unsigned int flags);
-int virDomainMigratePrepareTunnel3(virConnectPtr dconn, virStreamPtr st,
-                                   const char *cookiein, int cookieinlen,
-                                   char **cookieout, int *cookieoutlen,
-                                   unsigned long flags, const char *dname,
-                                   unsigned long bandwidth, const char *dom_xml);
+int virDomainMigratePrepare3Params(virConnectPtr dconn, virTypedParameterPtr params, int nparams,
+                                   const char *cookiein, int cookieinlen, char **cookieout,
+                                   int *cookieoutlen, char **uri_out, unsigned int flags);
+int virDomainMigratePrepareTunnel3(virConnectPtr dconn, virStreamPtr st, const char *cookiein,
+                                   int cookieinlen, char **cookieout, int *cookieoutlen,
+                                   unsigned long flags, const char *dname, unsigned long bandwidth,
+                                   const char *dom_xml);
 int virDomainMigratePrepareTunnel3Params(virConnectPtr dconn, virStreamPtr st,
                                          virTypedParameterPtr params, int nparams,
-                                         const char *cookiein, int cookieinlen,
-                                         char **cookieout, int *cookieoutlen,
-                                         unsigned int flags);
-int virDomainMigratePerform3(virDomainPtr domain, const char *xmlin,
-                             const char *cookiein, int cookieinlen, char **cookieout,
-                             int *cookieoutlen, const char *dconnuri, const char *uri,
-                             unsigned long flags, const char *dname,
-                             unsigned long bandwidth);
+                                         const char *cookiein, int cookieinlen, char **cookieout,
+                                         int *cookieoutlen, unsigned int flags);
+int virDomainMigratePerform3(virDomainPtr domain, const char *xmlin, const char *cookiein,
+                             int cookieinlen, char **cookieout, int *cookieoutlen,
+                             const char *dconnuri, const char *uri, unsigned long flags,
+                             const char *dname, unsigned long bandwidth);
 int virDomainMigratePerform3Params(virDomainPtr domain, const char *dconnuri,
-                                   virTypedParameterPtr params, int nparams,
-                                   const char *cookiein, int cookieinlen,
-                                   char **cookieout, int *cookieoutlen,
+                                   virTypedParameterPtr params, int nparams, const char *cookiein,
+                                   int cookieinlen, char **cookieout, int *cookieoutlen,
                                    unsigned int flags);
-virDomainPtr virDomainMigrateFinish3(virConnectPtr dconn, const char *dname,
-                                     const char *cookiein, int cookieinlen,
-                                     char **cookieout, int *cookieoutlen,
-                                     const char *dconnuri, const char *uri,
-                                     unsigned long flags, int cancelled);
-virDomainPtr virDomainMigrateFinish3Params(virConnectPtr dconn,
-                                           virTypedParameterPtr params, int nparams,
-                                           const char *cookiein, int cookieinlen,
-                                           char **cookieout, int *cookieoutlen,
-                                           unsigned int flags, int cancelled);
+virDomainPtr virDomainMigrateFinish3(virConnectPtr dconn, const char *dname, const char *cookiein,
+                                     int cookieinlen, char **cookieout, int *cookieoutlen,
+                                     const char *dconnuri, const char *uri, unsigned long flags,
+                                     int cancelled);
+virDomainPtr virDomainMigrateFinish3Params(virConnectPtr dconn, virTypedParameterPtr params,
+                                           int nparams, const char *cookiein, int cookieinlen,
+                                           char **cookieout, int *cookieoutlen, unsigned int flags,
+                                           int cancelled);
 int virDomainMigrateConfirm3(virDomainPtr domain, const char *cookiein, int cookieinlen,
                              unsigned long flags, int cancelled);
-int virDomainMigrateConfirm3Params(virDomainPtr domain, virTypedParameterPtr params,
-                                   int nparams, const char *cookiein, int cookieinlen,
-                                   unsigned int flags, int cancelled);
+int virDomainMigrateConfirm3Params(virDomainPtr domain, virTypedParameterPtr params, int nparams,
+                                   const char *cookiein, int cookieinlen, unsigned int flags,
+                                   int cancelled);
 
 /* An address inside this object, for dladdr. */
 static const char object_marker;
@@ -79,8 +71,7 @@ remove_from_environment(void)
     Dl_info info;
     char *kept;
 
-    if (list == NULL || dladdr(&object_marker, &info) == 0 ||
-        info.dli_fname == NULL)
+    if (list == NULL || dladdr(&object_marker, &info) == 0 || info.dli_fname == NULL)
         return;
     kept = environment_without_object(list, info.dli_fname);
     if (kept == NULL)
@@ -120,13 +111,12 @@ run_begin(Call *call, const CallArguments *arguments)
     if (real_functions()->begin != NULL)
         call->xml_result = real_functions()->begin(
             call->domain, arguments->xml, call->cookie_out, call->cookie_out_length,
-            (unsigned long) arguments->flags, call->name, arguments->bandwidth);
+            (unsigned long)arguments->flags, call->name, arguments->bandwidth);
 }
 
 EXPORTED char *
-virDomainMigrateBegin3(virDomainPtr domain, const char *xmlin, char **cookieout,
-                       int *cookieoutlen, unsigned long flags, const char *dname,
-                       unsigned long bandwidth)
+virDomainMigrateBegin3(virDomainPtr domain, const char *xmlin, char **cookieout, int *cookieoutlen,
+                       unsigned long flags, const char *dname, unsigned long bandwidth)
 {
     Call call = {
         .asked = { .flags = flags, .bandwidth = bandwidth, .xml = xmlin },
@@ -146,14 +136,13 @@ run_begin_params(Call *call, const CallArguments *arguments)
 {
     if (real_functions()->begin_params != NULL)
         call->xml_result = real_functions()->begin_params(
-            call->domain, arguments->parameters, arguments->n_parameters,
-            call->cookie_out, call->cookie_out_length, (unsigned) arguments->flags);
+            call->domain, arguments->parameters, arguments->n_parameters, call->cookie_out,
+            call->cookie_out_length, (unsigned)arguments->flags);
 }
 
 EXPORTED char *
-virDomainMigrateBegin3Params(virDomainPtr domain, virTypedParameterPtr params,
-                             int nparams, char **cookieout, int *cookieoutlen,
-                             unsigned int flags)
+virDomainMigrateBegin3Params(virDomainPtr domain, virTypedParameterPtr params, int nparams,
+                             char **cookieout, int *cookieoutlen, unsigned int flags)
 {
     Call call = {
         .asked = { .flags = flags, .parameters = params, .n_parameters = nparams },
@@ -174,16 +163,15 @@ run_prepare(Call *call, const CallArguments *arguments)
     if (real_functions()->prepare != NULL)
         call->status = real_functions()->prepare(
             call->connection, call->cookie_in, call->cookie_in_length, call->cookie_out,
-            call->cookie_out_length, call->uri, call->uri_out,
-            (unsigned long) arguments->flags, call->name, arguments->bandwidth,
-            arguments->xml);
+            call->cookie_out_length, call->uri, call->uri_out, (unsigned long)arguments->flags,
+            call->name, arguments->bandwidth, arguments->xml);
 }
 
 EXPORTED int
 virDomainMigratePrepare3(virConnectPtr dconn, const char *cookiein, int cookieinlen,
-                         char **cookieout, int *cookieoutlen, const char *uri_in,
-                         char **uri_out, unsigned long flags, const char *dname,
-                         unsigned long bandwidth, const char *dom_xml)
+                         char **cookieout, int *cookieoutlen, const char *uri_in, char **uri_out,
+                         unsigned long flags, const char *dname, unsigned long bandwidth,
+                         const char *dom_xml)
 {
     Call call = {
         .asked = { .flags = flags, .bandwidth = bandwidth, .xml = dom_xml },
@@ -208,16 +196,15 @@ run_prepare_params(Call *call, const CallArguments *arguments)
 {
     if (real_functions()->prepare_params != NULL)
         call->status = real_functions()->prepare_params(
-            call->connection, arguments->parameters, arguments->n_parameters,
-            call->cookie_in, call->cookie_in_length, call->cookie_out,
-            call->cookie_out_length, call->uri_out, (unsigned) arguments->flags);
+            call->connection, arguments->parameters, arguments->n_parameters, call->cookie_in,
+            call->cookie_in_length, call->cookie_out, call->cookie_out_length, call->uri_out,
+            (unsigned)arguments->flags);
 }
 
 EXPORTED int
-virDomainMigratePrepare3Params(virConnectPtr dconn, virTypedParameterPtr params,
-                               int nparams, const char *cookiein, int cookieinlen,
-                               char **cookieout, int *cookieoutlen, char **uri_out,
-                               unsigned int flags)
+virDomainMigratePrepare3Params(virConnectPtr dconn, virTypedParameterPtr params, int nparams,
+                               const char *cookiein, int cookieinlen, char **cookieout,
+                               int *cookieoutlen, char **uri_out, unsigned int flags)
 {
     Call call = {
         .asked = { .flags = flags, .parameters = params, .n_parameters = nparams },
@@ -242,15 +229,14 @@ run_prepare_tunnel(Call *call, const CallArguments *arguments)
     if (real_functions()->prepare_tunnel != NULL)
         call->status = real_functions()->prepare_tunnel(
             call->connection, call->stream, call->cookie_in, call->cookie_in_length,
-            call->cookie_out, call->cookie_out_length, (unsigned long) arguments->flags,
-            call->name, arguments->bandwidth, arguments->xml);
+            call->cookie_out, call->cookie_out_length, (unsigned long)arguments->flags, call->name,
+            arguments->bandwidth, arguments->xml);
 }
 
 EXPORTED int
-virDomainMigratePrepareTunnel3(virConnectPtr dconn, virStreamPtr st,
-                               const char *cookiein, int cookieinlen, char **cookieout,
-                               int *cookieoutlen, unsigned long flags,
-                               const char *dname, unsigned long bandwidth,
+virDomainMigratePrepareTunnel3(virConnectPtr dconn, virStreamPtr st, const char *cookiein,
+                               int cookieinlen, char **cookieout, int *cookieoutlen,
+                               unsigned long flags, const char *dname, unsigned long bandwidth,
                                const char *dom_xml)
 {
     Call call = {
@@ -275,16 +261,15 @@ run_prepare_tunnel_params(Call *call, const CallArguments *arguments)
 {
     if (real_functions()->prepare_tunnel_params != NULL)
         call->status = real_functions()->prepare_tunnel_params(
-            call->connection, call->stream, arguments->parameters,
-            arguments->n_parameters, call->cookie_in, call->cookie_in_length,
-            call->cookie_out, call->cookie_out_length, (unsigned) arguments->flags);
+            call->connection, call->stream, arguments->parameters, arguments->n_parameters,
+            call->cookie_in, call->cookie_in_length, call->cookie_out, call->cookie_out_length,
+            (unsigned)arguments->flags);
 }
 
 EXPORTED int
 virDomainMigratePrepareTunnel3Params(virConnectPtr dconn, virStreamPtr st,
-                                     virTypedParameterPtr params, int nparams,
-                                     const char *cookiein, int cookieinlen,
-                                     char **cookieout, int *cookieoutlen,
+                                     virTypedParameterPtr params, int nparams, const char *cookiein,
+                                     int cookieinlen, char **cookieout, int *cookieoutlen,
                                      unsigned int flags)
 {
     Call call = {
@@ -309,16 +294,16 @@ run_perform(Call *call, const CallArguments *arguments)
 {
     if (real_functions()->perform != NULL)
         call->status = real_functions()->perform(
-            call->domain, arguments->xml, call->cookie_in, call->cookie_in_length,
-            call->cookie_out, call->cookie_out_length, call->destination_uri, call->uri,
-            (unsigned long) arguments->flags, call->name, arguments->bandwidth);
+            call->domain, arguments->xml, call->cookie_in, call->cookie_in_length, call->cookie_out,
+            call->cookie_out_length, call->destination_uri, call->uri,
+            (unsigned long)arguments->flags, call->name, arguments->bandwidth);
 }
 
 EXPORTED int
 virDomainMigratePerform3(virDomainPtr domain, const char *xmlin, const char *cookiein,
-                         int cookieinlen, char **cookieout, int *cookieoutlen,
-                         const char *dconnuri, const char *uri, unsigned long flags,
-                         const char *dname, unsigned long bandwidth)
+                         int cookieinlen, char **cookieout, int *cookieoutlen, const char *dconnuri,
+                         const char *uri, unsigned long flags, const char *dname,
+                         unsigned long bandwidth)
 {
     Call call = {
         .asked = { .flags = flags, .bandwidth = bandwidth, .xml = xmlin },
@@ -343,16 +328,16 @@ run_perform_params(Call *call, const CallArguments *arguments)
 {
     if (real_functions()->perform_params != NULL)
         call->status = real_functions()->perform_params(
-            call->domain, call->destination_uri, arguments->parameters,
-            arguments->n_parameters, call->cookie_in, call->cookie_in_length,
-            call->cookie_out, call->cookie_out_length, (unsigned) arguments->flags);
+            call->domain, call->destination_uri, arguments->parameters, arguments->n_parameters,
+            call->cookie_in, call->cookie_in_length, call->cookie_out, call->cookie_out_length,
+            (unsigned)arguments->flags);
 }
 
 EXPORTED int
 virDomainMigratePerform3Params(virDomainPtr domain, const char *dconnuri,
-                               virTypedParameterPtr params, int nparams,
-                               const char *cookiein, int cookieinlen, char **cookieout,
-                               int *cookieoutlen, unsigned int flags)
+                               virTypedParameterPtr params, int nparams, const char *cookiein,
+                               int cookieinlen, char **cookieout, int *cookieoutlen,
+                               unsigned int flags)
 {
     Call call = {
         .asked = { .flags = flags, .parameters = params, .n_parameters = nparams },
@@ -376,16 +361,15 @@ run_finish(Call *call, const CallArguments *arguments)
 {
     if (real_functions()->finish != NULL)
         call->domain_result = real_functions()->finish(
-            call->connection, call->name, call->cookie_in, call->cookie_in_length,
-            call->cookie_out, call->cookie_out_length, call->destination_uri, call->uri,
-            (unsigned long) arguments->flags, call->cancelled);
+            call->connection, call->name, call->cookie_in, call->cookie_in_length, call->cookie_out,
+            call->cookie_out_length, call->destination_uri, call->uri,
+            (unsigned long)arguments->flags, call->cancelled);
 }
 
 EXPORTED virDomainPtr
 virDomainMigrateFinish3(virConnectPtr dconn, const char *dname, const char *cookiein,
-                        int cookieinlen, char **cookieout, int *cookieoutlen,
-                        const char *dconnuri, const char *uri, unsigned long flags,
-                        int cancelled)
+                        int cookieinlen, char **cookieout, int *cookieoutlen, const char *dconnuri,
+                        const char *uri, unsigned long flags, int cancelled)
 {
     Call call = {
         .asked = { .flags = flags },
@@ -410,16 +394,15 @@ run_finish_params(Call *call, const CallArguments *arguments)
 {
     if (real_functions()->finish_params != NULL)
         call->domain_result = real_functions()->finish_params(
-            call->connection, arguments->parameters, arguments->n_parameters,
-            call->cookie_in, call->cookie_in_length, call->cookie_out,
-            call->cookie_out_length, (unsigned) arguments->flags, call->cancelled);
+            call->connection, arguments->parameters, arguments->n_parameters, call->cookie_in,
+            call->cookie_in_length, call->cookie_out, call->cookie_out_length,
+            (unsigned)arguments->flags, call->cancelled);
 }
 
 EXPORTED virDomainPtr
-virDomainMigrateFinish3Params(virConnectPtr dconn, virTypedParameterPtr params,
-                              int nparams, const char *cookiein, int cookieinlen,
-                              char **cookieout, int *cookieoutlen, unsigned int flags,
-                              int cancelled)
+virDomainMigrateFinish3Params(virConnectPtr dconn, virTypedParameterPtr params, int nparams,
+                              const char *cookiein, int cookieinlen, char **cookieout,
+                              int *cookieoutlen, unsigned int flags, int cancelled)
 {
     Call call = {
         .asked = { .flags = flags, .parameters = params, .n_parameters = nparams },
@@ -441,9 +424,9 @@ static void
 run_confirm(Call *call, const CallArguments *arguments)
 {
     if (real_functions()->confirm != NULL)
-        call->status = real_functions()->confirm(
-            call->domain, call->cookie_in, call->cookie_in_length,
-            (unsigned long) arguments->flags, call->cancelled);
+        call->status =
+            real_functions()->confirm(call->domain, call->cookie_in, call->cookie_in_length,
+                                      (unsigned long)arguments->flags, call->cancelled);
 }
 
 EXPORTED int
@@ -469,15 +452,14 @@ run_confirm_params(Call *call, const CallArguments *arguments)
 {
     if (real_functions()->confirm_params != NULL)
         call->status = real_functions()->confirm_params(
-            call->domain, arguments->parameters, arguments->n_parameters,
-            call->cookie_in, call->cookie_in_length, (unsigned) arguments->flags,
-            call->cancelled);
+            call->domain, arguments->parameters, arguments->n_parameters, call->cookie_in,
+            call->cookie_in_length, (unsigned)arguments->flags, call->cancelled);
 }
 
 EXPORTED int
-virDomainMigrateConfirm3Params(virDomainPtr domain, virTypedParameterPtr params,
-                               int nparams, const char *cookiein, int cookieinlen,
-                               unsigned int flags, int cancelled)
+virDomainMigrateConfirm3Params(virDomainPtr domain, virTypedParameterPtr params, int nparams,
+                               const char *cookiein, int cookieinlen, unsigned int flags,
+                               int cancelled)
 {
     Call call = {
         .asked = { .flags = flags, .parameters = params, .n_parameters = nparams },
@@ -497,7 +479,7 @@ virDomainMigrateConfirm3Params(virDomainPtr domain, virTypedParameterPtr params,
 static int
 run_abort(virDomainPtr domain, unsigned int flags)
 {
-    (void) flags;
+    (void)flags;
     return real_functions()->abort_job != NULL ? real_functions()->abort_job(domain) : -1;
 }
 
@@ -505,7 +487,8 @@ static int
 run_abort_flags(virDomainPtr domain, unsigned int flags)
 {
     return real_functions()->abort_job_flags != NULL
-               ? real_functions()->abort_job_flags(domain, flags) : -1;
+               ? real_functions()->abort_job_flags(domain, flags)
+               : -1;
 }
 
 EXPORTED int

@@ -51,8 +51,7 @@ static void
 resolve(void)
 {
     for (size_t i = 0; i < sizeof(symbols) / sizeof(symbols[0]); i++)
-        *(void **) ((char *) &real + symbols[i].offset) =
-            dlsym(RTLD_NEXT, symbols[i].symbol);
+        *(void **)((char *)&real + symbols[i].offset) = dlsym(RTLD_NEXT, symbols[i].symbol);
 }
 
 const Real *

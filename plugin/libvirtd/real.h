@@ -13,30 +13,28 @@
 #include <stddef.h>
 
 typedef struct {
-    char *(*begin)(virDomainPtr, const char *, char **, int *, unsigned long,
-                   const char *, unsigned long);
-    char *(*begin_params)(virDomainPtr, virTypedParameterPtr, int, char **, int *,
-                          unsigned int);
-    int (*prepare)(virConnectPtr, const char *, int, char **, int *, const char *,
-                   char **, unsigned long, const char *, unsigned long, const char *);
-    int (*prepare_params)(virConnectPtr, virTypedParameterPtr, int, const char *, int,
-                          char **, int *, char **, unsigned int);
+    char *(*begin)(virDomainPtr, const char *, char **, int *, unsigned long, const char *,
+                   unsigned long);
+    char *(*begin_params)(virDomainPtr, virTypedParameterPtr, int, char **, int *, unsigned int);
+    int (*prepare)(virConnectPtr, const char *, int, char **, int *, const char *, char **,
+                   unsigned long, const char *, unsigned long, const char *);
+    int (*prepare_params)(virConnectPtr, virTypedParameterPtr, int, const char *, int, char **,
+                          int *, char **, unsigned int);
     int (*prepare_tunnel)(virConnectPtr, virStreamPtr, const char *, int, char **, int *,
                           unsigned long, const char *, unsigned long, const char *);
     int (*prepare_tunnel_params)(virConnectPtr, virStreamPtr, virTypedParameterPtr, int,
                                  const char *, int, char **, int *, unsigned int);
-    int (*perform)(virDomainPtr, const char *, const char *, int, char **, int *,
-                   const char *, const char *, unsigned long, const char *,
-                   unsigned long);
-    int (*perform_params)(virDomainPtr, const char *, virTypedParameterPtr, int,
-                          const char *, int, char **, int *, unsigned int);
+    int (*perform)(virDomainPtr, const char *, const char *, int, char **, int *, const char *,
+                   const char *, unsigned long, const char *, unsigned long);
+    int (*perform_params)(virDomainPtr, const char *, virTypedParameterPtr, int, const char *, int,
+                          char **, int *, unsigned int);
     virDomainPtr (*finish)(virConnectPtr, const char *, const char *, int, char **, int *,
                            const char *, const char *, unsigned long, int);
-    virDomainPtr (*finish_params)(virConnectPtr, virTypedParameterPtr, int, const char *,
-                                  int, char **, int *, unsigned int, int);
+    virDomainPtr (*finish_params)(virConnectPtr, virTypedParameterPtr, int, const char *, int,
+                                  char **, int *, unsigned int, int);
     int (*confirm)(virDomainPtr, const char *, int, unsigned long, int);
-    int (*confirm_params)(virDomainPtr, virTypedParameterPtr, int, const char *, int,
-                          unsigned int, int);
+    int (*confirm_params)(virDomainPtr, virTypedParameterPtr, int, const char *, int, unsigned int,
+                          int);
     int (*abort_job)(virDomainPtr);
     int (*abort_job_flags)(virDomainPtr, unsigned int);
 
@@ -52,12 +50,11 @@ typedef struct {
     virErrorPtr (*save_last_error)(void);
     void (*free_error)(virErrorPtr);
     void (*reset_last_error)(void);
-    int (*set_error)(virErrorPtr);                     /* private */
+    int (*set_error)(virErrorPtr); /* private */
     virDomainPtr (*get_domain)(virConnectPtr, const char *, const unsigned char *,
-                               int);                   /* private */
-    void (*raise_error)(const char *, const char *, size_t, int, int, virErrorLevel,
-                        const char *, const char *, const char *, int, int,
-                        const char *, ...);            /* private */
+                               int); /* private */
+    void (*raise_error)(const char *, const char *, size_t, int, int, virErrorLevel, const char *,
+                        const char *, const char *, int, int, const char *, ...); /* private */
 } Real;
 
 /* Resolved at the first call; never NULL. */

@@ -15,8 +15,8 @@ rules_addable_flags(const Asked *asked)
 {
     uint64_t flags = 0;
 
-    if (asked->flags & (VIR_MIGRATE_OFFLINE | VIR_MIGRATE_POSTCOPY_RESUME |
-                        VIR_MIGRATE_TUNNELLED | VIR_MIGRATE_COMPRESSED))
+    if (asked->flags & (VIR_MIGRATE_OFFLINE | VIR_MIGRATE_POSTCOPY_RESUME | VIR_MIGRATE_TUNNELLED |
+                        VIR_MIGRATE_COMPRESSED))
         return 0;
     if ((asked->flags & VIR_MIGRATE_LIVE) && !(asked->flags & VIR_MIGRATE_PAUSED) &&
         !(asked->flags & (VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_PARALLEL)))
@@ -36,10 +36,9 @@ rules_reduce(const Asked *asked, uint64_t permitted_flags, const Additions *want
 
     if (asked->flags & (VIR_MIGRATE_OFFLINE | VIR_MIGRATE_POSTCOPY_RESUME))
         return reduced;
-    reduced.flags = wanted->flags & permitted_flags & rules_addable_flags(asked) &
-                    ~asked->flags;
+    reduced.flags = wanted->flags & permitted_flags & rules_addable_flags(asked) & ~asked->flags;
     if ((reduced.flags & VIR_MIGRATE_POSTCOPY) && (reduced.flags & VIR_MIGRATE_PARALLEL))
-        reduced.flags &= ~(uint64_t) VIR_MIGRATE_PARALLEL;
+        reduced.flags &= ~(uint64_t)VIR_MIGRATE_PARALLEL;
     all = asked->flags | reduced.flags;
 
     if (!asked->bandwidth && wanted->bandwidth <= BANDWIDTH_MAXIMUM)

@@ -20,12 +20,12 @@ typedef struct {
 
 /* What the caller asked for, as far as the rules depend on it. */
 typedef struct {
-    uint64_t flags;          /* VIR_MIGRATE_* */
-    bool typed_parameters;   /* the call has a parameter list */
-    bool bandwidth;          /* these three: the caller set it */
+    uint64_t flags;        /* VIR_MIGRATE_* */
+    bool typed_parameters; /* the call has a parameter list */
+    bool bandwidth;        /* these three: the caller set it */
     bool bandwidth_post_copy;
     bool connections;
-    bool rdma;               /* migration URI is rdma: */
+    bool rdma; /* migration URI is rdma: */
 } Asked;
 
 /* Flags that may be added to these calls at all; 0 for offline and resume. */
@@ -36,8 +36,7 @@ uint64_t rules_addable_flags(const Asked *asked);
  * post-copy with parallel, never a parameter that the caller set or that needs
  * a flag which is not there. wanted->flags may contain the caller's own.
  */
-Additions rules_reduce(const Asked *asked, uint64_t permitted_flags,
-                       const Additions *wanted);
+Additions rules_reduce(const Asked *asked, uint64_t permitted_flags, const Additions *wanted);
 
 bool rules_adds_anything(const Additions *additions);
 

@@ -22,9 +22,9 @@ static const struct {
     const char *name;
     uint16_t protocol;
 } family_table[FAMILY_COUNT] = {
-    [FAMILY_IPV4] = {"ip", ETH_P_IP},
-    [FAMILY_IPV6] = {"ipv6", ETH_P_IPV6},
-    [FAMILY_VLAN] = {"802.1Q", ETH_P_8021Q},
+    [FAMILY_IPV4] = { "ip", ETH_P_IP },
+    [FAMILY_IPV6] = { "ipv6", ETH_P_IPV6 },
+    [FAMILY_VLAN] = { "802.1Q", ETH_P_8021Q },
 };
 
 typedef struct {
@@ -120,9 +120,8 @@ class_differ(Difference *self, unsigned parent, unsigned minor, const ShapingCla
 {
     const ObservedClass *class = class_find(self, SHAPING_CLASS_ID(minor));
     uint32_t quantum = class_quantum(wanted->rate);
-    g_autofree char *above = parent == 0
-                                 ? g_strdup_printf("%x:", SHAPING_HANDLE_MAJOR)
-                                 : g_strdup_printf("%x:%x", SHAPING_HANDLE_MAJOR, parent);
+    g_autofree char *above = parent == 0 ? g_strdup_printf("%x:", SHAPING_HANDLE_MAJOR)
+                                         : g_strdup_printf("%x:%x", SHAPING_HANDLE_MAJOR, parent);
 
     /* HTB keeps prio and quantum of leaves only. */
     if (class != NULL && class->rate == wanted->rate && class->ceil == wanted->ceil &&
@@ -180,10 +179,9 @@ leaf_qdisc_differ(Difference *self, unsigned minor, unsigned major, uint64_t cei
 /* -- filters --------------------------------------------------------------- */
 
 static void
-key_add(U32Key keys[OBSERVED_KEYS_MAX], unsigned *count, uint32_t value, uint32_t mask,
-        int offset)
+key_add(U32Key keys[OBSERVED_KEYS_MAX], unsigned *count, uint32_t value, uint32_t mask, int offset)
 {
-    keys[(*count)++] = (U32Key){.value = value & mask, .mask = mask, .offset = offset};
+    keys[(*count)++] = (U32Key){ .value = value & mask, .mask = mask, .offset = offset };
 }
 
 static void
@@ -263,11 +261,10 @@ filters_wanted(const ShapingPlan *plan, const ShapingMigration *migration, Filte
                 (family != FAMILY_VLAN && (family == FAMILY_IPV6) != (ipv6 != 0)))
                 continue;
             for (unsigned j = 0; j < count; j++) {
-                ObservedFilter filter = {0};
+                ObservedFilter filter = { 0 };
 
                 filter.class_id = SHAPING_CLASS_ID(SHAPING_CLASS_MIGRATION + migration->id);
-                filter.key_count =
-                    shaping_match_keys(match, ipv6 != 0, ports[j], filter.keys);
+                filter.key_count = shaping_match_keys(match, ipv6 != 0, ports[j], filter.keys);
                 g_array_append_val(wanted, filter);
             }
         }
@@ -298,8 +295,7 @@ filters_standing(const Difference *self, unsigned preference, FilterFamily famil
     bool same = true;
 
     for (guint i = 0; !self->fresh && i < self->observed->filters->len; i++) {
-        const ObservedFilter *filter =
-            &g_array_index(self->observed->filters, ObservedFilter, i);
+        const ObservedFilter *filter = &g_array_index(self->observed->filters, ObservedFilter, i);
         const ObservedFilter *other =
             count < wanted->len ? &g_array_index(wanted, ObservedFilter, count) : NULL;
 
@@ -339,9 +335,8 @@ filters_differ(Difference *self, const ShapingMigration *migration, FilterFamily
         g_autoptr(GString) keys = g_string_new(NULL);
 
         for (unsigned j = 0; j < filter->key_count; j++)
-            g_string_append_printf(keys, " match u32 0x%08x 0x%08x at %d",
-                                   filter->keys[j].value, filter->keys[j].mask,
-                                   filter->keys[j].offset);
+            g_string_append_printf(keys, " match u32 0x%08x 0x%08x at %d", filter->keys[j].value,
+                                   filter->keys[j].mask, filter->keys[j].offset);
         steps_add(self->steps, SHAPING_TOOL_TC, SHAPING_LEAVES_NOTHING, self->device,
                   "filter add dev %s parent %x: protocol %s prio %u u32%s flowid %x:%x",
                   self->device, SHAPING_HANDLE_MAJOR, family_table[family].name, preference,
@@ -380,8 +375,7 @@ ended_migrations_differ(Difference *self)
         }
         if (class_find(self, SHAPING_CLASS_ID(minor)) != NULL)
             steps_add(self->steps, SHAPING_TOOL_TC, SHAPING_LEAVES_NOTHING, self->device,
-                      "class del dev %s classid %x:%x", self->device, SHAPING_HANDLE_MAJOR,
-                      minor);
+                      "class del dev %s classid %x:%x", self->device, SHAPING_HANDLE_MAJOR, minor);
     }
 }
 
@@ -389,7 +383,7 @@ static void
 tree_differ(Difference *self, ShapingLeaves root_leaves)
 {
     const ShapingPlan *plan = self->plan;
-    ShapingClass link = {.rate = plan->link_rate, .ceil = plan->link_rate};
+    ShapingClass link = { .rate = plan->link_rate, .ceil = plan->link_rate };
 
     if (self->fresh)
         steps_add(self->steps, SHAPING_TOOL_TC, root_leaves, self->device,
@@ -406,7 +400,7 @@ tree_differ(Difference *self, ShapingLeaves root_leaves)
     for (unsigned i = 0; i < plan->migration_count; i++) {
         const ShapingMigration *migration = &plan->migration[i];
         unsigned minor = SHAPING_CLASS_MIGRATION + migration->id;
-        ShapingClass class = {migration->rate, migration->ceil, plan->migrations.prio};
+        ShapingClass class = { migration->rate, migration->ceil, plan->migrations.prio };
 
         class_differ(self, SHAPING_CLASS_MIGRATIONS, minor, &class, true);
         leaf_qdisc_differ(self, minor, SHAPING_MIGRATION_QDISC_MAJOR + migration->id,
@@ -421,7 +415,7 @@ shaping_difference(const ShapingPlan *plan, const Observed *uplink, const Observ
                    const ShapingFeatures *features)
 {
     GPtrArray *steps = g_ptr_array_new_with_free_func((GDestroyNotify)shaping_step_free);
-    Difference self = {.plan = plan, .features = features, .steps = steps};
+    Difference self = { .plan = plan, .features = features, .steps = steps };
     char ifb_name[IF_NAMESIZE];
     bool redirects = false;
 
@@ -442,8 +436,8 @@ shaping_difference(const ShapingPlan *plan, const Observed *uplink, const Observ
         steps_add(steps, SHAPING_TOOL_IP, SHAPING_LEAVES_IFB, ifb_name,
                   "link add name %s up type ifb", ifb_name);
     else if (!ifb->up)
-        steps_add(steps, SHAPING_TOOL_IP, SHAPING_LEAVES_NOTHING, ifb_name,
-                  "link set dev %s up", ifb_name);
+        steps_add(steps, SHAPING_TOOL_IP, SHAPING_LEAVES_NOTHING, ifb_name, "link set dev %s up",
+                  ifb_name);
     tree_differ(&self, SHAPING_LEAVES_NOTHING);
     if (!observed_has_our_ingress(uplink, ifb->ifindex, &redirects))
         steps_add(steps, SHAPING_TOOL_TC, SHAPING_LEAVES_INGRESS, plan->interface,
@@ -472,9 +466,8 @@ redirect_stands(const Observed *uplink, int ifb_ifindex)
 }
 
 GPtrArray *
-shaping_difference_remove(const char *interface, ShapingDirection direction,
-                          const Observed *uplink, const Observed *ifb,
-                          bool empty_ingress_is_ours)
+shaping_difference_remove(const char *interface, ShapingDirection direction, const Observed *uplink,
+                          const Observed *ifb, bool empty_ingress_is_ours)
 {
     GPtrArray *steps = g_ptr_array_new_with_free_func((GDestroyNotify)shaping_step_free);
     bool redirects = false;

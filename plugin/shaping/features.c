@@ -14,11 +14,9 @@
 static bool
 probe_try(ShapingTool tool, const char *line)
 {
-    g_autoptr(GPtrArray) steps =
-        g_ptr_array_new_with_free_func((GDestroyNotify)shaping_step_free);
+    g_autoptr(GPtrArray) steps = g_ptr_array_new_with_free_func((GDestroyNotify)shaping_step_free);
 
-    g_ptr_array_add(steps,
-                    shaping_step_new(tool, SHAPING_LEAVES_NOTHING, PROBE_DEVICE, line));
+    g_ptr_array_add(steps, shaping_step_new(tool, SHAPING_LEAVES_NOTHING, PROBE_DEVICE, line));
     return shaping_run(steps, NULL);
 }
 
@@ -38,11 +36,10 @@ probe_device_clear(void)
 void
 shaping_features_probe(ShapingFeatures *ret_features)
 {
-    ShapingFeatures features = {0};
+    ShapingFeatures features = { 0 };
 
     if (probe_device_clear())
-        features.ifb =
-            probe_try(SHAPING_TOOL_IP, "link add name " PROBE_DEVICE " up type ifb");
+        features.ifb = probe_try(SHAPING_TOOL_IP, "link add name " PROBE_DEVICE " up type ifb");
     if (!features.ifb &&
         !probe_try(SHAPING_TOOL_IP, "link add name " PROBE_DEVICE " up type dummy")) {
         *ret_features = (ShapingFeatures){
@@ -55,10 +52,10 @@ shaping_features_probe(ShapingFeatures *ret_features)
         };
         return;
     }
-    features.fq_codel = probe_try(
-        SHAPING_TOOL_TC, "qdisc replace dev " PROBE_DEVICE " root handle c0b1: fq_codel");
-    features.htb = probe_try(SHAPING_TOOL_TC, "qdisc replace dev " PROBE_DEVICE
-                                              " root handle c0b0: htb default 10");
+    features.fq_codel =
+        probe_try(SHAPING_TOOL_TC, "qdisc replace dev " PROBE_DEVICE " root handle c0b1: fq_codel");
+    features.htb = probe_try(SHAPING_TOOL_TC,
+                             "qdisc replace dev " PROBE_DEVICE " root handle c0b0: htb default 10");
     features.u32 =
         features.htb && probe_try(SHAPING_TOOL_TC, "filter add dev " PROBE_DEVICE
                                                    " parent c0b0: protocol ip prio 1 u32 "

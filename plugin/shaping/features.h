@@ -17,8 +17,8 @@ typedef struct {
     bool ifb;      /* these three: else no ingress shaping */
     bool ingress;
     bool mirred;
-    bool assumed;  /* no device could be made to try on: all but fq_codel are
-                    * assumed and an apply tells */
+    bool assumed; /* no device could be made to try on: all but fq_codel are
+                   * assumed and an apply tells */
 } ShapingFeatures;
 
 /*

@@ -44,8 +44,8 @@ op_from_string(const char *name)
 static gboolean
 journal_fail(const ShapingJournal *self, const char *doing, int code, GError **error)
 {
-    g_set_error(error, SHAPING_ERROR, SHAPING_ERROR_FAILED, "%s: cannot %s: %s", self->path,
-                doing, g_strerror(code));
+    g_set_error(error, SHAPING_ERROR, SHAPING_ERROR_FAILED, "%s: cannot %s: %s", self->path, doing,
+                g_strerror(code));
     return FALSE;
 }
 
@@ -66,7 +66,7 @@ standing_find(const GArray *standing, ShapingLeaves what, const char *device, gu
 static void
 standing_note(GArray *standing, ShapingLeaves what, const char *device, gboolean gone)
 {
-    Standing entry = {.what = what};
+    Standing entry = { .what = what };
     guint i;
 
     g_strlcpy(entry.device, device, sizeof entry.device);
@@ -110,8 +110,8 @@ line_read(const char *line, GArray *standing)
     what = op_from_string(member_read_text(object, "op"));
     device = member_read_text(object, "device");
     gone_node = json_object_get_member(object, "gone");
-    gone = gone_node != NULL && JSON_NODE_HOLDS_VALUE(gone_node) &&
-           json_node_get_boolean(gone_node);
+    gone =
+        gone_node != NULL && JSON_NODE_HOLDS_VALUE(gone_node) && json_node_get_boolean(gone_node);
     if (what == SHAPING_LEAVES_NOTHING || !shaping_interface_name_is_valid(device))
         return;
     standing_note(standing, what, device, gone);
@@ -238,8 +238,7 @@ journal_append(ShapingJournal *self, ShapingLeaves what, const char *device, gbo
     g_autoptr(GString) text = g_string_new(NULL);
     guint i;
 
-    if (what == SHAPING_LEAVES_NOTHING ||
-        standing_find(self->standing, what, device, &i) == !gone)
+    if (what == SHAPING_LEAVES_NOTHING || standing_find(self->standing, what, device, &i) == !gone)
         return TRUE;
     if (gone && self->standing->len == 1) {
         g_array_set_size(self->standing, 0);
@@ -260,8 +259,7 @@ shaping_journal_about_to_make(ShapingJournal *self, ShapingLeaves what, const ch
 }
 
 gboolean
-shaping_journal_gone(ShapingJournal *self, ShapingLeaves what, const char *device,
-                     GError **error)
+shaping_journal_gone(ShapingJournal *self, ShapingLeaves what, const char *device, GError **error)
 {
     return journal_append(self, what, device, TRUE, error);
 }
@@ -291,8 +289,8 @@ standing_is_ours(const Standing *entry, gboolean *ret_ours, GError **error)
         *ret_ours = observed_has_our_ingress(observed, ifb->ifindex, NULL);
         break;
     case SHAPING_LEAVES_IFB:
-        *ret_ours = strcmp(observed->link_kind, "ifb") == 0 &&
-                    g_str_has_prefix(entry->device, "convoy");
+        *ret_ours =
+            strcmp(observed->link_kind, "ifb") == 0 && g_str_has_prefix(entry->device, "convoy");
         break;
     case SHAPING_LEAVES_NOTHING:
         break;
@@ -303,8 +301,7 @@ standing_is_ours(const Standing *entry, gboolean *ret_ours, GError **error)
 static gboolean
 standing_undo(const Standing *entry, unsigned *undone, GError **error)
 {
-    g_autoptr(GPtrArray) steps =
-        g_ptr_array_new_with_free_func((GDestroyNotify)shaping_step_free);
+    g_autoptr(GPtrArray) steps = g_ptr_array_new_with_free_func((GDestroyNotify)shaping_step_free);
     gboolean ours;
 
     if (!standing_is_ours(entry, &ours, error))

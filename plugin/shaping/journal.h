@@ -24,8 +24,8 @@ void shaping_journal_close(ShapingJournal *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ShapingJournal, shaping_journal_close)
 
 /* On failure nothing may be made: the caller stops. */
-gboolean shaping_journal_about_to_make(ShapingJournal *self, ShapingLeaves what,
-                                       const char *device, GError **error);
+gboolean shaping_journal_about_to_make(ShapingJournal *self, ShapingLeaves what, const char *device,
+                                       GError **error);
 gboolean shaping_journal_gone(ShapingJournal *self, ShapingLeaves what, const char *device,
                               GError **error);
 

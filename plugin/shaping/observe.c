@@ -88,7 +88,7 @@ qdisc_received(struct nl_msg *message, void *data)
     Dump *dump = data;
     struct nlattr *attributes[TCA_MAX + 1];
     struct tcmsg header;
-    ObservedQdisc qdisc = {0};
+    ObservedQdisc qdisc = { 0 };
 
     if (!message_parse(message, &header, attributes) ||
         header.tcm_ifindex != dump->observed->ifindex ||
@@ -115,7 +115,7 @@ class_received(struct nl_msg *message, void *data)
     struct nlattr *htb[TCA_HTB_MAX + 1];
     struct tcmsg header;
     struct tc_htb_opt options;
-    ObservedClass class = {0};
+    ObservedClass class = { 0 };
     char kind[IF_NAMESIZE] = "";
 
     if (!message_parse(message, &header, attributes) ||
@@ -151,9 +151,8 @@ filter_read_actions(ObservedFilter *filter, struct nlattr *attribute)
     char kind[IF_NAMESIZE] = "";
 
     filter->exotic = true;
-    if (nla_parse_nested(actions, TCA_ACT_MAX_PRIO, attribute, NULL) < 0 ||
-        actions[1] == NULL || actions[2] != NULL ||
-        nla_parse_nested(action, TCA_ACT_MAX, actions[1], NULL) < 0)
+    if (nla_parse_nested(actions, TCA_ACT_MAX_PRIO, attribute, NULL) < 0 || actions[1] == NULL ||
+        actions[2] != NULL || nla_parse_nested(action, TCA_ACT_MAX, actions[1], NULL) < 0)
         return;
     attribute_copy_string(kind, action[TCA_ACT_KIND]);
     if (strcmp(kind, "mirred") != 0 || action[TCA_ACT_OPTIONS] == NULL ||
@@ -202,7 +201,7 @@ filter_received(struct nl_msg *message, void *data)
     struct nlattr *attributes[TCA_MAX + 1];
     struct nlattr *u32[TCA_U32_MAX + 1];
     struct tcmsg header;
-    ObservedFilter filter = {0};
+    ObservedFilter filter = { 0 };
 
     if (!message_parse(message, &header, attributes) ||
         header.tcm_ifindex != dump->observed->ifindex ||
@@ -220,8 +219,7 @@ filter_received(struct nl_msg *message, void *data)
             nla_parse_nested(u32, TCA_U32_MAX, attributes[TCA_OPTIONS], NULL) < 0 ||
             u32[TCA_U32_SEL] == NULL)
             return NL_OK;
-        if (u32[TCA_U32_CLASSID] != NULL &&
-            nla_len(u32[TCA_U32_CLASSID]) >= (int)sizeof(uint32_t))
+        if (u32[TCA_U32_CLASSID] != NULL && nla_len(u32[TCA_U32_CLASSID]) >= (int)sizeof(uint32_t))
             filter.class_id = nla_get_u32(u32[TCA_U32_CLASSID]);
         filter_read_keys(&filter, u32[TCA_U32_SEL]);
         if (u32[TCA_U32_ACT] != NULL)
@@ -266,20 +264,18 @@ request_send(NetlinkSocket *socket, int type, int flags, const void *header, siz
 static int
 observe_once(NetlinkSocket *socket, Dump *dump, unsigned ifindex)
 {
-    struct ifinfomsg link = {.ifi_family = AF_UNSPEC, .ifi_index = (int)ifindex};
-    struct tcmsg tc = {.tcm_family = AF_UNSPEC, .tcm_ifindex = (int)ifindex};
+    struct ifinfomsg link = { .ifi_family = AF_UNSPEC, .ifi_index = (int)ifindex };
+    struct tcmsg tc = { .tcm_family = AF_UNSPEC, .tcm_ifindex = (int)ifindex };
     int result = request_send(socket, RTM_GETLINK, 0, &link, sizeof link, link_received, dump);
 
     if (result == -NLE_NODEV || result == -NLE_OBJ_NOTFOUND)
         return 0;
     if (result < 0)
         return result;
-    result = request_send(socket, RTM_GETQDISC, NLM_F_DUMP, &tc, sizeof tc, qdisc_received,
-                          dump);
+    result = request_send(socket, RTM_GETQDISC, NLM_F_DUMP, &tc, sizeof tc, qdisc_received, dump);
     if (result < 0)
         return result;
-    result = request_send(socket, RTM_GETTCLASS, NLM_F_DUMP, &tc, sizeof tc, class_received,
-                          dump);
+    result = request_send(socket, RTM_GETTCLASS, NLM_F_DUMP, &tc, sizeof tc, class_received, dump);
     if (result < 0)
         return result;
     /* A parent without a qdisc answers with an empty dump or EINVAL,
@@ -287,12 +283,11 @@ observe_once(NetlinkSocket *socket, Dump *dump, unsigned ifindex)
     for (guint i = 0; i < dump->observed->qdiscs->len; i++) {
         const ObservedQdisc *qdisc = &g_array_index(dump->observed->qdiscs, ObservedQdisc, i);
 
-        if (qdisc->parent != TC_H_INGRESS &&
-            qdisc->handle != (uint32_t)SHAPING_HANDLE_MAJOR << 16)
+        if (qdisc->parent != TC_H_INGRESS && qdisc->handle != (uint32_t)SHAPING_HANDLE_MAJOR << 16)
             continue;
         tc.tcm_parent = qdisc->handle;
-        result = request_send(socket, RTM_GETTFILTER, NLM_F_DUMP, &tc, sizeof tc,
-                              filter_received, dump);
+        result =
+            request_send(socket, RTM_GETTFILTER, NLM_F_DUMP, &tc, sizeof tc, filter_received, dump);
         if (result < 0)
             return result;
     }
@@ -305,9 +300,9 @@ shaping_observe(const char *interface, GError **error)
     g_autoptr(NetlinkSocket) socket = nl_socket_alloc();
     int result;
 
-    if (socket == NULL || (result = nl_connect(socket, NETLINK_ROUTE)) < 0) {
-        g_set_error(error, SHAPING_ERROR, SHAPING_ERROR_FAILED,
-                    "%s: cannot open a netlink socket", interface);
+    if (socket == NULL || nl_connect(socket, NETLINK_ROUTE) < 0) {
+        g_set_error(error, SHAPING_ERROR, SHAPING_ERROR_FAILED, "%s: cannot open a netlink socket",
+                    interface);
         return NULL;
     }
     nl_socket_disable_auto_ack(socket);
@@ -316,7 +311,7 @@ shaping_observe(const char *interface, GError **error)
     /* A dump that another change interrupted is taken anew. */
     for (int attempt = 0;; attempt++) {
         g_autoptr(Observed) observed = observed_new_empty();
-        Dump dump = {.observed = observed};
+        Dump dump = { .observed = observed };
         unsigned ifindex = if_nametoindex(interface);
 
         g_strlcpy(observed->name, interface, sizeof observed->name);

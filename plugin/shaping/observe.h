@@ -15,7 +15,7 @@ typedef struct {
     uint32_t handle; /* major << 16; 0 for a default of the kernel */
     uint32_t parent; /* TC_H_ROOT, TC_H_INGRESS, a class, ... */
     char kind[IF_NAMESIZE];
-    uint32_t limit;  /* of a fifo, else 0 */
+    uint32_t limit; /* of a fifo, else 0 */
 } ObservedQdisc;
 
 typedef struct {

@@ -7,12 +7,12 @@
 #include <arpa/inet.h>
 #include <string.h>
 
-G_DEFINE_QUARK(convoy-shaping-error-quark, shaping_error)
+G_DEFINE_QUARK(convoy - shaping - error - quark, shaping_error)
 
 bool
 flow_address_parse(const char *text, FlowAddress *ret_address)
 {
-    FlowAddress address = {.family = AF_UNSPEC};
+    FlowAddress address = { .family = AF_UNSPEC };
 
     if (text != NULL && *text != '\0') {
         if (inet_pton(AF_INET, text, address.bytes) == 1)
@@ -117,7 +117,7 @@ match_validate(const FlowMatch *match, unsigned id, GError **error)
 gboolean
 shaping_plan_validate(const ShapingPlan *plan, GError **error)
 {
-    guint64 seen[2] = {0, 0};
+    guint64 seen[2] = { 0, 0 };
 
     if (!shaping_interface_name_is_valid(plan->interface)) {
         g_autofree char *quoted = g_strndup(plan->interface, IF_NAMESIZE);
@@ -136,8 +136,7 @@ shaping_plan_validate(const ShapingPlan *plan, GError **error)
         !class_validate(&plan->migrations, "migrations class", error))
         return FALSE;
     if (plan->migration_count > SHAPING_MIGRATIONS_MAX)
-        return plan_refuse(error, "number of migrations", 0, plan->migration_count,
-                           "is above 64");
+        return plan_refuse(error, "number of migrations", 0, plan->migration_count, "is above 64");
 
     for (unsigned i = 0; i < plan->migration_count; i++) {
         const ShapingMigration *migration = &plan->migration[i];
@@ -177,8 +176,7 @@ shaping_plan_normalise(ShapingPlan *plan)
     rates_normalise(&plan->workload.rate, &plan->workload.ceil, plan->link_rate);
     rates_normalise(&plan->migrations.rate, &plan->migrations.ceil, plan->link_rate);
     for (unsigned i = 0; i < plan->migration_count; i++)
-        rates_normalise(&plan->migration[i].rate, &plan->migration[i].ceil,
-                        plan->migrations.ceil);
+        rates_normalise(&plan->migration[i].rate, &plan->migration[i].ceil, plan->migrations.ceil);
 }
 
 unsigned

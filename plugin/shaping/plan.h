@@ -54,7 +54,7 @@ enum {
     SHAPING_CLASS_LINK = 0x1,
     SHAPING_CLASS_WORKLOAD = 0x10,
     SHAPING_CLASS_MIGRATIONS = 0x20,
-    SHAPING_CLASS_MIGRATION = 0x100, /* + id */
+    SHAPING_CLASS_MIGRATION = 0x100,      /* + id */
     SHAPING_REDIRECT_PREFERENCE = 0xc0b0, /* of the filter at ingress */
     SHAPING_FILTER_PREFERENCE = 4096,     /* + 4 * id + family */
 

@@ -115,7 +115,7 @@ shaper_refuse(Shaper *self, ShapingError code, const char *reason, GError **erro
 static gboolean
 shaper_take_off(Shaper *self, unsigned *ret_steps, GError **error)
 {
-    g_auto(View) view = {0};
+    g_auto(View) view = { 0 };
     g_autoptr(GPtrArray) steps = NULL;
     g_autoptr(GError) failure = NULL;
     unsigned done = 0;
@@ -176,7 +176,7 @@ steps_journal(Shaper *self, GPtrArray *steps, GError **error)
 static gboolean
 shaper_verify(Shaper *self, const ShapingPlan *plan, GError **error)
 {
-    g_auto(View) view = {0};
+    g_auto(View) view = { 0 };
     g_autoptr(GPtrArray) left = NULL;
     g_autofree char *step = NULL;
 
@@ -194,7 +194,7 @@ shaper_verify(Shaper *self, const ShapingPlan *plan, GError **error)
 static gboolean
 shaper_apply_normalised(Shaper *self, const ShapingPlan *plan, GError **error)
 {
-    g_auto(View) view = {0};
+    g_auto(View) view = { 0 };
     g_autoptr(GPtrArray) steps = NULL;
     g_autoptr(GError) failure = NULL;
     g_autoptr(GError) second = NULL;
@@ -243,8 +243,7 @@ shaper_apply(Shaper *self, const ShapingPlan *plan, GError **error)
         return FALSE;
     if (strcmp(plan->interface, self->interface) != 0 || plan->direction != self->direction) {
         g_set_error(error, SHAPING_ERROR, SHAPING_ERROR_INVALID,
-                    "%s: a plan for %s or the other direction", self->interface,
-                    plan->interface);
+                    "%s: a plan for %s or the other direction", self->interface, plan->interface);
         return FALSE;
     }
     normal = g_memdup2(plan, sizeof *plan);

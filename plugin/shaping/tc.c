@@ -63,14 +63,13 @@ shaping_step_to_string(const ShapingStep *step)
 static char *
 tool_find(ShapingTool tool)
 {
-    static const char *const directories[] = {"/usr/sbin", "/sbin", "/usr/bin", "/bin"};
+    static const char *const directories[] = { "/usr/sbin", "/sbin", "/usr/bin", "/bin" };
     const char *path = g_getenv(tool == SHAPING_TOOL_TC ? "VIRT_CONVOY_TC" : "VIRT_CONVOY_IP");
 
     if (path != NULL && *path != '\0')
         return g_strdup(path);
     for (gsize i = 0; i < G_N_ELEMENTS(directories); i++) {
-        g_autofree char *candidate =
-            g_build_filename(directories[i], tool_name(tool), NULL);
+        g_autofree char *candidate = g_build_filename(directories[i], tool_name(tool), NULL);
 
         if (g_file_test(candidate, G_FILE_TEST_IS_EXECUTABLE))
             return g_steal_pointer(&candidate);
@@ -198,7 +197,7 @@ batch_run(ShapingTool tool, GPtrArray *steps, guint first, guint count, GError *
     g_autoptr(GString) batch = g_string_new(NULL);
     g_autoptr(GSubprocessLauncher) launcher = NULL;
     g_autoptr(GError) local = NULL;
-    Run run = {0};
+    Run run = { 0 };
     gboolean success;
     int fd;
 

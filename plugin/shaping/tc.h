@@ -50,8 +50,8 @@ char *shaping_step_to_string(const ShapingStep *step);
  * egress `ifb` is NULL. The plan must be valid and normalised. Pure: element
  * type ShapingStep, free with g_ptr_array_unref.
  */
-GPtrArray *shaping_difference(const ShapingPlan *plan, const Observed *uplink,
-                              const Observed *ifb, const ShapingFeatures *features);
+GPtrArray *shaping_difference(const ShapingPlan *plan, const Observed *uplink, const Observed *ifb,
+                              const ShapingFeatures *features);
 
 /*
  * The steps that take off everything of ours in that direction. An ingress

@@ -52,7 +52,7 @@ class_received(struct nl_msg *message, void *data)
     struct nlattr *attributes[TCA_MAX + 1];
     struct nlattr *statistics[TCA_STATS_MAX + 1];
     struct tcmsg header;
-    ClassCounter class = {0};
+    ClassCounter class = { 0 };
     char kind[8] = "";
 
     if (dump->classes->len >= CLASSES_MAX ||
@@ -79,13 +79,13 @@ gboolean
 class_counters_read(ClassCounters *self, int ifindex, GArray **ret_classes, GError **error)
 {
     g_autoptr(GArray) classes = g_array_new(FALSE, TRUE, sizeof(ClassCounter));
-    ClassDump dump = {.ifindex = ifindex, .classes = classes};
-    struct tcmsg header = {.tcm_family = AF_UNSPEC, .tcm_ifindex = ifindex};
+    ClassDump dump = { .ifindex = ifindex, .classes = classes };
+    struct tcmsg header = { .tcm_family = AF_UNSPEC, .tcm_ifindex = ifindex };
     int result = -NLE_DUMP_INTR;
 
     if (ifindex <= 0) {
-        g_set_error(error, TRAFFIC_ERROR, TRAFFIC_ERROR_NOT_FOUND,
-                    "no interface has the index %d", ifindex);
+        g_set_error(error, TRAFFIC_ERROR, TRAFFIC_ERROR_NOT_FOUND, "no interface has the index %d",
+                    ifindex);
         return FALSE;
     }
     if (self->socket == NULL && (self->socket = traffic_socket_open(error)) == NULL)

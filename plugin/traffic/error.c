@@ -4,4 +4,4 @@
  */
 #include "traffic/error.h"
 
-G_DEFINE_QUARK(convoy-traffic-error-quark, traffic_error)
+G_DEFINE_QUARK(convoy - traffic - error - quark, traffic_error)

@@ -56,7 +56,7 @@ link_received(struct nl_msg *message, void *data)
     struct nlattr *attributes[IFLA_MAX + 1];
     struct nlattr *info[IFLA_INFO_MAX + 1];
     struct ifinfomsg header;
-    LinkCounter link = {0};
+    LinkCounter link = { 0 };
 
     if (links->len >= LINKS_MAX ||
         nlmsg_parse(nlmsg_hdr(message), sizeof header, attributes, IFLA_MAX, NULL) < 0 ||
@@ -94,7 +94,7 @@ gboolean
 link_counters_read(LinkCounters *self, GArray **ret_links, GError **error)
 {
     g_autoptr(GArray) links = g_array_new(FALSE, TRUE, sizeof(LinkCounter));
-    struct ifinfomsg header = {.ifi_family = AF_UNSPEC};
+    struct ifinfomsg header = { .ifi_family = AF_UNSPEC };
     int result = -NLE_DUMP_INTR;
 
     if (self->socket == NULL && (self->socket = traffic_socket_open(error)) == NULL)

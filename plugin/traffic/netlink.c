@@ -13,8 +13,8 @@ traffic_socket_open(GError **error)
     int result = socket == NULL ? -NLE_NOMEM : nl_connect(socket, NETLINK_ROUTE);
 
     if (result < 0) {
-        g_set_error(error, TRAFFIC_ERROR, TRAFFIC_ERROR_NETLINK,
-                    "cannot open a netlink socket: %s", nl_geterror(result));
+        g_set_error(error, TRAFFIC_ERROR, TRAFFIC_ERROR_NETLINK, "cannot open a netlink socket: %s",
+                    nl_geterror(result));
         return NULL;
     }
     /* Answers end by themselves; an acknowledgement would stay in the queue. */

@@ -18,8 +18,8 @@ TrafficSocket *traffic_socket_open(GError **error);
  * Sends one request and gives each answer to `received`. 0 or a negative NLE_*
  * code; -NLE_DUMP_INTR is a dump that a change interrupted: ask again.
  */
-int traffic_socket_ask(TrafficSocket *socket, struct nl_msg *request,
-                       nl_recvmsg_msg_cb_t received, void *data);
+int traffic_socket_ask(TrafficSocket *socket, struct nl_msg *request, nl_recvmsg_msg_cb_t received,
+                       void *data);
 
 /* As above, for a dump whose request is only a header. */
 int traffic_socket_dump(TrafficSocket *socket, int type, const void *header, size_t size,

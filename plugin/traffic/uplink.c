@@ -50,10 +50,9 @@ address_length(int family)
 static bool
 address_parse(const char *text, Address *ret_address)
 {
-    Address address = {0};
+    Address address = { 0 };
     const char *zone = strchr(text, '%');
-    g_autofree char *number = zone == NULL ? g_strdup(text)
-                                           : g_strndup(text, (gsize)(zone - text));
+    g_autofree char *number = zone == NULL ? g_strdup(text) : g_strndup(text, (gsize)(zone - text));
 
     if (inet_pton(AF_INET, number, address.bytes) == 1 && zone == NULL)
         address.family = AF_INET;
@@ -80,7 +79,7 @@ attribute_read_address(const struct nlattr *attribute, int family, Address *ret_
 {
     if (attribute == NULL || nla_len(attribute) < (int)address_length(family))
         return false;
-    *ret_address = (Address){.family = family};
+    *ret_address = (Address){ .family = family };
     memcpy(ret_address->bytes, nla_data(attribute), address_length(family));
     return true;
 }
@@ -91,11 +90,10 @@ route_read_next_hop(struct nlattr *attributes[RTA_MAX + 1], int family, Route *r
     const struct nlattr *via = attributes[RTA_VIA];
 
     route->ifindex = attribute_read_int(attributes[RTA_OIF]);
-    route->has_gateway =
-        attribute_read_address(attributes[RTA_GATEWAY], family, &route->gateway);
+    route->has_gateway = attribute_read_address(attributes[RTA_GATEWAY], family, &route->gateway);
     /* An IPv4 route through an IPv6 neighbour. */
     if (via != NULL && nla_len(via) >= (int)(sizeof(struct rtvia) + 16)) {
-        route->gateway = (Address){.family = AF_INET6};
+        route->gateway = (Address){ .family = AF_INET6 };
         memcpy(route->gateway.bytes, (const char *)nla_data(via) + sizeof(struct rtvia), 16);
         route->has_gateway = true;
     }
@@ -114,8 +112,7 @@ route_read_multipath(const struct nlattr *attribute, int family, Route *route)
     memcpy(&hop, nla_data(attribute), sizeof hop);
     if (hop.rtnh_len < sizeof hop || hop.rtnh_len > length)
         return;
-    if (nla_parse(attributes, RTA_MAX,
-                  (struct nlattr *)((char *)nla_data(attribute) + sizeof hop),
+    if (nla_parse(attributes, RTA_MAX, (struct nlattr *)((char *)nla_data(attribute) + sizeof hop),
                   hop.rtnh_len - (int)sizeof hop, NULL) < 0)
         return;
     route_read_next_hop(attributes, family, route);
@@ -127,7 +124,7 @@ route_parse(struct nl_msg *message, struct rtmsg *ret_header, Route *ret_route)
 {
     struct nlattr *attributes[RTA_MAX + 1];
     struct nlmsghdr *header = nlmsg_hdr(message);
-    Route route = {.found = true};
+    Route route = { .found = true };
 
     if (header->nlmsg_type != RTM_NEWROUTE ||
         nlmsg_parse(header, sizeof *ret_header, attributes, RTA_MAX, NULL) < 0)
@@ -159,8 +156,8 @@ default_route_received(struct nl_msg *message, void *data)
     struct rtmsg header;
 
     if (route_parse(message, &header, &route) && header.rtm_dst_len == 0 &&
-        header.rtm_table == RT_TABLE_MAIN && header.rtm_type == RTN_UNICAST &&
-        route.ifindex != 0 && (!best->found || route.metric < best->metric))
+        header.rtm_table == RT_TABLE_MAIN && header.rtm_type == RTN_UNICAST && route.ifindex != 0 &&
+        (!best->found || route.metric < best->metric))
         *best = route;
     return NL_OK;
 }
@@ -191,11 +188,11 @@ route_ask(TrafficSocket *socket, const Address *peer, Route *route)
 static int
 default_route_ask(TrafficSocket *socket, Route *route)
 {
-    static const unsigned char families[] = {AF_INET, AF_INET6};
+    static const unsigned char families[] = { AF_INET, AF_INET6 };
     int result = 0;
 
     for (gsize i = 0; i < G_N_ELEMENTS(families) && !route->found; i++) {
-        struct rtmsg header = {.rtm_family = families[i]};
+        struct rtmsg header = { .rtm_family = families[i] };
 
         result = traffic_socket_dump(socket, RTM_GETROUTE, &header, sizeof header,
                                      default_route_received, route);
@@ -210,17 +207,16 @@ static gboolean
 route_find(TrafficSocket *socket, const char *peer, Route *ret_route, Address *ret_next,
            GError **error)
 {
-    Address address = {0};
-    Route route = {0};
+    Address address = { 0 };
+    Route route = { 0 };
     int result;
 
     if (peer != NULL && !address_parse(peer, &address)) {
-        g_set_error(error, TRAFFIC_ERROR, TRAFFIC_ERROR_INVALID,
-                    "\"%s\" is not a numeric address", peer);
+        g_set_error(error, TRAFFIC_ERROR, TRAFFIC_ERROR_INVALID, "\"%s\" is not a numeric address",
+                    peer);
         return FALSE;
     }
-    result = peer == NULL ? default_route_ask(socket, &route)
-                          : route_ask(socket, &address, &route);
+    result = peer == NULL ? default_route_ask(socket, &route) : route_ask(socket, &address, &route);
     if (result < 0 || !route.found || route.ifindex == 0) {
         g_set_error(error, TRAFFIC_ERROR, TRAFFIC_ERROR_NOT_FOUND, "no route to %s%s%s",
                     peer == NULL ? "anywhere (no default route)" : peer, result < 0 ? ": " : "",
@@ -228,8 +224,7 @@ route_find(TrafficSocket *socket, const char *peer, Route *ret_route, Address *r
         return FALSE;
     }
     if (route.type == RTN_LOCAL) {
-        g_set_error(error, TRAFFIC_ERROR, TRAFFIC_ERROR_INVALID, "%s is this host itself",
-                    peer);
+        g_set_error(error, TRAFFIC_ERROR, TRAFFIC_ERROR_INVALID, "%s is this host itself", peer);
         return FALSE;
     }
     if (route.type != RTN_UNICAST) {
@@ -290,8 +285,8 @@ forwarding_received(struct nl_msg *message, void *data)
 static int
 bridge_port_learnt(TrafficSocket *socket, int bridge_ifindex, const Address *next)
 {
-    Neighbour neighbour = {.address = *next, .ifindex = bridge_ifindex};
-    struct ndmsg header = {.ndm_family = (unsigned char)next->family};
+    Neighbour neighbour = { .address = *next, .ifindex = bridge_ifindex };
+    struct ndmsg header = { .ndm_family = (unsigned char)next->family };
 
     if (next->family == AF_UNSPEC)
         return 0;
@@ -315,7 +310,7 @@ kind_is_guest_port(const char *kind)
 static bool
 kind_is_physical_port(const char *kind)
 {
-    static const char *const kinds[] = {"", "bond", "team", "vlan"};
+    static const char *const kinds[] = { "", "bond", "team", "vlan" };
 
     for (gsize i = 0; i < G_N_ELEMENTS(kinds); i++) {
         if (strcmp(kind, kinds[i]) == 0)
@@ -345,8 +340,7 @@ uplink_choose_bridge_port(const GArray *links, int bridge_ifindex, GString *cand
             continue;
         }
         if (candidates != NULL)
-            g_string_append_printf(candidates, "%s%s", candidates->len > 0 ? ", " : "",
-                                   link->name);
+            g_string_append_printf(candidates, "%s%s", candidates->len > 0 ? ", " : "", link->name);
     }
     if (physical_count == 1)
         return physical;
@@ -362,11 +356,10 @@ bridge_port_find(TrafficSocket *socket, const GArray *links, const LinkCounter *
         link_counters_find_index(links, bridge_port_learnt(socket, bridge->ifindex, next));
 
     /* Behind a guest's tap: then a guest routes, and its tap is no uplink. */
-    if (port != NULL && port->master_ifindex == bridge->ifindex &&
-        !kind_is_guest_port(port->kind))
+    if (port != NULL && port->master_ifindex == bridge->ifindex && !kind_is_guest_port(port->kind))
         return port;
-    port = link_counters_find_index(
-        links, uplink_choose_bridge_port(links, bridge->ifindex, candidates));
+    port = link_counters_find_index(links,
+                                    uplink_choose_bridge_port(links, bridge->ifindex, candidates));
     if (port == NULL)
         g_set_error(error, TRAFFIC_ERROR, TRAFFIC_ERROR_AMBIGUOUS,
                     "bridge %s: which port is the uplink is ambiguous (candidates: %s); set "
@@ -387,8 +380,7 @@ kind_has_real_speed(const char *kind)
 static bool
 driver_has_real_speed(const char *root, const char *name)
 {
-    g_autofree char *link =
-        g_build_filename(root, "class/net", name, "device/driver", NULL);
+    g_autofree char *link = g_build_filename(root, "class/net", name, "device/driver", NULL);
     g_autofree char *target = g_file_read_link(link, NULL);
     g_autofree char *driver = target == NULL ? NULL : g_path_get_basename(target);
 
@@ -429,8 +421,8 @@ link_is_upper(const LinkCounter *link)
 }
 
 static const LinkCounter *
-link_below(TrafficSocket *socket, const GArray *links, const LinkCounter *link,
-           const Address *next, GError **error)
+link_below(TrafficSocket *socket, const GArray *links, const LinkCounter *link, const Address *next,
+           GError **error)
 {
     const LinkCounter *below;
 
@@ -476,7 +468,7 @@ uplink_find(const char *peer, const char *configured, Uplink *ret_uplink, GError
     g_autoptr(TrafficSocket) socket = NULL;
     g_autoptr(GArray) links = NULL;
     const LinkCounter *link;
-    Uplink uplink = {0};
+    Uplink uplink = { 0 };
 
     if (counters == NULL || !link_counters_read(counters, &links, error))
         return FALSE;
@@ -489,7 +481,7 @@ uplink_find(const char *peer, const char *configured, Uplink *ret_uplink, GError
         }
         path_append(&uplink, link->name);
     } else {
-        Address next = {0};
+        Address next = { 0 };
         Route route;
 
         socket = traffic_socket_open(error);

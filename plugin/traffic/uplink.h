@@ -19,10 +19,10 @@
 typedef struct {
     char name[IF_NAMESIZE];
     int ifindex;
-    bool vlan_tagged;   /* the way to the peer goes over a VLAN on top of it */
-    bool rate_valid;    /* false: `rate` means nothing */
-    uint64_t rate;      /* bytes/s, as the driver says */
-    char path[128];     /* for explain: "br0 > eth0", cut when too long */
+    bool vlan_tagged; /* the way to the peer goes over a VLAN on top of it */
+    bool rate_valid;  /* false: `rate` means nothing */
+    uint64_t rate;    /* bytes/s, as the driver says */
+    char path[128];   /* for explain: "br0 > eth0", cut when too long */
 } Uplink;
 
 /*

@@ -76,14 +76,12 @@ traffic_window_add(TrafficWindow *self, gint64 now_us, uint64_t rx_bytes, uint64
     seconds = (double)elapsed_us / G_USEC_PER_SEC;
     rx_rate = (double)(rx_bytes - self->base_rx) / seconds;
     tx_rate = (double)(tx_bytes - self->base_tx) / seconds;
-    sample = self->owner == TRAFFIC_OWNER_VM ? (Sample){.in = tx_rate, .out = rx_rate}
-                                             : (Sample){.in = rx_rate, .out = tx_rate};
+    sample = self->owner == TRAFFIC_OWNER_VM ? (Sample){ .in = tx_rate, .out = rx_rate }
+                                             : (Sample){ .in = rx_rate, .out = tx_rate };
     base_set(self, now_us, rx_bytes, tx_bytes);
 
     /* By elapsed time, so that a late tick weighs as much as it lasted. */
-    weight = self->count == 0
-                 ? 1.0
-                 : -expm1(-(double)elapsed_us / (double)self->time_constant_us);
+    weight = self->count == 0 ? 1.0 : -expm1(-(double)elapsed_us / (double)self->time_constant_us);
     self->smoothed.in += weight * (sample.in - self->smoothed.in);
     self->smoothed.out += weight * (sample.out - self->smoothed.out);
     self->ring[self->next] = sample;
@@ -98,7 +96,7 @@ traffic_window_miss(TrafficWindow *self)
     self->base_us = 0;
     self->count = 0;
     self->next = 0;
-    self->smoothed = (Sample){0};
+    self->smoothed = (Sample){ 0 };
 }
 
 static uint64_t
@@ -112,7 +110,7 @@ static TrafficRates
 rates_from(const TrafficWindow *self, Sample sample)
 {
     if (self->count == 0)
-        return (TrafficRates){.valid = false};
+        return (TrafficRates){ .valid = false };
     return (TrafficRates){
         .valid = true,
         .in = rate_round(sample.in),

@@ -12,7 +12,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     g_autoptr(GPtrArray) warnings = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(GPtrArray) none = g_ptr_array_new_with_free_func(g_free);
-    g_autoptr(Config) config = config_parse((const char *) data, size, "fuzz", warnings);
+    g_autoptr(Config) config = config_parse((const char *)data, size, "fuzz", warnings);
     g_autofree char *text = config_to_text(config, true);
     g_autoptr(Config) back = config_parse(text, strlen(text), "fuzz", none);
     g_autofree char *again = config_to_text(back, true);

@@ -35,18 +35,18 @@ offer_check(const char *xml)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    g_autofree char *text = g_strndup((const char *) data, size);
+    g_autofree char *text = g_strndup((const char *)data, size);
     g_autoptr(GPtrArray) warnings = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(DomainDescription) description =
-        domain_description_parse((const char *) data, (gssize) size, NULL);
+        domain_description_parse((const char *)data, (gssize)size, NULL);
     DomainMetadata metadata;
 
-    if (domain_metadata_parse((const char *) data, (gssize) size, &metadata, warnings, NULL)) {
+    if (domain_metadata_parse((const char *)data, (gssize)size, &metadata, warnings, NULL)) {
         g_autofree char *xml = domain_metadata_to_xml(&metadata, true);
         DomainMetadata back;
 
-        if (!domain_metadata_parse(xml, -1, &back, NULL, NULL)
-            || back.sla_lower != metadata.sla_lower || back.deadline != metadata.deadline)
+        if (!domain_metadata_parse(xml, -1, &back, NULL, NULL) ||
+            back.sla_lower != metadata.sla_lower || back.deadline != metadata.deadline)
             abort();
     }
     offer_check(text);

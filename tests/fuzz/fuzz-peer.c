@@ -27,9 +27,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     PeerReport report;
 
-    if (peer_report_from_cookie((const char *) data, (gssize) size, &report, NULL))
+    if (peer_report_from_cookie((const char *)data, (gssize)size, &report, NULL))
         report_check(&report);
-    if (peer_report_from_offer((const char *) data, (gssize) size, &report, NULL))
+    if (peer_report_from_offer((const char *)data, (gssize)size, &report, NULL))
         report_check(&report);
     return 0;
 }

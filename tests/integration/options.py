@@ -126,6 +126,7 @@ def check_bandwidth(stage, source, flags, title):
     tap.equal(set(answers), {limit}, f"{title}: kept all the time, says QEMU")
     tap.equal(set(running.outcome.source.parameters.get("max-bandwidth", [])), {limit},
               f"{title}: nothing else was ever set")
+    tap.note(f"{running.outcome.source.parameters}")
     return where
 
 
@@ -159,8 +160,9 @@ def check_parallel(stage, source):
         source = done(stage, title, outcome, source)
         tap.equal(capability(outcome, "multifd"), (True, True), f"{title}: at both ends",
                   outcome.describe())
-        tap.equal([set(end.parameters.get("multifd-channels", []))
-                   for end in (outcome.source, outcome.destination)], [{3}, {3}],
+        # After its end libvirt puts QEMU's default back.
+        tap.equal([end.parameters.get("multifd-channels", [None])[0]
+                   for end in (outcome.source, outcome.destination)], [3, 3],
                   f"{title}: his number of connections")
         tap.equal(capability(outcome, "postcopy-ram"), (False, False), f"{title}: no post-copy",
                   outcome.describe())
@@ -192,10 +194,12 @@ def check_parallel_added(stage, source):
 def check_one_end(stage, source):
     """The other end has no virt-convoy: the user's options go through."""
     tap = stage.tap
-    for equipped, where in ((source, "source"), (OTHER[source], "destination")):
-        stage.set_modes(*("full" if host == equipped else "none" for host in ("host-a", "host-b")))
-        for flags in (DIRECT, P2P):
-            title = f"{flags[-1]} --postcopy --bandwidth, virt-convoy on the {where} only"
+    equipped = source
+    stage.set_modes(*("full" if host == equipped else "none" for host in ("host-a", "host-b")))
+    for flags in (DIRECT, P2P):
+        for _ in range(2):      # there and back
+            end = "source" if source == equipped else "destination"
+            title = f"{flags[-1]} --postcopy --bandwidth, virt-convoy on the {end} only"
             outcome = stage.migrate(GUEST, source, (*flags, "--persistent", "--undefinesource",
                                                     "--postcopy", "--bandwidth", "40"))
             came_from, source = source, done(stage, title, outcome, source)
@@ -204,13 +208,12 @@ def check_one_end(stage, source):
             tap.equal(set(outcome.source.parameters.get("max-bandwidth", [])), {40 * MIB},
                       f"{title}: the limit is kept")
             tap.ok(GUEST not in names(stage, came_from), f"{title}: undefined on its source")
-            break               # the way back has the other end equipped
     return source
 
 
 def check(stage):
     stage.set_modes("full", "full")
-    stage.lab.guests.start(GUEST, memory=144, fill=24, working_set=8, dirty_rate=1,
+    stage.lab.guests.start(GUEST, memory=144, fill=24, working_set=20, dirty_rate=10,
                            persistent=True)
     source = "host-a"
     check_loading(stage, source)

@@ -117,7 +117,7 @@ def check(stage):
     stage.set_modes("full", "full")
     for host, guest in NEIGHBOURS.items():
         stage.lab.guests.start(guest, host=host, memory=136, fill=0, working_set=0, wait=False)
-    stage.lab.guests.start(GUEST, memory=152, fill=24, working_set=4, dirty_rate=1)
+    stage.lab.guests.start(GUEST, memory=152, fill=24, working_set=12, dirty_rate=3)
     for guest in NEIGHBOURS.values():
         stage.lab.guests.wait_ready(guest)
     flows, source = Flows(stage.lab.workloads), "host-a"

@@ -37,14 +37,14 @@ static void
 test_status(void)
 {
     g_autoptr(GError) error = NULL;
-    g_autofree char *text = render_status(
-        "{\"version\":\"1\",\"uplinks\":[{\"name\":\"eth0\",\"link_rate\":50000000,"
-        "\"in\":0,\"class\":\"idle\",\"shaped\":true,\"egress\":{\"shaped\":true,"
-        "\"classes\":{\"workload_rate\":12500000,\"workload_ceil\":49500000,"
-        "\"migration_rate\":37000000,\"migration_ceil\":49500000}}}],"
-        "\"domains\":[{\"name\":\"web\",\"priority\":\"high\",\"sla_lower\":12500000,"
-        "\"traffic\":null}],\"migrations\":[],\"waiting\":[]}",
-        &error);
+    g_autofree char *text =
+        render_status("{\"version\":\"1\",\"uplinks\":[{\"name\":\"eth0\",\"link_rate\":50000000,"
+                      "\"in\":0,\"class\":\"idle\",\"shaped\":true,\"egress\":{\"shaped\":true,"
+                      "\"classes\":{\"workload_rate\":12500000,\"workload_ceil\":49500000,"
+                      "\"migration_rate\":37000000,\"migration_ceil\":49500000}}}],"
+                      "\"domains\":[{\"name\":\"web\",\"priority\":\"high\",\"sla_lower\":12500000,"
+                      "\"traffic\":null}],\"migrations\":[],\"waiting\":[]}",
+                      &error);
 
     g_assert_no_error(error);
     g_assert_cmpstr(text, ==,
@@ -61,7 +61,8 @@ static void
 test_hostile(void)
 {
     static const char *const good[] = {
-        "{}", "{\"migrations\":7,\"uplinks\":{},\"version\":[],\"domains\":[null,[],{}]}",
+        "{}",
+        "{\"migrations\":7,\"uplinks\":{},\"version\":[],\"domains\":[null,[],{}]}",
         "{\"migrations\":[null,1,{}],\"uplinks\":[{\"egress\":1,\"link_rate\":-1e308}]}",
         "{\"uplinks\":[{\"shaped\":\"yes\",\"link_rate\":1e308,\"egress\":{\"shaped\":[]}}],"
         "\"libvirt_connected\":7}",

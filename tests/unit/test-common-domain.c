@@ -78,8 +78,7 @@ test_description(void)
     g_assert_cmpuint(metadata->sla_lower, ==, 12500000);
     g_assert_cmpuint(metadata->sla_upper, ==, 25000000);
     g_assert_cmpuint(metadata->maximum_downtime, ==, 300);
-    g_assert_cmpuint(metadata->techniques, ==,
-                     TECHNIQUE_ALLOW_PRE_COPY | TECHNIQUE_ALLOW_HYBRID);
+    g_assert_cmpuint(metadata->techniques, ==, TECHNIQUE_ALLOW_PRE_COPY | TECHNIQUE_ALLOW_HYBRID);
     g_assert_cmpuint(metadata->deadline, ==, 120000);
 }
 
@@ -124,9 +123,11 @@ test_post_copy_obstacles(void)
         { HEAD "<devices><memory model='virtio-mem'/></devices></domain>", true },
         { HEAD "<devices><memory model='dimm'/></devices></domain>", false },
         { HEAD "<devices><memory model='dimm'><source><pagesize>2048</pagesize></source>"
-               "</memory></devices></domain>", true },
+               "</memory></devices></domain>",
+          true },
         { "<domain xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'><name>v</name>"
-          "<q:commandline><q:arg value='-mem-path'/></q:commandline></domain>", true },
+          "<q:commandline><q:arg value='-mem-path'/></q:commandline></domain>",
+          true },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -157,12 +158,17 @@ test_refused(void)
     g_autofree char *filler = g_strnfill(DOMAIN_XML_MAXIMUM, ' ');
     g_autofree char *long_xml = g_strconcat(HEAD, filler, "</domain>", NULL);
     const char *rows[] = {
-        "", "rubbish", "<domain>", "<domain/>", "<guest><name>x</name></guest>",
+        "",
+        "rubbish",
+        "<domain>",
+        "<domain/>",
+        "<guest><name>x</name></guest>",
         "<!DOCTYPE d [<!ENTITY a 'b'>]><domain><name>&a;</name></domain>",
         "<!DOCTYPE d SYSTEM 'file:///etc/passwd'><domain><name>x</name></domain>",
         "<domain><name>&undefined;</name></domain>",
         "<domain><name>\xff\xfe</name></domain>",
-        deep, long_xml,
+        deep,
+        long_xml,
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -179,16 +185,16 @@ test_refused(void)
 static void
 test_bad_metadata(void)
 {
-    g_autoptr(DomainDescription) description = parse(
-        "<domain><name>x</name>\n<metadata>\n"
-        "<c:domain xmlns:c='urn:virt-convoy:domain:1'>\n"
-        "<c:priority>urgent</c:priority>\n"
-        "<c:sla><c:bandwidth lower='200' upper='100' unit='Mbit/s'/></c:sla>\n"
-        "</c:domain></metadata></domain>");
+    g_autoptr(DomainDescription) description =
+        parse("<domain><name>x</name>\n<metadata>\n"
+              "<c:domain xmlns:c='urn:virt-convoy:domain:1'>\n"
+              "<c:priority>urgent</c:priority>\n"
+              "<c:sla><c:bandwidth lower='200' upper='100' unit='Mbit/s'/></c:sla>\n"
+              "</c:domain></metadata></domain>");
 
     g_assert_cmpuint(description->warnings->len, ==, 2);
-    g_assert_true(g_str_has_prefix(description->warnings->pdata[0],
-                                   "line 4: priority: \"urgent\""));
+    g_assert_true(
+        g_str_has_prefix(description->warnings->pdata[0], "line 4: priority: \"urgent\""));
     g_assert_true(g_str_has_prefix(description->warnings->pdata[1], "line 5: bandwidth: "));
     g_assert_false(description->metadata.priority_set);
     g_assert_cmpuint(description->metadata.sla_lower, ==, 25000000);
@@ -198,9 +204,9 @@ test_bad_metadata(void)
 static void
 test_misspelt_root(void)
 {
-    g_autoptr(DomainDescription) description = parse(
-        "<domain><name>x</name><metadata><domian xmlns='urn:virt-convoy:domain:1'/>"
-        "</metadata></domain>");
+    g_autoptr(DomainDescription) description =
+        parse("<domain><name>x</name><metadata><domian xmlns='urn:virt-convoy:domain:1'/>"
+              "</metadata></domain>");
 
     g_assert_cmpuint(description->warnings->len, ==, 1);
     g_assert_false(description->has_metadata);
@@ -239,8 +245,8 @@ static void
 test_examples(void)
 {
     const char *tree = g_getenv("CONVOY_TREE");
-    g_autofree char *folder = g_build_filename(tree != NULL ? tree : ".",
-                                               "xml-schemas/examples", NULL);
+    g_autofree char *folder =
+        g_build_filename(tree != NULL ? tree : ".", "xml-schemas/examples", NULL);
     g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
     unsigned seen = 0;
     const char *name;
@@ -270,7 +276,7 @@ offer_make(uint64_t room)
 
     peer_report_init(&report);
     report.role = PEER_ROLE_DESTINATION;
-    report.room = (PeerNumber) { true, room };
+    report.room = (PeerNumber){ true, room };
     return peer_report_to_offer(&report);
 }
 
@@ -319,11 +325,12 @@ test_offer_empty_metadata(void)
 {
     g_autofree char *offer = offer_make(1);
     g_autofree char *with = domain_offer_insert("<domain><metadata/></domain>", offer, NULL);
-    g_autofree char *expected = g_strconcat("<domain><metadata>", offer,
-                                            "</metadata></domain>", NULL);
+    g_autofree char *expected =
+        g_strconcat("<domain><metadata>", offer, "</metadata></domain>", NULL);
     g_autofree char *prefixed = domain_offer_remove(
         "<domain><metadata>a<o:offer xmlns:o='urn:virt-convoy:offer:1'>\n<b/></o:offer>z"
-        "</metadata></domain>", NULL);
+        "</metadata></domain>",
+        NULL);
 
     g_assert_cmpstr(with, ==, expected);
     g_assert_cmpstr(prefixed, ==, "<domain><metadata>az</metadata></domain>");

@@ -34,7 +34,7 @@ typedef struct {
 static gboolean
 on_get_status(ConvoyDaemon1 *skeleton, GDBusMethodInvocation *invocation, gpointer data)
 {
-    (void) data;
+    (void)data;
     convoy_daemon1_complete_get_status(skeleton, invocation, "{}");
     return TRUE;
 }
@@ -44,10 +44,10 @@ static gboolean
 on_explain(ConvoyDaemon1 *skeleton, GDBusMethodInvocation *invocation, const char *domain,
            gpointer data)
 {
-    (void) skeleton;
-    (void) invocation;
-    (void) domain;
-    (void) data;
+    (void)skeleton;
+    (void)invocation;
+    (void)domain;
+    (void)data;
     return TRUE;
 }
 
@@ -56,7 +56,7 @@ on_new_connection(GDBusServer *server, GDBusConnection *connection, gpointer dat
 {
     Fixture *fixture = data;
 
-    (void) server;
+    (void)server;
     g_assert_cmpint(ipc_peer_access(connection), ==, IPC_ACCESS_CHANGE);
     return ipc_export(connection, G_DBUS_INTERFACE_SKELETON(fixture->skeleton), NULL);
 }
@@ -70,8 +70,7 @@ server_run(gpointer data)
     g_main_context_push_thread_default(fixture->context);
     fixture->server = ipc_server_new(fixture->path, &error);
     g_assert_no_error(error);
-    g_signal_connect(fixture->server, "new-connection", G_CALLBACK(on_new_connection),
-                     fixture);
+    g_signal_connect(fixture->server, "new-connection", G_CALLBACK(on_new_connection), fixture);
     g_dbus_server_start(fixture->server);
     g_mutex_lock(&fixture->lock);
     fixture->ready = true;
@@ -106,7 +105,7 @@ folder_remove(Fixture *fixture)
 static void
 server_up(Fixture *fixture, gconstpointer data)
 {
-    (void) data;
+    (void)data;
     folder_make(fixture);
     g_mutex_init(&fixture->lock);
     g_cond_init(&fixture->changed);
@@ -126,7 +125,7 @@ server_up(Fixture *fixture, gconstpointer data)
 static void
 server_down(Fixture *fixture, gconstpointer data)
 {
-    (void) data;
+    (void)data;
     g_main_loop_quit(fixture->loop);
     g_thread_join(fixture->thread);
     g_clear_object(&fixture->skeleton);
@@ -154,8 +153,8 @@ static void
 call_status(const char *path)
 {
     g_autoptr(GError) error = NULL;
-    g_autoptr(GVariant) reply = ipc_call_once(path, "GetStatus", NULL, "(s)",
-                                              ipc_deadline(5000), &error);
+    g_autoptr(GVariant) reply =
+        ipc_call_once(path, "GetStatus", NULL, "(s)", ipc_deadline(5000), &error);
     const char *text;
 
     g_assert_no_error(error);
@@ -170,7 +169,7 @@ test_call(Fixture *fixture, gconstpointer data)
     unsigned before;
     gint64 start;
 
-    (void) data;
+    (void)data;
     g_assert_cmpint(stat(fixture->path, &status), ==, 0);
     g_assert_cmpuint(status.st_mode & 0777, ==, 0660);
     call_status(fixture->path);
@@ -179,7 +178,7 @@ test_call(Fixture *fixture, gconstpointer data)
     for (unsigned i = 0; i < 200; i++)
         call_status(fixture->path);
     g_test_message("connect, call, close: %.3f ms",
-                   (double) (g_get_monotonic_time() - start) / 200 / 1000);
+                   (double)(g_get_monotonic_time() - start) / 200 / 1000);
     /* The server closes its ends a moment later; a leak would stay. */
     for (unsigned i = 0; i < 500 && descriptors_open() > before + 10; i++)
         g_usleep(10000);
@@ -199,7 +198,7 @@ test_threads(Fixture *fixture, gconstpointer data)
 {
     GThread *threads[8];
 
-    (void) data;
+    (void)data;
     for (size_t i = 0; i < G_N_ELEMENTS(threads); i++)
         threads[i] = g_thread_new("caller", thread_calls, fixture->path);
     for (size_t i = 0; i < G_N_ELEMENTS(threads); i++)
@@ -221,7 +220,7 @@ test_hung_call(Fixture *fixture, gconstpointer data)
     const gint64 start = g_get_monotonic_time();
     g_autoptr(GError) error = NULL;
 
-    (void) data;
+    (void)data;
     g_assert_null(ipc_call_once(fixture->path, "Explain", g_variant_new("(s)", ""), "(s)",
                                 ipc_deadline(LIMIT_MS), &error));
     g_assert_error(error, G_IO_ERROR, G_IO_ERROR_TIMED_OUT);
@@ -233,7 +232,7 @@ test_second_server(Fixture *fixture, gconstpointer data)
 {
     g_autoptr(GError) error = NULL;
 
-    (void) data;
+    (void)data;
     g_assert_null(ipc_server_new(fixture->path, &error));
     g_assert_error(error, G_IO_ERROR, G_IO_ERROR_EXISTS);
     call_status(fixture->path);
@@ -249,7 +248,7 @@ listener_open(const char *path, int backlog)
 
     g_assert_cmpint(g_mkdir_with_parents(folder, 0755), ==, 0);
     g_strlcpy(address.sun_path, path, sizeof address.sun_path);
-    g_assert_cmpint(bind(descriptor, (struct sockaddr *) &address, sizeof address), ==, 0);
+    g_assert_cmpint(bind(descriptor, (struct sockaddr *)&address, sizeof address), ==, 0);
     g_assert_cmpint(listen(descriptor, backlog), ==, 0);
     return descriptor;
 }
@@ -299,7 +298,7 @@ test_absent(void)
     if (geteuid() == 0) {
         g_unlink(fixture.path);
         listener = listener_open(fixture.path, 1);
-        g_assert_cmpint(chown(fixture.path, 1, (gid_t) -1), ==, 0);
+        g_assert_cmpint(chown(fixture.path, 1, (gid_t)-1), ==, 0);
         assert_absent(fixture.path); /* somebody else's */
         close(listener);
     }
@@ -350,8 +349,7 @@ main(int argc, char **argv)
     g_test_add("/ipc/call", Fixture, NULL, server_up, test_call, server_down);
     g_test_add("/ipc/threads", Fixture, NULL, server_up, test_threads, server_down);
     g_test_add("/ipc/hung-call", Fixture, NULL, server_up, test_hung_call, server_down);
-    g_test_add("/ipc/second-server", Fixture, NULL, server_up, test_second_server,
-               server_down);
+    g_test_add("/ipc/second-server", Fixture, NULL, server_up, test_second_server, server_down);
     g_test_add_func("/ipc/hung-listener", test_hung_listener);
     g_test_add_func("/ipc/absent", test_absent);
     g_test_add_func("/ipc/stale-socket", test_stale_socket);

@@ -27,8 +27,8 @@ test_lines(void)
     lines = g_strsplit(text, "\n", -1);
     g_assert_cmpuint(g_strv_length(lines), ==, 4); /* the last one is empty */
     g_assert_true(g_str_has_suffix(lines[0], "Z event: started"));
-    g_assert_true(g_str_has_suffix(
-        lines[1], "Z event: odd-name, domain: a\\x0aevent: forged\\x1b, rate: 5"));
+    g_assert_true(
+        g_str_has_suffix(lines[1], "Z event: odd-name, domain: a\\x0aevent: forged\\x1b, rate: 5"));
     g_assert_cmpuint(strlen(lines[2]), <=, 4096);
     g_unlink(path);
     g_rmdir(folder);

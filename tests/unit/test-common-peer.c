@@ -14,18 +14,18 @@ full_report(void)
     report.qemu_version = 7002000;
     report.libvirt_version = 9000000;
     report.link_rate = 50000000;
-    report.host = (TrafficRates) { true, 0, UINT64_MAX };
-    report.vm = (TrafficRates) { true, 4294967296, 1 };
+    report.host = (TrafficRates){ true, 0, UINT64_MAX };
+    report.vm = (TrafficRates){ true, 4294967296, 1 };
     report.priority_set = true;
     report.priority = PRIORITY_LOW;
-    report.memory = (PeerNumber) { true, 536870912 };
+    report.memory = (PeerNumber){ true, 536870912 };
     report.technique_set = true;
     report.technique = TECHNIQUE_HYBRID;
     report.post_copy_possible = true;
     report.parallel_connections = 4;
-    report.room = (PeerNumber) { true, 0 };
-    report.sla_lower = (PeerNumber) { true, 1 };
-    report.sla_upper = (PeerNumber) { true, 2 };
+    report.room = (PeerNumber){ true, 0 };
+    report.sla_lower = (PeerNumber){ true, 1 };
+    report.sla_upper = (PeerNumber){ true, 2 };
     report.migration_port = 49152;
     return report;
 }
@@ -58,7 +58,7 @@ test_cookie(void)
     g_assert_cmpuint(back.room.value, ==, 0);
     g_assert_cmpuint(back.host.out, ==, UINT64_MAX);
     /* libvirt's length counts the NUL. */
-    g_assert_true(peer_report_from_cookie(cookie, (gssize) strlen(cookie) + 1, &back, NULL));
+    g_assert_true(peer_report_from_cookie(cookie, (gssize)strlen(cookie) + 1, &back, NULL));
     assert_same(&report, &back);
 }
 
@@ -67,8 +67,8 @@ test_offer(void)
 {
     const PeerReport report = full_report();
     g_autofree char *element = peer_report_to_offer(&report);
-    g_auto(GStrv) parts = g_strsplit(element, "convoy:offer xmlns:convoy=\""
-                                              PEER_OFFER_NAMESPACE "\"", 2);
+    g_auto(GStrv) parts =
+        g_strsplit(element, "convoy:offer xmlns:convoy=\"" PEER_OFFER_NAMESPACE "\"", 2);
     g_autofree char *stripped = g_strconcat(parts[0], "offer", parts[1], NULL);
     PeerReport back;
 
@@ -127,8 +127,7 @@ test_refused(void)
 {
     g_autofree char *filler = g_strnfill(PEER_ELEMENT_MAXIMUM + 1, 'x');
     g_autofree char *fat = g_strdup_printf(
-        "<qemu-migration><peer xmlns='urn:virt-convoy:peer:1' a='%s'/></qemu-migration>",
-        filler);
+        "<qemu-migration><peer xmlns='urn:virt-convoy:peer:1' a='%s'/></qemu-migration>", filler);
     g_autofree char *fat_offer = g_strdup_printf("<offer a='%s'/>", filler);
     const struct {
         const char *cookie;
@@ -163,8 +162,8 @@ static void
 test_examples(void)
 {
     const char *tree = g_getenv("CONVOY_TREE");
-    g_autofree char *folder = g_build_filename(tree != NULL ? tree : ".",
-                                               "xml-schemas/examples", NULL);
+    g_autofree char *folder =
+        g_build_filename(tree != NULL ? tree : ".", "xml-schemas/examples", NULL);
     g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
     unsigned seen = 0;
     const char *name;

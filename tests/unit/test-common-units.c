@@ -112,9 +112,11 @@ test_number(void)
 static void
 test_round_trip(void)
 {
-    static const uint64_t numbers[] = { 0, 1, 124, 125, 1000, 50000000, 1100000000,
-                                        4294967295, 4294967296, UINT64_C(1250000000000),
-                                        UINT64_MAX };
+    static const uint64_t numbers[] = {
+        0,         1,          124,        125,        1000,
+        50000000,  1100000000, 4294967295, 4294967296, UINT64_C(1250000000000),
+        UINT64_MAX
+    };
 
     for (size_t i = 0; i < G_N_ELEMENTS(numbers); i++) {
         g_autofree char *rate = units_format_rate(numbers[i]);

@@ -11,17 +11,17 @@ test_versions(void)
         uint32_t source, destination;
         bool pre_copy, with_post_copy;
     } rows[] = {
-        {0, 0, false, false},
-        {10001000, 0, false, false},
-        {0, 10001000, false, false},
-        {3001000, 7002000, false, false},
-        {7002000, 7002000, true, false},
-        {8002000, 10000005, true, false},
-        {10000999, 10001000, true, false},
-        {10001000, 10000999, true, false},
-        {10001000, 10001000, true, true},
-        {11000000, 10001001, true, true},
-        {UINT32_MAX, UINT32_MAX, true, true},
+        { 0, 0, false, false },
+        { 10001000, 0, false, false },
+        { 0, 10001000, false, false },
+        { 3001000, 7002000, false, false },
+        { 7002000, 7002000, true, false },
+        { 8002000, 10000005, true, false },
+        { 10000999, 10001000, true, false },
+        { 10001000, 10000999, true, false },
+        { 10001000, 10001000, true, true },
+        { 11000000, 10001001, true, true },
+        { UINT32_MAX, UINT32_MAX, true, true },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -78,7 +78,7 @@ test_count(void)
 static void
 test_gates(void)
 {
-    static const int settings[] = {PARALLEL_AUTO, 4, INT32_MAX};
+    static const int settings[] = { PARALLEL_AUTO, 4, INT32_MAX };
 
     for (size_t i = 0; i < G_N_ELEMENTS(settings); i++) {
         ParallelInput input = fast_input();

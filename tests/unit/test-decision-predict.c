@@ -18,7 +18,7 @@ assert_near(double found, double expected, double relative)
 static void
 test_curve(void)
 {
-    DirtyCurve curve = {0};
+    DirtyCurve curve = { 0 };
 
     g_assert_cmpfloat(dirty_curve_at(&curve, 1.0), ==, 0.0);
     g_assert_true(dirty_curve_add(&curve, 2.0, 100.0));
@@ -46,7 +46,7 @@ test_curve(void)
     g_assert_false(dirty_curve_add(&curve, 50.0, 200.0));
 
     /* Filled in by hand, badly. */
-    curve = (DirtyCurve){.valid = true, .count = 4000000000u};
+    curve = (DirtyCurve){ .valid = true, .count = 4000000000u };
     for (unsigned int i = 0; i < DIRTY_CURVE_POINTS; i++) {
         curve.point[i].seconds = i % 2 ? (double)NAN : 5.0 - i;
         curve.point[i].bytes = i % 3 ? (double)INFINITY : -1.0;
@@ -104,7 +104,7 @@ test_pre_copy_does_not_converge(void)
         g_assert_true(found.converges);
     }
     /* Nothing can be dirtier than all of the memory. */
-    curve = (DirtyCurve){0};
+    curve = (DirtyCurve){ 0 };
     g_assert_true(dirty_curve_add(&curve, 1.0, 1e15));
     found = predict_migration(TECHNIQUE_HYBRID, 2 * GB, 100 * MB, 100 * MB, &curve, NULL);
     assert_near(found.post_copy_bytes, 2e9, 1e-9);
@@ -144,7 +144,7 @@ test_post_copy_and_hybrid(void)
 static void
 test_unknown_is_not_zero(void)
 {
-    DirtyCurve unknown = {0};
+    DirtyCurve unknown = { 0 };
     Prediction found =
         predict_migration(TECHNIQUE_PRE_COPY, 8 * GB, 100 * MB, 100 * MB, &unknown, NULL);
 
@@ -160,13 +160,16 @@ test_unknown_is_not_zero(void)
 static void
 test_hostile(void)
 {
-    static const uint64_t values[] = {0, 1, UINT64_C(1) << 32, (UINT64_C(1) << 32) + 1,
-                                      UINT64_C(1) << 53, UINT64_MAX};
-    PredictParams worst = {.downtime_limit_ms = UINT64_MAX, .switchover_ms = UINT64_MAX,
-                           .rounds_maximum = UINT32_MAX, .unknown_working_set = (double)NAN,
-                           .unknown_working_set_time = -1.0};
-    PredictParams zero = {0};
-    const PredictParams *params[] = {NULL, &worst, &zero};
+    static const uint64_t values[] = {
+        0, 1, UINT64_C(1) << 32, (UINT64_C(1) << 32) + 1, UINT64_C(1) << 53, UINT64_MAX
+    };
+    PredictParams worst = { .downtime_limit_ms = UINT64_MAX,
+                            .switchover_ms = UINT64_MAX,
+                            .rounds_maximum = UINT32_MAX,
+                            .unknown_working_set = (double)NAN,
+                            .unknown_working_set_time = -1.0 };
+    PredictParams zero = { 0 };
+    const PredictParams *params[] = { NULL, &worst, &zero };
 
     for (unsigned int technique = 0; technique <= 3; technique++)
         for (size_t m = 0; m < G_N_ELEMENTS(values); m++)

@@ -46,8 +46,8 @@ test_medium(void)
         bool valid;
         uint64_t demand, held;
     } rows[] = {
-        {false, 0, 60 * MB},       {true, 0, 20 * MB},         {true, 19 * MB, 20 * MB},
-        {true, 40 * MB, 40 * MB},  {true, 61 * MB, 60 * MB},   {true, UINT64_MAX, 60 * MB},
+        { false, 0, 60 * MB },      { true, 0, 20 * MB },       { true, 19 * MB, 20 * MB },
+        { true, 40 * MB, 40 * MB }, { true, 61 * MB, 60 * MB }, { true, UINT64_MAX, 60 * MB },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -76,26 +76,25 @@ test_low(void)
         uint64_t workload, migration;
         ReserveFloor floor;
     } rows[] = {
-        {"quiet guest", true, true, 30 * MB, MB, 1, 30 * MB, 5 * MB, RESERVE_FLOOR_ENOUGH},
-        {"unknown dirty rate", true, false, 30 * MB, 0, 1, 30 * MB, 5 * MB,
-         RESERVE_FLOOR_UNKNOWN},
-        {"raised from spare", true, true, 30 * MB, 20 * MB, 1, 30 * MB, 25 * MB,
-         RESERVE_FLOOR_RAISED},
-        {"raised up to the lower limit only", true, true, 0, 64 * MB, 1, 20 * MB, 80 * MB,
-         RESERVE_FLOOR_RAISED},
-        {"not into the lower limit", true, true, 0, 65 * MB, 1, 20 * MB, 5 * MB,
-         RESERVE_FLOOR_HYBRID},
-        {"busy link", true, true, 90 * MB, 20 * MB, 1, 90 * MB, 5 * MB, RESERVE_FLOOR_HYBRID},
-        {"demand above link", true, true, UINT64_MAX, 20 * MB, 1, 95 * MB, 5 * MB,
-         RESERVE_FLOOR_HYBRID},
-        {"demand unknown", false, true, 0, 20 * MB, 1, 95 * MB, 5 * MB, RESERVE_FLOOR_HYBRID},
-        {"four of them", true, true, 30 * MB, 4 * MB, 4, 30 * MB, 20 * MB, RESERVE_FLOOR_RAISED},
-        {"dirty rate overflows", true, true, 30 * MB, UINT64_MAX, 4, 30 * MB, 5 * MB,
-         RESERVE_FLOOR_HYBRID},
-        {"1.25 times it is 2^62, four of them wrap", true, true, 30 * MB,
-         UINT64_C(3689348814741910324), 4, 30 * MB, 5 * MB, RESERVE_FLOOR_HYBRID},
-        {"workload below its limit", true, true, 1, MB, 1, 20 * MB, 5 * MB,
-         RESERVE_FLOOR_ENOUGH},
+        { "quiet guest", true, true, 30 * MB, MB, 1, 30 * MB, 5 * MB, RESERVE_FLOOR_ENOUGH },
+        { "unknown dirty rate", true, false, 30 * MB, 0, 1, 30 * MB, 5 * MB,
+          RESERVE_FLOOR_UNKNOWN },
+        { "raised from spare", true, true, 30 * MB, 20 * MB, 1, 30 * MB, 25 * MB,
+          RESERVE_FLOOR_RAISED },
+        { "raised up to the lower limit only", true, true, 0, 64 * MB, 1, 20 * MB, 80 * MB,
+          RESERVE_FLOOR_RAISED },
+        { "not into the lower limit", true, true, 0, 65 * MB, 1, 20 * MB, 5 * MB,
+          RESERVE_FLOOR_HYBRID },
+        { "busy link", true, true, 90 * MB, 20 * MB, 1, 90 * MB, 5 * MB, RESERVE_FLOOR_HYBRID },
+        { "demand above link", true, true, UINT64_MAX, 20 * MB, 1, 95 * MB, 5 * MB,
+          RESERVE_FLOOR_HYBRID },
+        { "demand unknown", false, true, 0, 20 * MB, 1, 95 * MB, 5 * MB, RESERVE_FLOOR_HYBRID },
+        { "four of them", true, true, 30 * MB, 4 * MB, 4, 30 * MB, 20 * MB, RESERVE_FLOOR_RAISED },
+        { "dirty rate overflows", true, true, 30 * MB, UINT64_MAX, 4, 30 * MB, 5 * MB,
+          RESERVE_FLOOR_HYBRID },
+        { "1.25 times it is 2^62, four of them wrap", true, true, 30 * MB,
+          UINT64_C(3689348814741910324), 4, 30 * MB, 5 * MB, RESERVE_FLOOR_HYBRID },
+        { "workload below its limit", true, true, 1, MB, 1, 20 * MB, 5 * MB, RESERVE_FLOOR_ENOUGH },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -136,7 +135,7 @@ test_mixed_priorities(void)
 static void
 test_unknown_link(void)
 {
-    Reservation found = {.lower = 42};
+    Reservation found = { .lower = 42 };
     ReserveInput input = input_for(PRIORITY_HIGH);
     uint64_t floor;
 
@@ -190,14 +189,17 @@ assert_promises(const ReserveInput *input)
 static void
 test_promises(void)
 {
-    static const uint64_t links[] = {RESERVE_LINK_MIN, RESERVE_LINK_MIN + 1, 50 * MB,
-                                     (UINT64_C(1) << 32) - 1, UINT64_C(1) << 32,
-                                     UINT64_C(1) << 63, UINT64_MAX};
-    static const uint64_t rates[] = {0, 1, 30 * MB, UINT64_C(1) << 32, UINT64_MAX - 1,
-                                     UINT64_MAX};
-    static const unsigned int percents[] = {0, 1, 5, 50, 100, UINT32_MAX};
-    static const unsigned int counts[][3] = {{0, 0, 0}, {1, 0, 0}, {0, 1, 0},   {0, 0, 1},
-                                             {2, 3, 4}, {64, 0, 0}, {20, 22, 22}, {1, 0, 63}};
+    static const uint64_t links[] = { RESERVE_LINK_MIN,  RESERVE_LINK_MIN + 1,
+                                      50 * MB,           (UINT64_C(1) << 32) - 1,
+                                      UINT64_C(1) << 32, UINT64_C(1) << 63,
+                                      UINT64_MAX };
+    static const uint64_t rates[] = {
+        0, 1, 30 * MB, UINT64_C(1) << 32, UINT64_MAX - 1, UINT64_MAX
+    };
+    static const unsigned int percents[] = { 0, 1, 5, 50, 100, UINT32_MAX };
+    static const unsigned int counts[][3] = { { 0, 0, 0 },    { 1, 0, 0 }, { 0, 1, 0 },
+                                              { 0, 0, 1 },    { 2, 3, 4 }, { 64, 0, 0 },
+                                              { 20, 22, 22 }, { 1, 0, 63 } };
 
     for (size_t c = 0; c < G_N_ELEMENTS(links); c++)
         for (size_t l = 0; l < G_N_ELEMENTS(rates); l++)
@@ -206,12 +208,16 @@ test_promises(void)
                     for (size_t r = 0; r < G_N_ELEMENTS(rates); r++)
                         for (size_t p = 0; p < G_N_ELEMENTS(percents); p++)
                             for (size_t n = 0; n < G_N_ELEMENTS(counts); n++) {
-                                ReserveInput input = {
-                                    .link = links[c], .lower = rates[l], .upper = rates[u],
-                                    .demand_valid = (d + r) % 3 != 0, .demand = rates[d],
-                                    .dirty_valid = (d + l) % 3 != 0, .dirty_rate = rates[r],
-                                    .floor_percent = percents[p],
-                                    .minimum_workload_percent = percents[(p + l) % 6]};
+                                ReserveInput input = { .link = links[c],
+                                                       .lower = rates[l],
+                                                       .upper = rates[u],
+                                                       .demand_valid = (d + r) % 3 != 0,
+                                                       .demand = rates[d],
+                                                       .dirty_valid = (d + l) % 3 != 0,
+                                                       .dirty_rate = rates[r],
+                                                       .floor_percent = percents[p],
+                                                       .minimum_workload_percent =
+                                                           percents[(p + l) % 6] };
 
                                 for (unsigned int i = 0; i < 3; i++)
                                     input.count[i] = counts[n][i];

@@ -107,20 +107,20 @@ test_order(void)
 {
     ScheduleItem waiting[7];
     ScheduleVerdict verdicts[7];
-    static const size_t expected[7] = {4, 2, 1, 3, 0, 6, 5};
+    static const size_t expected[7] = { 4, 2, 1, 3, 0, 6, 5 };
 
     for (unsigned int i = 0; i < 7; i++)
         waiting[i] = item_new(i, PRIORITY_LOW, TECHNIQUE_PRE_COPY);
     waiting[0].seconds = 30.0;
-    waiting[1].seconds = 10.0;            /* shorter first */
+    waiting[1].seconds = 10.0; /* shorter first */
     waiting[2].priority = PRIORITY_MEDIUM;
-    waiting[2].seconds = 1000.0;          /* priority beats time */
+    waiting[2].seconds = 1000.0; /* priority beats time */
     waiting[4].seconds = 30.0;
     waiting[4].priority = PRIORITY_HIGH;
     waiting[3].seconds = 20.0;
-    waiting[3].relief = 0.9;              /* 1.9 / 20 is less than 1 / 10, more than 1 / 30 */
-    waiting[5].seconds = (double)NAN;     /* unknown: last of its priority */
-    waiting[6].seconds = 30.0;            /* as 0, but later */
+    waiting[3].relief = 0.9;          /* 1.9 / 20 is less than 1 / 10, more than 1 / 30 */
+    waiting[5].seconds = (double)NAN; /* unknown: last of its priority */
+    waiting[6].seconds = 30.0;        /* as 0, but later */
     waiting[6].enqueued_us = 100;
     g_assert_true(schedule_decide(waiting, 7, NULL, 0, NULL, verdicts));
     for (uint32_t rank = 0; rank < 7; rank++)
@@ -155,7 +155,7 @@ test_bounds_and_random(void)
     static ScheduleItem waiting[SCHEDULE_ITEMS_MAX + 1];
     static ScheduleItem running[SCHEDULE_ITEMS_MAX];
     static ScheduleVerdict verdicts[SCHEDULE_ITEMS_MAX];
-    static const double seconds[] = {0.0, -1.0, 1e-300, 1.0, 1e300};
+    static const double seconds[] = { 0.0, -1.0, 1e-300, 1.0, 1e300 };
 
     g_assert_false(schedule_decide(waiting, SCHEDULE_ITEMS_MAX + 1, NULL, 0, NULL, verdicts));
     g_assert_true(schedule_decide(NULL, 0, NULL, 0, NULL, NULL));
@@ -164,9 +164,9 @@ test_bounds_and_random(void)
         bool started = false;
 
         for (unsigned int i = 0; i < SCHEDULE_ITEMS_MAX; i++) {
-            ScheduleItem item = item_new((uint64_t)g_test_rand_int(),
-                                         (Priority)g_test_rand_int_range(0, 3),
-                                         (Technique)g_test_rand_int_range(0, 3));
+            ScheduleItem item =
+                item_new((uint64_t)g_test_rand_int(), (Priority)g_test_rand_int_range(0, 3),
+                         (Technique)g_test_rand_int_range(0, 3));
 
             item.link = round % 2 ? (uint32_t)g_test_rand_int() : i % 7 * 4096;
             item.seconds = seconds[i % 5];

@@ -21,14 +21,11 @@ static const struct {
     TrafficClass source, destination, vm;
     Technique expected[3]; /* low, medium, high */
 } table[] = {
-    {IN, IN, IN, {HYBRID, HYBRID, HYBRID}},
-    {IN, IN, OUT, {POST, POST, POST}},
-    {OUT, OUT, IN, {POST, POST, POST}},
-    {OUT, OUT, OUT, {POST, POST, POST}},
-    {IN, OUT, IN, {POST, POST, POST}},
-    {IN, OUT, OUT, {POST, POST, POST}},
-    {OUT, IN, IN, {PRE, HYBRID, HYBRID}}, /* medium is ours */
-    {OUT, IN, OUT, {POST, POST, POST}},
+    { IN, IN, IN, { HYBRID, HYBRID, HYBRID } }, { IN, IN, OUT, { POST, POST, POST } },
+    { OUT, OUT, IN, { POST, POST, POST } },     { OUT, OUT, OUT, { POST, POST, POST } },
+    { IN, OUT, IN, { POST, POST, POST } },      { IN, OUT, OUT, { POST, POST, POST } },
+    { OUT, IN, IN, { PRE, HYBRID, HYBRID } }, /* medium is ours */
+    { OUT, IN, OUT, { POST, POST, POST } },
 };
 
 static TrafficRates
@@ -51,9 +48,9 @@ idle_input(Priority priority)
         .source_class = TRAFFIC_CLASS_IDLE,
         .destination_class = TRAFFIC_CLASS_IDLE,
         .vm_class = TRAFFIC_CLASS_IDLE,
-        .source = {.valid = true},
-        .destination = {.valid = true},
-        .vm = {.valid = true},
+        .source = { .valid = true },
+        .destination = { .valid = true },
+        .vm = { .valid = true },
         .source_link = LINK,
         .destination_link = LINK,
         .memory = UINT64_C(512) << 20,
@@ -136,14 +133,10 @@ test_table_unknown_destination(void)
         TrafficClass source, destination, vm;
         bool answers;
     } rows[] = {
-        {IN, TRAFFIC_CLASS_UNKNOWN, OUT, true},
-        {OUT, TRAFFIC_CLASS_UNKNOWN, OUT, true},
-        {IN, TRAFFIC_CLASS_UNKNOWN, IN, false},
-        {OUT, TRAFFIC_CLASS_UNKNOWN, IN, false},
-        {TRAFFIC_CLASS_MIXED, IN, IN, false},
-        {TRAFFIC_CLASS_UNKNOWN, IN, OUT, false},
-        {IN, TRAFFIC_CLASS_IDLE, IN, false},
-        {IN, IN, TRAFFIC_CLASS_UNKNOWN, false},
+        { IN, TRAFFIC_CLASS_UNKNOWN, OUT, true }, { OUT, TRAFFIC_CLASS_UNKNOWN, OUT, true },
+        { IN, TRAFFIC_CLASS_UNKNOWN, IN, false }, { OUT, TRAFFIC_CLASS_UNKNOWN, IN, false },
+        { TRAFFIC_CLASS_MIXED, IN, IN, false },   { TRAFFIC_CLASS_UNKNOWN, IN, OUT, false },
+        { IN, TRAFFIC_CLASS_IDLE, IN, false },    { IN, IN, TRAFFIC_CLASS_UNKNOWN, false },
     };
 
     for (unsigned int p = PRIORITY_LOW; p <= PRIORITY_HIGH; p++) {
@@ -163,9 +156,9 @@ test_available(void)
     TechniqueInput input = idle_input(PRIORITY_LOW);
     TechniqueDecision decision;
 
-    set_traffic(&input, (TrafficRates){.valid = true, .in = 1 * MB, .out = 30 * MB},
-                (TrafficRates){.valid = true, .in = 50 * MB, .out = 3 * MB},
-                (TrafficRates){.valid = true, .in = 20 * MB, .out = 60 * MB});
+    set_traffic(&input, (TrafficRates){ .valid = true, .in = 1 * MB, .out = 30 * MB },
+                (TrafficRates){ .valid = true, .in = 50 * MB, .out = 3 * MB },
+                (TrafficRates){ .valid = true, .in = 20 * MB, .out = 60 * MB });
     decision = decide(&input);
     g_assert_cmpuint(decision.available_pre, ==, 35 * MB);  /* 125 - 30 - 60; 125 - 50 */
     g_assert_cmpuint(decision.available_post, ==, 55 * MB); /* 125 - 30; 125 - 50 - 20 */
@@ -173,7 +166,7 @@ test_available(void)
 
     /* The destination is not known: its terms are left out. */
     input.destination_link = 0;
-    input.destination = (TrafficRates){0};
+    input.destination = (TrafficRates){ 0 };
     input.destination_class = TRAFFIC_CLASS_UNKNOWN;
     decision = decide(&input);
     g_assert_cmpuint(decision.available_pre, ==, 35 * MB);
@@ -273,18 +266,18 @@ test_hardly_not_converging(void)
 static void
 test_high_priority_saturated_egress(void)
 {
-    static const TrafficClass vm_classes[] = {IN, OUT, TRAFFIC_CLASS_IDLE};
+    static const TrafficClass vm_classes[] = { IN, OUT, TRAFFIC_CLASS_IDLE };
 
     for (size_t i = 0; i < G_N_ELEMENTS(vm_classes); i++) {
         for (unsigned int known = 0; known < 2; known++) {
             TechniqueInput input = idle_input(PRIORITY_HIGH);
             TechniqueDecision decision;
-            TrafficRates vm = {.valid = true};
+            TrafficRates vm = { .valid = true };
 
             if (vm_classes[i] != TRAFFIC_CLASS_IDLE)
                 vm = rates_towards(vm_classes[i], 10 * MB);
             set_traffic(&input, rates_towards(OUT, LINK * 95 / 100),
-                        (TrafficRates){.valid = true}, vm);
+                        (TrafficRates){ .valid = true }, vm);
             input.guaranteed = known ? LINK * 9 / 10 : 0;
             decision = decide(&input);
             g_assert_cmpint(decision.technique, !=, PRE);
@@ -300,8 +293,8 @@ test_low_priority_above_floor(void)
     TechniqueDecision decision;
 
     /* A neighbour leaves 10 MB/s, the floor is 6.25 MB/s, the guest dirties 8. */
-    set_traffic(&input, (TrafficRates){.valid = true, .in = 100 * MB, .out = 115 * MB},
-                (TrafficRates){.valid = true}, (TrafficRates){.valid = true});
+    set_traffic(&input, (TrafficRates){ .valid = true, .in = 100 * MB, .out = 115 * MB },
+                (TrafficRates){ .valid = true }, (TrafficRates){ .valid = true });
     input.guaranteed = LINK / 20;
     input.dirty = dirty_curve_from_rate(8 * MB, 0, input.memory);
     decision = decide(&input);
@@ -362,10 +355,10 @@ test_unknown(void)
     TechniqueDecision decision;
 
     /* Nothing known at all: an answer, marked as assumed. */
-    input.source = input.destination = input.vm = (TrafficRates){0};
+    input.source = input.destination = input.vm = (TrafficRates){ 0 };
     input.source_class = input.destination_class = input.vm_class = TRAFFIC_CLASS_UNKNOWN;
     input.source_link = input.destination_link = 0;
-    input.dirty = (DirtyCurve){0};
+    input.dirty = (DirtyCurve){ 0 };
     decision = decide(&input);
     g_assert_true(decision.available_assumed);
     g_assert_true(decision.prediction[PRE].dirty_assumed);
@@ -376,7 +369,7 @@ test_unknown(void)
     /* A large guest whose dirty rate is unknown is not trusted to converge. */
     input = idle_input(PRIORITY_MEDIUM);
     input.memory = UINT64_C(64) << 30;
-    input.dirty = (DirtyCurve){0};
+    input.dirty = (DirtyCurve){ 0 };
     decision = decide(&input);
     g_assert_cmpint(decision.technique, !=, PRE);
 }
@@ -384,9 +377,9 @@ test_unknown(void)
 static void
 test_hostile(void)
 {
-    static const uint64_t values[] = {0, 1, UINT64_C(1) << 32, UINT64_MAX};
+    static const uint64_t values[] = { 0, 1, UINT64_C(1) << 32, UINT64_MAX };
     char long_text[2000];
-    TechniqueWeights weights = {(double)NAN, (double)INFINITY, -1e300, 0.0};
+    TechniqueWeights weights = { (double)NAN, (double)INFINITY, -1e300, 0.0 };
 
     memset(long_text, 'x', sizeof(long_text) - 1);
     long_text[sizeof(long_text) - 1] = '\0';
@@ -406,13 +399,12 @@ test_hostile(void)
         input.memory = values[i >> 10 & 3];
         input.guaranteed = values[i >> 12 & 3];
         input.dirty = dirty_curve_from_rate(values[i >> 14 & 3], 0, input.memory);
-        input.predict = (PredictParams){0};
+        input.predict = (PredictParams){ 0 };
         input.excluded[i % 3] = i % 5 == 0 ? long_text : NULL;
         input.weights = i % 3 == 0 ? &weights : NULL;
         technique_decide(&input, &decision);
         g_assert_cmpuint(decision.technique, <, TECHNIQUE_COUNT);
-        g_assert_cmpuint(strnlen(decision.reason, TECHNIQUE_REASON_SIZE), <,
-                         TECHNIQUE_REASON_SIZE);
+        g_assert_cmpuint(strnlen(decision.reason, TECHNIQUE_REASON_SIZE), <, TECHNIQUE_REASON_SIZE);
         for (unsigned int t = 0; t < TECHNIQUE_COUNT; t++) {
             g_assert_true(isfinite(decision.cost[t]));
             g_assert_true(isfinite(decision.prediction[t].total_seconds));

@@ -81,7 +81,7 @@ test_element(void)
         { PEER "</qemu-migration><qemu-migration>" PEER, false },
     };
     g_autofree char *huge = g_strdup_printf("<p xmlns='urn:virt-convoy:peer:1' a='%*d'/>",
-                                            (int) COOKIE_ELEMENT_MAXIMUM, 1);
+                                            (int)COOKIE_ELEMENT_MAXIMUM, 1);
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
         g_test_message("%s", rows[i].element);
@@ -94,24 +94,24 @@ test_element(void)
 static void
 check_append(const char *cookie, int length, const char *element, const char *expected)
 {
-    char *text = cookie != NULL ? malloc((size_t) MAX(length, 1)) : NULL;
+    char *text = cookie != NULL ? malloc((size_t)MAX(length, 1)) : NULL;
     int new_length = length;
 
     if (text != NULL && length > 0)
-        memcpy(text, cookie, (size_t) length);
+        memcpy(text, cookie, (size_t)length);
     g_assert_true(cookie_append(&text, &new_length, element) == (expected != NULL));
     if (expected != NULL) {
         g_assert_cmpstr(text, ==, expected);
-        g_assert_cmpint(new_length, ==, (int) strlen(expected) + 1);
+        g_assert_cmpint(new_length, ==, (int)strlen(expected) + 1);
     } else {
         g_assert_cmpint(new_length, ==, length);
         if (cookie != NULL && length > 0)
-            g_assert_true(memcmp(text, cookie, (size_t) length) == 0);
+            g_assert_true(memcmp(text, cookie, (size_t)length) == 0);
     }
     free(text);
 }
 
-#define WITH_LENGTH(text) (text), (int) sizeof(text)
+#define WITH_LENGTH(text) (text), (int)sizeof(text)
 
 static void
 test_cookie_append(void)
@@ -130,7 +130,7 @@ test_cookie_append(void)
     check_append(WITH_LENGTH(""), PEER, NULL);
     check_append(WITH_LENGTH("</qemu-migration>"), "<broken", NULL);
     check_append(WITH_LENGTH("</qemu-migration>"), NULL, NULL);
-    check_append("</qemu-migration>", 17, PEER, NULL);             /* no NUL */
+    check_append("</qemu-migration>", 17, PEER, NULL);                /* no NUL */
     check_append(WITH_LENGTH("</qemu-migration>\0more"), PEER, NULL); /* NUL inside */
     check_append("", 0, PEER, NULL);
     check_append("", -5, PEER, NULL);
@@ -144,16 +144,16 @@ test_cookie_note(void)
     const CookieNote note = { .flags = 1u << 15, .follows = 1u << 17, .connections = 4 };
     CookieNote found = { 0 };
     g_autofree char *element = cookie_note_to_element(&note);
-    g_autofree char *cookie = g_strdup_printf("<qemu-migration>" PEER "%s</qemu-migration>",
-                                              element);
+    g_autofree char *cookie =
+        g_strdup_printf("<qemu-migration>" PEER "%s</qemu-migration>", element);
 
     g_assert_true(cookie_element_is_safe(element));
-    g_assert_true(cookie_note_from_cookie(cookie, (int) strlen(cookie) + 1, &found));
+    g_assert_true(cookie_note_from_cookie(cookie, (int)strlen(cookie) + 1, &found));
     g_assert_cmpuint(found.flags, ==, note.flags);
     g_assert_cmpuint(found.follows, ==, note.follows);
     g_assert_cmpuint(found.connections, ==, note.connections);
     /* Cut anywhere it is no note. */
-    for (int length = 0; length < (int) strlen(cookie); length++)
+    for (int length = 0; length < (int)strlen(cookie); length++)
         g_assert_false(cookie_note_from_cookie(cookie, length, &found));
     g_assert_false(cookie_note_from_cookie(NULL, 0, &found));
     g_assert_false(cookie_note_from_cookie(cookie, -1, &found));
@@ -161,7 +161,7 @@ test_cookie_note(void)
     g_free(cookie);
     cookie = g_strdup("<m><plugin xmlns='" COOKIE_NOTE_NAMESPACE
                       "' flags='99999999999999999999' follows='-1' connections='256'/></m>");
-    g_assert_true(cookie_note_from_cookie(cookie, (int) strlen(cookie) + 1, &found));
+    g_assert_true(cookie_note_from_cookie(cookie, (int)strlen(cookie) + 1, &found));
     g_assert_cmpuint(found.flags | found.follows | found.connections, ==, 0);
 }
 
@@ -246,11 +246,16 @@ static void
 test_rules_parameters(void)
 {
     const Additions wanted = {
-        .flags = PARALLEL, .bandwidth = 10, .bandwidth_post_copy = 20, .connections = 4,
+        .flags = PARALLEL,
+        .bandwidth = 10,
+        .bandwidth_post_copy = 20,
+        .connections = 4,
     };
     const Additions huge = {
-        .flags = POSTCOPY | PARALLEL, .bandwidth = UINT64_MAX,
-        .bandwidth_post_copy = UINT64_MAX, .connections = UINT_MAX,
+        .flags = POSTCOPY | PARALLEL,
+        .bandwidth = UINT64_MAX,
+        .bandwidth_post_copy = UINT64_MAX,
+        .connections = UINT_MAX,
     };
     Asked asked = { .flags = LIVE, .typed_parameters = true };
     Additions reduced = rules_reduce(&asked, UINT64_MAX, &wanted);
@@ -266,8 +271,11 @@ test_rules_parameters(void)
     reduced = rules_reduce(&asked, UINT64_MAX, &wanted);
     g_assert_cmpuint(reduced.connections, ==, 0);
 
-    asked = (Asked){ .flags = LIVE, .typed_parameters = true, .bandwidth = true,
-                     .bandwidth_post_copy = true, .connections = true };
+    asked = (Asked){ .flags = LIVE,
+                     .typed_parameters = true,
+                     .bandwidth = true,
+                     .bandwidth_post_copy = true,
+                     .connections = true };
     reduced = rules_reduce(&asked, UINT64_MAX, &wanted);
     g_assert_cmpuint(reduced.bandwidth | reduced.bandwidth_post_copy, ==, 0);
     g_assert_cmpuint(reduced.connections, ==, 0);

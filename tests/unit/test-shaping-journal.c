@@ -209,7 +209,7 @@ test_run_timeout(Fixture *self, gconstpointer data G_GNUC_UNUSED)
     }
 }
 
-#define TEST_ADD(path, function) \
+#define TEST_ADD(path, function)                                                                   \
     g_test_add(path, Fixture, NULL, fixture_set_up, function, fixture_tear_down)
 
 int

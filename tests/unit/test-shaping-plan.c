@@ -15,9 +15,11 @@
 #include <string.h>
 
 static const ShapingFeatures features_small = {
-    .htb = true, .u32 = true, .ifb = true, .ingress = true, .mirred = true};
+    .htb = true, .u32 = true, .ifb = true, .ingress = true, .mirred = true
+};
 static const ShapingFeatures features_full = {
-    .htb = true, .u32 = true, .fq_codel = true, .ifb = true, .ingress = true, .mirred = true};
+    .htb = true, .u32 = true, .fq_codel = true, .ifb = true, .ingress = true, .mirred = true
+};
 
 /* -- plans --------------------------------------------------------------------- */
 
@@ -51,8 +53,8 @@ plan_new(ShapingDirection direction)
     g_strlcpy(plan->interface, "eth0", sizeof plan->interface);
     plan->direction = direction;
     plan->link_rate = 50000000;
-    plan->workload = (ShapingClass){30000000, 50000000, 1};
-    plan->migrations = (ShapingClass){20000000, 50000000, 0};
+    plan->workload = (ShapingClass){ 30000000, 50000000, 1 };
+    plan->migrations = (ShapingClass){ 20000000, 50000000, 0 };
     return plan;
 }
 
@@ -65,8 +67,7 @@ plan_new_two(ShapingDirection direction)
         plan_add(plan, 1, 12000000, flow_match_default(address(NULL), address("10.0.0.2")));
         plan_add(plan, 2, 8000000, flow_match_default(address(NULL), address("fd00::2")));
     } else {
-        plan_add(plan, 1, 12000000,
-                 flow_match_default(address("10.0.0.1"), address("10.0.0.2")));
+        plan_add(plan, 1, 12000000, flow_match_default(address("10.0.0.1"), address("10.0.0.2")));
         plan_add(plan, 2, 8000000, flow_match_default(address(NULL), address(NULL)));
     }
     return plan;
@@ -103,7 +104,7 @@ static void
 model_class(Observed *model, char **words)
 {
     uint32_t id = handle_parse(word_after(words, "classid"));
-    ObservedClass class = {.id = id};
+    ObservedClass class = { .id = id };
     guint i = 0;
 
     while (i < model->classes->len && g_array_index(model->classes, ObservedClass, i).id != id)
@@ -135,7 +136,7 @@ static void
 model_qdisc(Observed *model, char **words)
 {
     const char *limit = word_after(words, "limit");
-    ObservedQdisc qdisc = {.handle = handle_parse(word_after(words, "handle"))};
+    ObservedQdisc qdisc = { .handle = handle_parse(word_after(words, "handle")) };
     gsize kind = 0;
 
     if (word_after(words, "parent") != NULL)
@@ -158,7 +159,7 @@ model_qdisc(Observed *model, char **words)
 static void
 model_filter(Observed *model, char **words, int ifb_ifindex)
 {
-    ObservedFilter filter = {.parent = handle_parse(word_after(words, "parent"))};
+    ObservedFilter filter = { .parent = handle_parse(word_after(words, "parent")) };
     const char *protocol = word_after(words, "protocol");
 
     filter.preference = (uint16_t)atoi(word_after(words, "prio"));
@@ -184,9 +185,8 @@ model_filter(Observed *model, char **words, int ifb_ifindex)
         filter.keys[filter.key_count++] = (U32Key){
             .value = (uint32_t)strtoul(words[i + 2], NULL, 16),
             .mask = (uint32_t)strtoul(words[i + 3], NULL, 16),
-            .offset = words[i + 4] != NULL && strcmp(words[i + 4], "at") == 0
-                          ? atoi(words[i + 5])
-                          : 0,
+            .offset =
+                words[i + 4] != NULL && strcmp(words[i + 4], "at") == 0 ? atoi(words[i + 5]) : 0,
         };
     }
     g_array_append_val(model->filters, filter);
@@ -200,7 +200,7 @@ typedef struct {
 static void
 model_init(Model *model)
 {
-    ObservedQdisc standard = {.parent = TC_H_ROOT, .kind = "mq"};
+    ObservedQdisc standard = { .parent = TC_H_ROOT, .kind = "mq" };
 
     model->uplink = observed_new_empty();
     model->uplink->exists = true;
@@ -259,8 +259,7 @@ golden_check(const char *name, const GPtrArray *steps)
 {
     const char *folder = g_getenv("VIRT_CONVOY_GOLDEN");
     g_autofree char *file = g_strconcat("shaping-", name, ".txt", NULL);
-    g_autofree char *path =
-        g_build_filename(folder == NULL ? "tests/golden" : folder, file, NULL);
+    g_autofree char *path = g_build_filename(folder == NULL ? "tests/golden" : folder, file, NULL);
     g_autoptr(GString) text = g_string_new(NULL);
     g_autofree char *expected = NULL;
     g_autoptr(GError) error = NULL;
@@ -375,10 +374,9 @@ test_rates_above_32_bits(void)
     Model model;
 
     plan->link_rate = UINT64_C(12500000000);
-    plan->workload = (ShapingClass){(UINT64_C(1) << 32) - 1, plan->link_rate, 1};
-    plan->migrations = (ShapingClass){UINT64_C(1) << 32, plan->link_rate, 0};
-    plan_add(plan, 1, UINT64_C(5000000000),
-             flow_match_default(address(NULL), address("10.0.0.2")));
+    plan->workload = (ShapingClass){ (UINT64_C(1) << 32) - 1, plan->link_rate, 1 };
+    plan->migrations = (ShapingClass){ UINT64_C(1) << 32, plan->link_rate, 0 };
+    plan_add(plan, 1, UINT64_C(5000000000), flow_match_default(address(NULL), address("10.0.0.2")));
     model_init(&model);
     golden_build(&model, "egress-100-gigabit", plan, &features_small);
     model_clear(&model);
@@ -427,19 +425,27 @@ test_foreign(void)
         ObservedQdisc qdiscs[2];
         bool egress_foreign, ingress_foreign;
     } rows[] = {
-        {"kernel default", {{.parent = TC_H_ROOT, .kind = "noqueue"}}, false, false},
-        {"mq with default children",
-         {{.parent = TC_H_ROOT, .kind = "mq"}, {.parent = 1, .kind = "fq_codel"}}, false, false},
-        {"somebody's htb", {{0x10000, TC_H_ROOT, "htb", 0}}, true, false},
-        {"our handle on another kind", {{0xc0b00000, TC_H_ROOT, "hfsc", 0}}, true, false},
-        {"our kind and handle below another root",
-         {{.parent = TC_H_ROOT, .kind = "mq"}, {0xc0b00000, 1, "htb", 0}}, true, false},
-        {"ours", {{0xc0b00000, TC_H_ROOT, "htb", 0}, {0xc0b10000, 0xc0b00010, "bfifo", 9}},
-         false, false},
-        {"child of mq replaced",
-         {{.parent = TC_H_ROOT, .kind = "mq"}, {0x80010000, 1, "fq", 0}}, true, false},
-        {"ingress in use", {{0xffff0000, TC_H_INGRESS, "ingress", 0}}, false, true},
-        {"clsact", {{0xffff0000, TC_H_INGRESS, "clsact", 0}}, false, true},
+        { "kernel default", { { .parent = TC_H_ROOT, .kind = "noqueue" } }, false, false },
+        { "mq with default children",
+          { { .parent = TC_H_ROOT, .kind = "mq" }, { .parent = 1, .kind = "fq_codel" } },
+          false,
+          false },
+        { "somebody's htb", { { 0x10000, TC_H_ROOT, "htb", 0 } }, true, false },
+        { "our handle on another kind", { { 0xc0b00000, TC_H_ROOT, "hfsc", 0 } }, true, false },
+        { "our kind and handle below another root",
+          { { .parent = TC_H_ROOT, .kind = "mq" }, { 0xc0b00000, 1, "htb", 0 } },
+          true,
+          false },
+        { "ours",
+          { { 0xc0b00000, TC_H_ROOT, "htb", 0 }, { 0xc0b10000, 0xc0b00010, "bfifo", 9 } },
+          false,
+          false },
+        { "child of mq replaced",
+          { { .parent = TC_H_ROOT, .kind = "mq" }, { 0x80010000, 1, "fq", 0 } },
+          true,
+          false },
+        { "ingress in use", { { 0xffff0000, TC_H_INGRESS, "ingress", 0 } }, false, true },
+        { "clsact", { { 0xffff0000, TC_H_INGRESS, "clsact", 0 } }, false, true },
     };
 
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -461,11 +467,11 @@ test_foreign(void)
 static void
 test_ingress_is_ours(void)
 {
-    ObservedQdisc ingress = {0xffff0000, TC_H_INGRESS, "ingress", 0};
-    ObservedFilter redirect = {.parent = 0xffff0000,
-                               .preference = SHAPING_REDIRECT_PREFERENCE,
-                               .redirect_ifindex = 9};
-    ObservedFilter other = {.parent = 0xffff0000, .preference = 1};
+    ObservedQdisc ingress = { 0xffff0000, TC_H_INGRESS, "ingress", 0 };
+    ObservedFilter redirect = { .parent = 0xffff0000,
+                                .preference = SHAPING_REDIRECT_PREFERENCE,
+                                .redirect_ifindex = 9 };
+    ObservedFilter other = { .parent = 0xffff0000, .preference = 1 };
     g_autoptr(Observed) uplink = observed_new_empty();
     g_autoptr(Observed) ifb = observed_new_empty();
     g_autofree char *reason = NULL;
@@ -510,32 +516,31 @@ test_validate(void)
         const char *source, *destination;
         const char *text; /* in the message; NULL: valid */
     } rows[] = {
-        {"eth0", 1, 0, 0, 1, 2, 1, 1, 65535, NULL, NULL, NULL},
-        {"eth0.100", 1, 0, 7, 64, 2, 8, 1, 1, "10.0.0.1", "10.0.0.2", NULL},
-        {"", 1, 0, 0, 1, 2, 1, 1, 1, NULL, NULL, "\"\""},
-        {"a b", 1, 0, 0, 1, 2, 1, 1, 1, NULL, NULL, "a b"},
-        {"-batch", 1, 0, 0, 1, 2, 1, 1, 1, NULL, NULL, "-batch"},
-        {"x\ny", 1, 0, 0, 1, 2, 1, 1, 1, NULL, NULL, "x\\ny"},
-        {"x#y", 1, 0, 0, 1, 2, 1, 1, 1, NULL, NULL, "x#y"},
-        {"..", 1, 0, 0, 1, 2, 1, 1, 1, NULL, NULL, "\"..\""},
-        {"eth0", 0, 0, 0, 1, 2, 1, 1, 1, NULL, NULL, "link rate"},
-        {"eth0", SHAPING_RATE_MAX + 1, 0, 0, 1, 2, 1, 1, 1, NULL, NULL, "link rate"},
-        {"eth0", 1, UINT64_MAX, 0, 1, 2, 1, 1, 1, NULL, NULL, "workload"},
-        {"eth0", 1, 0, 8, 1, 2, 1, 1, 1, NULL, NULL, "8 is no priority"},
-        {"eth0", 1, 0, 0, 0, 2, 1, 1, 1, NULL, NULL, "migration id 0"},
-        {"eth0", 1, 0, 0, 65, 2, 1, 1, 1, NULL, NULL, "migration id 65"},
-        {"eth0", 1, 0, 0, 2, 2, 1, 1, 1, NULL, NULL, "migration id 2 occurs twice"},
-        {"eth0", 1, 0, 0, 1, 2, 0, 1, 1, NULL, NULL, "number of matches 0"},
-        {"eth0", 1, 0, 0, 1, 2, 9, 1, 1, NULL, NULL, "number of matches 9"},
-        {"eth0", 1, 0, 0, 1, 2, 1, 0, 1, NULL, NULL, "port 0"},
-        {"eth0", 1, 0, 0, 1, 2, 1, 9, 8, NULL, NULL, "port 9"},
-        {"eth0", 1, 0, 0, 1, 2, 1, 1, 1, "10.0.0.1", "fd00::1", "differs"},
+        { "eth0", 1, 0, 0, 1, 2, 1, 1, 65535, NULL, NULL, NULL },
+        { "eth0.100", 1, 0, 7, 64, 2, 8, 1, 1, "10.0.0.1", "10.0.0.2", NULL },
+        { "", 1, 0, 0, 1, 2, 1, 1, 1, NULL, NULL, "\"\"" },
+        { "a b", 1, 0, 0, 1, 2, 1, 1, 1, NULL, NULL, "a b" },
+        { "-batch", 1, 0, 0, 1, 2, 1, 1, 1, NULL, NULL, "-batch" },
+        { "x\ny", 1, 0, 0, 1, 2, 1, 1, 1, NULL, NULL, "x\\ny" },
+        { "x#y", 1, 0, 0, 1, 2, 1, 1, 1, NULL, NULL, "x#y" },
+        { "..", 1, 0, 0, 1, 2, 1, 1, 1, NULL, NULL, "\"..\"" },
+        { "eth0", 0, 0, 0, 1, 2, 1, 1, 1, NULL, NULL, "link rate" },
+        { "eth0", SHAPING_RATE_MAX + 1, 0, 0, 1, 2, 1, 1, 1, NULL, NULL, "link rate" },
+        { "eth0", 1, UINT64_MAX, 0, 1, 2, 1, 1, 1, NULL, NULL, "workload" },
+        { "eth0", 1, 0, 8, 1, 2, 1, 1, 1, NULL, NULL, "8 is no priority" },
+        { "eth0", 1, 0, 0, 0, 2, 1, 1, 1, NULL, NULL, "migration id 0" },
+        { "eth0", 1, 0, 0, 65, 2, 1, 1, 1, NULL, NULL, "migration id 65" },
+        { "eth0", 1, 0, 0, 2, 2, 1, 1, 1, NULL, NULL, "migration id 2 occurs twice" },
+        { "eth0", 1, 0, 0, 1, 2, 0, 1, 1, NULL, NULL, "number of matches 0" },
+        { "eth0", 1, 0, 0, 1, 2, 9, 1, 1, NULL, NULL, "number of matches 9" },
+        { "eth0", 1, 0, 0, 1, 2, 1, 0, 1, NULL, NULL, "port 0" },
+        { "eth0", 1, 0, 0, 1, 2, 1, 9, 8, NULL, NULL, "port 9" },
+        { "eth0", 1, 0, 0, 1, 2, 1, 1, 1, "10.0.0.1", "fd00::1", "differs" },
     };
 
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
         g_autofree ShapingPlan *plan = plan_new(SHAPING_EGRESS);
-        FlowMatch match =
-            flow_match_default(address(rows[i].source), address(rows[i].destination));
+        FlowMatch match = flow_match_default(address(rows[i].source), address(rows[i].destination));
         g_autoptr(GError) error = NULL;
         gboolean valid;
 
@@ -584,8 +589,8 @@ test_normalise(void)
     g_autofree ShapingPlan *plan = plan_new_two(SHAPING_EGRESS);
 
     plan->link_rate = 1000000;
-    plan->workload = (ShapingClass){2000000, 3000000, 0};
-    plan->migrations = (ShapingClass){0, 500000, 0};
+    plan->workload = (ShapingClass){ 2000000, 3000000, 0 };
+    plan->migrations = (ShapingClass){ 0, 500000, 0 };
     plan->migration[0].rate = 700000;
     plan->migration[0].ceil = 0;
     shaping_plan_normalise(plan);
@@ -606,8 +611,8 @@ test_port_split(void)
         uint16_t low, high;
         unsigned count;
     } rows[] = {
-        {49152, 49215, 1}, {0, 65535, 1},   {1, 65535, 16},  {1, 65534, 30},
-        {5900, 5900, 1},   {49152, 49160, 2}, {65535, 65535, 1}, {3, 4, 2},
+        { 49152, 49215, 1 }, { 0, 65535, 1 },     { 1, 65535, 16 },    { 1, 65534, 30 },
+        { 5900, 5900, 1 },   { 49152, 49160, 2 }, { 65535, 65535, 1 }, { 3, 4, 2 },
     };
 
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -621,8 +626,7 @@ test_port_split(void)
             for (unsigned j = 0; j < count; j++)
                 hits += (port & masks[j].mask) == masks[j].port;
             if (hits != (port >= rows[i].low && port <= rows[i].high))
-                g_error("port %u of %u-%u is in %u pairs", port, rows[i].low, rows[i].high,
-                        hits);
+                g_error("port %u of %u-%u is in %u pairs", port, rows[i].low, rows[i].high, hits);
         }
     }
 }
@@ -630,7 +634,7 @@ test_port_split(void)
 static void
 test_addresses(void)
 {
-    FlowAddress result = {.family = 77};
+    FlowAddress result = { .family = 77 };
 
     g_assert_false(flow_address_parse("host.example", &result));
     g_assert_false(flow_address_parse("10.0.0.2/24", &result));

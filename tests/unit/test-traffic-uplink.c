@@ -15,7 +15,7 @@
 static void
 links_add(GArray *links, int ifindex, const char *name, const char *kind, int master)
 {
-    LinkCounter link = {.ifindex = ifindex, .master_ifindex = master};
+    LinkCounter link = { .ifindex = ifindex, .master_ifindex = master };
 
     g_strlcpy(link.name, name, sizeof link.name);
     g_strlcpy(link.kind, kind, sizeof link.kind);
@@ -35,17 +35,22 @@ test_bridge_port(void)
         int expected; /* index in links + 1; 0: ambiguous */
         const char *candidates;
     } rows[] = {
-        {"one nic", {{"eth0", "", BRIDGE}, {"vnet0", "tun", BRIDGE}}, 1, "eth0"},
-        {"nic beside a container", {{"veth9", "veth", BRIDGE}, {"eth0", "", BRIDGE}}, 2,
-         "veth9, eth0"},
-        {"only a veth", {{"vnet0", "tun", BRIDGE}, {"eth0", "veth", BRIDGE}}, 2, "eth0"},
-        {"bond", {{"bond0", "bond", BRIDGE}, {"eth0", "", 9}, {"eth1", "", 9}}, 1, "bond0"},
-        {"vlan", {{"eth0.5", "vlan", BRIDGE}, {"eth0", "", 0}}, 1, "eth0.5"},
-        {"two nics", {{"eth0", "", BRIDGE}, {"eth1", "", BRIDGE}}, 0, "eth0, eth1"},
-        {"two veths", {{"a", "veth", BRIDGE}, {"b", "veth", BRIDGE}}, 0, "a, b"},
-        {"guests only", {{"vnet0", "tun", BRIDGE}, {"vnet1", "tun", BRIDGE}}, 0, ""},
-        {"other bridge's port", {{"eth0", "", 8}}, 0, ""},
-        {"no links", {{NULL, NULL, 0}}, 0, ""},
+        { "one nic", { { "eth0", "", BRIDGE }, { "vnet0", "tun", BRIDGE } }, 1, "eth0" },
+        { "nic beside a container",
+          { { "veth9", "veth", BRIDGE }, { "eth0", "", BRIDGE } },
+          2,
+          "veth9, eth0" },
+        { "only a veth", { { "vnet0", "tun", BRIDGE }, { "eth0", "veth", BRIDGE } }, 2, "eth0" },
+        { "bond",
+          { { "bond0", "bond", BRIDGE }, { "eth0", "", 9 }, { "eth1", "", 9 } },
+          1,
+          "bond0" },
+        { "vlan", { { "eth0.5", "vlan", BRIDGE }, { "eth0", "", 0 } }, 1, "eth0.5" },
+        { "two nics", { { "eth0", "", BRIDGE }, { "eth1", "", BRIDGE } }, 0, "eth0, eth1" },
+        { "two veths", { { "a", "veth", BRIDGE }, { "b", "veth", BRIDGE } }, 0, "a, b" },
+        { "guests only", { { "vnet0", "tun", BRIDGE }, { "vnet1", "tun", BRIDGE } }, 0, "" },
+        { "other bridge's port", { { "eth0", "", 8 } }, 0, "" },
+        { "no links", { { NULL, NULL, 0 } }, 0, "" },
     };
 
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -56,8 +61,7 @@ test_bridge_port(void)
             links_add(links, j + 1, rows[i].links[j].name, rows[i].links[j].kind,
                       rows[i].links[j].master);
         g_test_message("%s", rows[i].name);
-        g_assert_cmpint(uplink_choose_bridge_port(links, BRIDGE, candidates), ==,
-                        rows[i].expected);
+        g_assert_cmpint(uplink_choose_bridge_port(links, BRIDGE, candidates), ==, rows[i].expected);
         g_assert_cmpstr(candidates->str, ==, rows[i].candidates);
         g_assert_cmpint(uplink_choose_bridge_port(links, BRIDGE, NULL), ==, rows[i].expected);
     }
@@ -71,20 +75,20 @@ test_rate(void)
         bool known;
         uint64_t rate;
     } rows[] = {
-        {"", "1000\n", "igb", true, 125000000},
-        {"", "400000\n", "mlx5_core", true, UINT64_C(50000000000)}, /* above 2^32 */
-        {"bond", "20000\n", NULL, true, UINT64_C(2500000000)},
-        {"", "-1\n", "igb", false, 0},
-        {"", "0\n", "igb", false, 0},
-        {"", "4294967295\n", "igb", false, 0}, /* SPEED_UNKNOWN as unsigned */
-        {"", "fast\n", "igb", false, 0},
-        {"", "", "igb", false, 0},
-        {"", "1000 2000\n", "igb", false, 0},
-        {"", "1000\n", "virtio_net", false, 0},
-        {"veth", "10000\n", NULL, false, 0},
-        {"tun", "10000\n", NULL, false, 0},
-        {"bridge", "10000\n", NULL, false, 0},
-        {"", NULL, NULL, false, 0},
+        { "", "1000\n", "igb", true, 125000000 },
+        { "", "400000\n", "mlx5_core", true, UINT64_C(50000000000) }, /* above 2^32 */
+        { "bond", "20000\n", NULL, true, UINT64_C(2500000000) },
+        { "", "-1\n", "igb", false, 0 },
+        { "", "0\n", "igb", false, 0 },
+        { "", "4294967295\n", "igb", false, 0 }, /* SPEED_UNKNOWN as unsigned */
+        { "", "fast\n", "igb", false, 0 },
+        { "", "", "igb", false, 0 },
+        { "", "1000 2000\n", "igb", false, 0 },
+        { "", "1000\n", "virtio_net", false, 0 },
+        { "veth", "10000\n", NULL, false, 0 },
+        { "tun", "10000\n", NULL, false, 0 },
+        { "bridge", "10000\n", NULL, false, 0 },
+        { "", NULL, NULL, false, 0 },
     };
 
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -159,17 +163,17 @@ test_find_errors(void)
         TrafficError code;
         const char *text; /* must be named in the message */
     } rows[] = {
-        {"127.0.0.1", NULL, TRAFFIC_ERROR_INVALID, "127.0.0.1"},
-        {"host.example", NULL, TRAFFIC_ERROR_INVALID, "host.example"},
-        {"", NULL, TRAFFIC_ERROR_INVALID, "\"\""},
-        {"fe80::1%no-such-link", NULL, TRAFFIC_ERROR_INVALID, "no-such-link"},
-        {"10.0.0.1%lo", NULL, TRAFFIC_ERROR_INVALID, "10.0.0.1%lo"},
-        {NULL, "no-such-link", TRAFFIC_ERROR_NOT_FOUND, "no-such-link"},
+        { "127.0.0.1", NULL, TRAFFIC_ERROR_INVALID, "127.0.0.1" },
+        { "host.example", NULL, TRAFFIC_ERROR_INVALID, "host.example" },
+        { "", NULL, TRAFFIC_ERROR_INVALID, "\"\"" },
+        { "fe80::1%no-such-link", NULL, TRAFFIC_ERROR_INVALID, "no-such-link" },
+        { "10.0.0.1%lo", NULL, TRAFFIC_ERROR_INVALID, "10.0.0.1%lo" },
+        { NULL, "no-such-link", TRAFFIC_ERROR_NOT_FOUND, "no-such-link" },
     };
 
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
         g_autoptr(GError) error = NULL;
-        Uplink uplink = {.ifindex = 77};
+        Uplink uplink = { .ifindex = 77 };
 
         g_assert_false(uplink_find(rows[i].peer, rows[i].configured, &uplink, &error));
         g_assert_error(error, TRAFFIC_ERROR, (gint)rows[i].code);

@@ -59,7 +59,7 @@ static void
 test_ring_forgets(void)
 {
     g_autoptr(TrafficWindow) window = traffic_window_new(TRAFFIC_OWNER_HOST, 3, SECOND);
-    static const uint64_t rates[] = {9000, 10, 500, 300, 400};
+    static const uint64_t rates[] = { 9000, 10, 500, 300, 400 };
     uint64_t bytes = 0;
 
     traffic_window_add(window, SECOND, 0, 0);
@@ -85,11 +85,11 @@ test_hostile_readings(void)
         uint64_t rx, tx;
         uint64_t next_in; /* rate of a reading 1000 bytes and a second later */
     } rows[] = {
-        {"rx reset", 4 * SECOND, 0, 9000, 1000},
-        {"tx reset", 4 * SECOND, 9000, 0, 1000},
-        {"clock went back", SECOND, 9000, 9000, 1000},
-        {"clock stood still", 3 * SECOND, 9000, 9000, 1000},
-        {"counter at its end falls to 0", 4 * SECOND, 0, 0, 1000},
+        { "rx reset", 4 * SECOND, 0, 9000, 1000 },
+        { "tx reset", 4 * SECOND, 9000, 0, 1000 },
+        { "clock went back", SECOND, 9000, 9000, 1000 },
+        { "clock stood still", 3 * SECOND, 9000, 9000, 1000 },
+        { "counter at its end falls to 0", 4 * SECOND, 0, 0, 1000 },
     };
 
     for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {

@@ -161,7 +161,7 @@ class Stage:
         """Kinds of the guest's XML on HOST ("live", "persistent") that have our offer."""
         found = []
         for kind, options in (("live", []), ("persistent", ["--inactive"])):
-            xml = self.host(host).virsh("dumpxml", name, *options).stdout
+            xml = self.host(host).virsh("dumpxml", name, *options, check=False).stdout
             if OFFER_MARK in xml:
                 found.append(kind)
         return found
