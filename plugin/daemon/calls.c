@@ -302,9 +302,11 @@ hold_if_not_its_turn(Manager *manager, Migration *migration)
     migration->machine.state = MIGRATION_WAITING;
     migration->polled_us = g_get_monotonic_time();
     manager_schedule(manager);
-    if (migration->machine.state == MIGRATION_WAITING)
-        migration_note(migration, "waiting", "reason: %s",
-                       migration->schedule_reason ? migration->schedule_reason : "-");
+    if (migration->machine.state != MIGRATION_WAITING)
+        return;
+    migration_note(migration, "waiting", "reason: %s",
+                   migration->schedule_reason ? migration->schedule_reason : "-");
+    manager_measure_dirty_rate(manager, migration);
 }
 
 static Migration *

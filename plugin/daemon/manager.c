@@ -165,6 +165,31 @@ manager_decide(Manager *manager, Migration *migration)
                    migration->decision.available_post, migration->decision.reason);
 }
 
+static void
+dirty_rate_measured(uint64_t bytes_per_second, const GError *error, gpointer data)
+{
+    g_autofree Reference *reference = data;
+    Migration *migration = reference_active(reference);
+
+    if (migration == NULL || error != NULL || migration->description == NULL)
+        return; /* unknown stays unknown */
+    migration->dirty_rate = bytes_per_second;
+    migration->dirty =
+        dirty_curve_from_rate(bytes_per_second, 0, migration->description->current_memory);
+    migration_note(migration, "dirty-rate", "measured: %" G_GUINT64_FORMAT " B/s",
+                   bytes_per_second);
+    if (migration->machine.state == MIGRATION_WAITING)
+        manager_decide(reference->manager, migration);
+}
+
+void
+manager_measure_dirty_rate(Manager *manager, Migration *migration)
+{
+    if (manager->config->dirty_rate_measurement && migration->uuid != NULL)
+        hypervisor_measure_dirty_rate(manager->hypervisor, migration->uuid, dirty_rate_measured,
+                                      reference_new(manager, migration));
+}
+
 /* Dirtying faster than expected: post-copy while it is possible, never back. */
 static void
 manager_reconsider(Manager *manager, Migration *migration)

@@ -59,6 +59,12 @@ void manager_describe(Manager *manager, Migration *migration, DomainDescription 
 /* Excludes post-copy and hybrid with a static reason; NULL does nothing. */
 void manager_exclude_post_copy(Migration *migration, const char *reason);
 
+/*
+ * Asks libvirt for the dirty rate of a migration that is held: it costs the
+ * guest a second of page sampling and the caller nothing.
+ */
+void manager_measure_dirty_rate(Manager *manager, Migration *migration);
+
 /* Chooses the technique from present rates; may be called again. */
 void manager_decide(Manager *manager, Migration *migration);
 
