@@ -217,7 +217,8 @@ pending_resolved(GArray *addresses, const GError *error, gpointer data)
                        error->message);
     else
         g_array_append_vals(migration->peer_addresses, addresses->data, addresses->len);
-    if (network_uplink(pending->manager->network) == NULL && error == NULL) {
+    if (error == NULL) {
+        /* A host may have a network of its own for migrations. */
         g_autofree char *peer = flow_address_to_text(&g_array_index(addresses, FlowAddress, 0));
 
         network_find_uplink(pending->manager->network, peer);

@@ -17,6 +17,8 @@
 #define HELD_CALLER_GONE_US (10 * G_USEC_PER_SEC)
 /* libvirt's final statistics may come after the last call has returned. */
 #define STATISTICS_LATE_US (2 * G_USEC_PER_SEC)
+/* A connection to the destination may hang for minutes: decide without it. */
+#define OFFER_MAXIMUM_US (2 * G_USEC_PER_SEC)
 /* Between the end of begin and perform the destination prepares. */
 #define ADMITTED_MAXIMUM_US (120 * G_USEC_PER_SEC)
 
@@ -645,6 +647,26 @@ manager_follow_demand(Manager *manager, ShapingDirection direction, gint64 now_u
     }
 }
 
+/* The destination's word, or none: the technique of a p2p migration is final now. */
+static void
+manager_offer_answered(Manager *manager, Migration *migration, const char *problem)
+{
+    MigrationInput decided = { .type = MIGRATION_INPUT_DECIDED };
+
+    migration->offer_asked_us = 0;
+    if (problem != NULL) {
+        migration_note(migration, "offer-none", "reason: %s", problem);
+    } else {
+        migration_note(migration, "offer",
+                       "destination_in: %" G_GUINT64_FORMAT
+                       " B/s, destination_out: %" G_GUINT64_FORMAT " B/s",
+                       migration->peer.host.in, migration->peer.host.out);
+        manager_decide(manager, migration);
+    }
+    decided.technique = migration->decision.technique;
+    manager_input(manager, migration, &decided);
+}
+
 static void
 manager_tick(gint64 now_us, gpointer data)
 {
@@ -677,10 +699,13 @@ manager_tick(gint64 now_us, gpointer data)
 
         if (migration == NULL)
             continue;
-        if (migration_is_transferring(migration))
-            manager_poll(manager, migration, 0);
-        else
+        if (!migration_is_transferring(migration)) {
             manager_expire(manager, migration, now_us);
+            continue;
+        }
+        if (migration->offer_asked_us != 0 && now_us - migration->offer_asked_us > OFFER_MAXIMUM_US)
+            manager_offer_answered(manager, migration, "the destination did not answer in time");
+        manager_poll(manager, migration, 0);
     }
     manager_schedule(manager);
 }
@@ -726,26 +751,17 @@ static void
 offer_read(const char *text, const GError *error, gpointer data)
 {
     g_autofree Reference *reference = data;
-    Manager *manager = reference->manager;
     Migration *migration = reference_active(reference);
-    MigrationInput decided = { .type = MIGRATION_INPUT_DECIDED };
     g_autoptr(GError) parse_error = NULL;
 
-    if (migration == NULL)
-        return;
-    if (error == NULL && peer_report_from_offer(text, -1, &migration->peer, &parse_error)) {
-        migration->peer_known = true;
-        migration_note(migration, "offer",
-                       "destination_in: %" G_GUINT64_FORMAT
-                       " B/s, destination_out: %" G_GUINT64_FORMAT " B/s",
-                       migration->peer.host.in, migration->peer.host.out);
-        manager_decide(manager, migration);
-    } else {
-        migration_note(migration, "offer-none", "reason: %s",
-                       error ? error->message : parse_error->message);
-    }
-    decided.technique = migration->decision.technique;
-    manager_input(manager, migration, &decided);
+    if (migration == NULL || migration->offer_asked_us == 0)
+        return; /* too late: it was decided without */
+    if (error == NULL)
+        migration->peer_known = peer_report_from_offer(text, -1, &migration->peer, &parse_error);
+    manager_offer_answered(reference->manager, migration,
+                           error         ? error->message
+                           : parse_error ? parse_error->message
+                                         : NULL);
 }
 
 /* A migration that nobody announced: no plugin here, or the daemon is new. */
@@ -786,6 +802,7 @@ on_iteration(Manager *manager, const HypervisorEvent *event)
     migration_note(migration, "iteration", "number: %u", event->iteration);
     if (migration->offer_wanted && migration->destination_uri != NULL) {
         migration->offer_wanted = false;
+        migration->offer_asked_us = now_us;
         hypervisor_read_offer(manager->hypervisor, migration->destination_uri, migration->uuid,
                               offer_read, reference_new(manager, migration));
     }

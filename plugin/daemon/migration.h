@@ -52,7 +52,8 @@ typedef struct {
     bool peer_known;
     PeerReport peer;
     bool offer_wanted; /* p2p source: ask the destination once it is active */
-    bool offer_added;  /* destination: our element is in the incoming XML */
+    gint64 offer_asked_us;
+    bool offer_added; /* destination: our element is in the incoming XML */
 
     bool has_decision;
     TechniqueDecision decision;
