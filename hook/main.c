@@ -32,7 +32,8 @@ operation_is_wanted(const char *operation, const char *sub_operation)
 {
     if (strcmp(operation, "migrate") == 0)
         return strcmp(sub_operation, "begin") == 0;
-    return strcmp(operation, "stopped") == 0 || strcmp(operation, "release") == 0;
+    /* "release" follows every "stopped". */
+    return strcmp(operation, "release") == 0;
 }
 
 /* All of standard input; NULL when it is too long, unreadable or not UTF-8. */

@@ -136,9 +136,31 @@ reserve_low_floor(const ReserveInput *input, uint64_t *ret_rate)
     return RESERVE_FLOOR_RAISED;
 }
 
+/*
+ * Without classes nothing lends: QEMU's limit is then what the workload leaves,
+ * and for high priority all but the workload's lower limit.
+ */
+static uint64_t
+rate_unshaped(const ReserveInput *input, const Reservation *result)
+{
+    uint64_t wanted = maximum(input->demand, result->lower);
+
+    if (result->priority == PRIORITY_HIGH || !input->demand_valid || wanted >= input->link)
+        return result->migration.rate;
+    return maximum(result->migration.rate, input->link - wanted);
+}
+
+/* The part of `rate` that `weight` of `all` shares get, at least 1. */
+static uint64_t
+share_of(uint64_t rate, uint64_t weight, uint64_t all)
+{
+    return maximum(rate / all * weight + rate % all * weight / all, 1);
+}
+
 static void
 divide_leaves(const ReserveInput *input, Reservation *result)
 {
+    uint64_t unshaped = rate_unshaped(input, result);
     uint64_t shares = 0;
 
     for (unsigned int i = PRIORITY_LOW; i <= PRIORITY_HIGH; i++)
@@ -146,11 +168,10 @@ divide_leaves(const ReserveInput *input, Reservation *result)
     for (unsigned int i = PRIORITY_LOW; i <= PRIORITY_HIGH; i++) {
         /* One that is not there yet is answered as if it came in addition. */
         uint64_t all = shares + (input->count[i] == 0 ? leaf_weight[i] : 0);
-        uint64_t rate = result->migration.rate / all * leaf_weight[i] +
-                        result->migration.rate % all * leaf_weight[i] / all;
 
+        result->unshaped[i] = share_of(unshaped, leaf_weight[i], all);
         result->leaf[i] = (ReserveClass){
-            .rate = maximum(rate, 1),
+            .rate = share_of(result->migration.rate, leaf_weight[i], all),
             .ceil = result->migration.ceil,
             .prio = result->migration.prio + (PRIORITY_HIGH - i),
         };
@@ -179,8 +200,12 @@ reserve_divide(const ReserveInput *input, Reservation *ret_reservation)
     case PRIORITY_MEDIUM:
         result.workload.rate =
             input->demand_valid ? clamp(input->demand, result.lower, result.upper) : result.upper;
-        result.migration =
-            (ReserveClass){ .rate = link - result.upper, .ceil = link - result.lower, .prio = 1 };
+        /* Only a promise bounds the ceil; our own minimum is a guarantee, lent when unused. */
+        result.migration = (ReserveClass){
+            .rate = link - result.upper,
+            .ceil = input->lower != 0 ? link - result.lower : link,
+            .prio = 1,
+        };
         break;
     case PRIORITY_LOW:
         result.floor = reserve_low_floor(input, &floor);
@@ -235,7 +260,7 @@ reserve_qemu_limits(const Reservation *reservation, Priority priority, bool shap
 
         limit = ceil / MEBIBYTE + (ceil % MEBIBYTE != 0);
     } else {
-        limit = reservation->leaf[priority].rate / MEBIBYTE;
+        limit = reservation->unshaped[priority] / MEBIBYTE;
     }
     limit = clamp(limit, 1, QEMU_LIMIT_MAX);
     return (ReserveQemuLimits){ .max_bandwidth = limit, .post_copy = limit };

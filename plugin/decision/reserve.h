@@ -6,8 +6,11 @@
  *
  *   priority  workload rate / ceil           migration rate / ceil  borrows first
  *   high      L / C                          C - L / C              migration
- *   medium    demand within L..U / C         C - U / C - L          workload
+ *   medium    demand within L..U / C         C - U / C - L *        workload
  *   low       demand, at least L / C         floor / C              workload
+ *
+ *   * without a declared lower limit the ceil is C: the minimum that then
+ *     stands for L is guaranteed to the workload but lent while it is unused
  *
  * Only numbers: rendering and applying them is shaping/'s. All rates are
  * bytes/s. Arithmetic saturates; no input can break the promises below.
@@ -71,6 +74,7 @@ typedef struct {
     ReserveClass workload;
     ReserveClass migration;
     ReserveClass leaf[3]; /* for each migration of that Priority */
+    uint64_t unshaped[3]; /* likewise, bytes/s: its rate where no classes stand */
     ReserveFloor floor;
 } Reservation;
 
@@ -113,7 +117,8 @@ typedef struct {
 /*
  * What to tell QEMU of one migration of `priority`. shaped: the kernel's class
  * stands, so QEMU only needs the ceil (rounded up). Otherwise QEMU's limit is
- * all there is: the migration's own share, rounded down but at least 1.
+ * all there is: the share of what the workload leaves, rounded down but at
+ * least 1.
  */
 ReserveQemuLimits reserve_qemu_limits(const Reservation *reservation, Priority priority,
                                       bool shaped);

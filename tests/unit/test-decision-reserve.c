@@ -288,6 +288,32 @@ test_qemu_limits(void)
     limits = reserve_qemu_limits(&found, PRIORITY_MEDIUM, false);
     g_assert_cmpuint(limits.max_bandwidth, ==, 19); /* 20 MB/s each */
     g_assert_cmpuint(limits.post_copy, ==, 19);
+    /* Nothing lends without classes: QEMU gets what a known demand leaves. */
+    input.demand_valid = true;
+    input.demand = 30 * MB;
+    g_assert_true(reserve_divide(&input, &found));
+    g_assert_cmpuint(reserve_qemu_limits(&found, PRIORITY_MEDIUM, false).max_bandwidth, ==, 33);
+    /* The lower limit, 20 MB/s, is kept from an idle workload too. */
+    input.demand = 0;
+    g_assert_true(reserve_divide(&input, &found));
+    g_assert_cmpuint(reserve_qemu_limits(&found, PRIORITY_MEDIUM, false).max_bandwidth, ==, 38);
+    input.demand = UINT64_MAX;
+    g_assert_true(reserve_divide(&input, &found));
+    g_assert_cmpuint(reserve_qemu_limits(&found, PRIORITY_MEDIUM, false).max_bandwidth, ==, 19);
+}
+
+/* A minimum that nobody declared is guaranteed, but lent while it is unused. */
+static void
+test_medium_without_sla(void)
+{
+    ReserveInput input = input_for(PRIORITY_MEDIUM);
+    Reservation found;
+
+    input.lower = 0;
+    input.upper = 0;
+    g_assert_true(reserve_divide(&input, &found));
+    g_assert_cmpuint(found.lower, ==, 10 * MB);
+    g_assert_cmpuint(found.migration.ceil, ==, 100 * MB);
 }
 
 int
@@ -296,6 +322,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/decision/reserve/high", test_high);
     g_test_add_func("/decision/reserve/medium", test_medium);
+    g_test_add_func("/decision/reserve/medium-without-sla", test_medium_without_sla);
     g_test_add_func("/decision/reserve/low", test_low);
     g_test_add_func("/decision/reserve/mixed-priorities", test_mixed_priorities);
     g_test_add_func("/decision/reserve/unknown-link", test_unknown_link);
