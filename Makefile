@@ -123,7 +123,7 @@ test-schemas: ## the RelaxNG schemas against valid and invalid examples
 	$(Q)prove tests/integration/schemas.sh
 
 test-lab: all $(BUILD)/shape-once ## two real hosts in namespaces: needs root
-	$(Q)prove -e '' $(LAB_TESTS)
+	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) prove -e '' $(LAB_TESTS)
 
 PLUGIN_STUB := $(BUILD)/tests/plugin-stub
 PLUGIN_STUB_PROGRAMS := $(PLUGIN_STUB)/libvirtd $(PLUGIN_STUB)/canned-daemon
@@ -181,6 +181,16 @@ check-tidy: $(GENERATED) ## clang-tidy finds nothing
 sanitize-unit: ## the unit tests under ASan and UBSan
 	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/sanitize SANITIZE=address,undefined test-unit
 
+##@ Show and measure
+# The packages may be missing when make starts: build in a second make, after they are there.
+demo: ## the same virsh migrate without and with virt-convoy; needs root, about 4 minutes
+	$(Q)sh install/dependencies.sh demo
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/demo/demo.py
+
+bench-interception: all $(BUILD)/shape-once ## what interception costs one migration; needs root
+	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/bench/interception.py
+
 ##@ Install
 SBINDIR ?= $(PREFIX)/sbin
 BINDIR ?= $(PREFIX)/bin
@@ -224,4 +234,4 @@ help: ## list the targets
 -include $(shell find $(BUILD)/objects -name '*.d' 2>/dev/null)
 
 .PHONY: all clean help unit-tests test test-plugin test-unit test-schemas test-lab check-layers fuzz \
-        check-format format check-tidy sanitize-unit install
+        check-format format check-tidy sanitize-unit install demo bench-interception

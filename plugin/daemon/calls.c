@@ -15,11 +15,14 @@
 #define ANSWER_MAXIMUM_MS 1000
 #define TURN_MAXIMUM_MS 900
 #define NAME_MAXIMUM 4096u
+#define URI_MAXIMUM 4096u
+#define MESSAGE_MAXIMUM 1024u
 #define HOOK_FOLLOWS_PLUGIN_US (60 * G_USEC_PER_SEC)
 
 /* ---- reading a call ---------------------------------------------------- */
 
 typedef struct {
+    GVariant *parameters; /* owns what migrate_uri points to */
     const char *uuid;
     const char *name;
     const char *domain_xml;
@@ -53,14 +56,28 @@ lookup_number(GVariant *dictionary, const char *key)
     return number > 0 ? (uint64_t)number : 0;
 }
 
+static const char *
+text_within(const char *text, size_t maximum)
+{
+    return text != NULL && strnlen(text, maximum + 1) <= maximum ? text : NULL;
+}
+
+static void
+call_clear(Call *call)
+{
+    g_clear_pointer(&call->parameters, g_variant_unref);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Call, call_clear)
+
+/* The texts live as long as dictionary and the call. */
 static void
 call_read(GVariant *dictionary, Call *ret_call)
 {
-    g_autoptr(GVariant) parameters =
-        g_variant_lookup_value(dictionary, "parameters", G_VARIANT_TYPE_VARDICT);
+    GVariant *parameters = g_variant_lookup_value(dictionary, "parameters", G_VARIANT_TYPE_VARDICT);
     gboolean cancelled = FALSE;
 
     memset(ret_call, 0, sizeof(*ret_call));
+    ret_call->parameters = parameters;
     g_variant_lookup(dictionary, "uuid", "&s", &ret_call->uuid);
     g_variant_lookup(dictionary, "name", "&s", &ret_call->name);
     g_variant_lookup(dictionary, "domain-xml", "&s", &ret_call->domain_xml);
@@ -68,10 +85,14 @@ call_read(GVariant *dictionary, Call *ret_call)
     g_variant_lookup(dictionary, "destination-uri", "&s", &ret_call->destination_uri);
     g_variant_lookup(dictionary, "cancelled", "b", &cancelled);
     ret_call->cancelled = cancelled;
+    if (ret_call->uuid != NULL && !g_uuid_string_is_valid(ret_call->uuid))
+        ret_call->uuid = NULL;
+    ret_call->destination_uri = text_within(ret_call->destination_uri, URI_MAXIMUM);
     ret_call->flags = lookup_number(dictionary, "flags");
     if (parameters == NULL)
         return;
     g_variant_lookup(parameters, VIR_MIGRATE_PARAM_URI, "&s", &ret_call->migrate_uri);
+    ret_call->migrate_uri = text_within(ret_call->migrate_uri, URI_MAXIMUM);
     ret_call->bandwidth_mib = lookup_number(parameters, VIR_MIGRATE_PARAM_BANDWIDTH);
     ret_call->post_copy_bandwidth_mib =
         lookup_number(parameters, VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY);
@@ -212,11 +233,14 @@ pending_resolved(GArray *addresses, const GError *error, gpointer data)
         pending_shaped(NULL, pending);
         return;
     }
+    migration->answer_pending = false;
     if (error != NULL)
         migration_note(migration, "peer-unresolved", "reason: %s, selected by: port alone",
                        error->message);
-    else
+    else {
+        g_array_set_size(migration->peer_addresses, 0); /* a repeated call names it again */
         g_array_append_vals(migration->peer_addresses, addresses->data, addresses->len);
+    }
     if (error == NULL) {
         /* A host may have a network of its own for migrations. */
         g_autofree char *peer = flow_address_to_text(&g_array_index(addresses, FlowAddress, 0));
@@ -308,6 +332,19 @@ hold_if_not_its_turn(Manager *manager, Migration *migration)
     migration_note(migration, "waiting", "reason: %s",
                    migration->schedule_reason ? migration->schedule_reason : "-");
     manager_measure_dirty_rate(manager, migration);
+}
+
+/* Without a UUID libvirt could not be asked about it, nor its end be seen. */
+static bool
+call_may_be_followed(const Manager *manager, MigrationRole role, const char *uuid, const char *name)
+{
+    const char *reason =
+        uuid != NULL ? manager_refusal(manager, role, uuid, name) : "the call carries no UUID";
+
+    if (reason != NULL)
+        log_event(CONFIG_LOG_WARNING, "call-not-followed", "domain: %s, role: %s, reason: %s", name,
+                  migration_role_to_string(role), reason);
+    return reason == NULL;
 }
 
 static Migration *
@@ -406,6 +443,7 @@ enter_perform(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *
     bool peer_to_peer = call->flags & VIR_MIGRATE_PEER2PEER;
     Migration *migration =
         peer_to_peer ? NULL : manager_find(manager, MIGRATION_ROLE_SOURCE, call->uuid, call->name);
+    static const MigrationInput turn = { .type = MIGRATION_INPUT_TURN };
     MigrationInput decided = { .type = MIGRATION_INPUT_DECIDED };
     g_autoptr(GError) error = NULL;
     Pending *pending;
@@ -416,6 +454,10 @@ enter_perform(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *
             g_dbus_method_invocation_return_gerror(invocation, error);
             return;
         }
+    } else {
+        /* Its begin was held, but nobody waited: memory moves now all the same. */
+        manager_input(manager, migration, &turn);
+        manager_answer_turn(manager, migration);
     }
     migration->user_flags = call->flags;
     g_free(migration->migrate_uri);
@@ -435,6 +477,7 @@ enter_perform(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *
     migration_note(migration, "perform",
                    "flags_given: 0x%" G_GINT64_MODIFIER "x, flags_used: 0x%" G_GINT64_MODIFIER "x",
                    migration->user_flags, migration->flags);
+    migration->answer_pending = true;
     if (peer_to_peer)
         hold_if_not_its_turn(manager, migration);
     pending = g_new0(Pending, 1);
@@ -520,6 +563,8 @@ enter_prepare(Manager *manager, const Call *call, GError **error)
     if (description == NULL)
         return NULL;
     without_xml.domain_xml = NULL;
+    if (!call_may_be_followed(manager, MIGRATION_ROLE_DESTINATION, description->uuid, call->name))
+        return answer_new(NULL, false, NULL, NULL);
     migration = destination_new(manager, call->name, g_steal_pointer(&description));
     if (!call_apply(manager, migration, &without_xml, error))
         return NULL;
@@ -546,11 +591,21 @@ calls_enter(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *in
 {
     g_autoptr(GError) error = NULL;
     GVariant *answer = NULL;
-    Call call;
+    g_auto(Call) call = { 0 };
 
     call_read(dictionary, &call);
     if (call.name == NULL || call.name[0] == '\0' || strlen(call.name) > NAME_MAXIMUM ||
         !gate_is_steerable(call.flags)) {
+        convoy_daemon1_complete_enter_call(skeleton, invocation,
+                                           answer_new(NULL, false, NULL, NULL));
+        return;
+    }
+    /* A direct perform goes on with the record that its begin made. */
+    if ((g_str_equal(entry, "begin") ||
+         (g_str_equal(entry, "perform") &&
+          ((call.flags & VIR_MIGRATE_PEER2PEER) ||
+           manager_find(manager, MIGRATION_ROLE_SOURCE, call.uuid, call.name) == NULL))) &&
+        !call_may_be_followed(manager, MIGRATION_ROLE_SOURCE, call.uuid, call.name)) {
         convoy_daemon1_complete_enter_call(skeleton, invocation,
                                            answer_new(NULL, false, NULL, NULL));
         return;
@@ -607,13 +662,20 @@ calls_wait_turn(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation
     Migration *migration = manager_find_ticket(manager, ticket);
     Turn *turn;
 
-    if (migration == NULL || migration->waiting_turn != NULL) {
+    if (migration == NULL) {
         bool aborted = manager_was_aborted(manager, ticket);
 
         convoy_daemon1_complete_wait_turn(skeleton, invocation, aborted ? "aborted" : "go",
                                           aborted ? "it was aborted while it waited" : "");
         return;
     }
+    /* The caller asks again because it gave the first answer up: it still waits. */
+    if (migration->turn_timer != 0)
+        g_source_remove(migration->turn_timer);
+    migration->turn_timer = 0;
+    if (migration->waiting_turn != NULL)
+        g_dbus_method_invocation_return_value(g_steal_pointer(&migration->waiting_turn),
+                                              g_variant_new("(ss)", "waiting", ""));
     migration->polled_us = g_get_monotonic_time();
     migration->waiting_turn = invocation;
     if (migration->machine.state != MIGRATION_WAITING) {
@@ -649,6 +711,7 @@ leave_destination(Manager *manager, Migration *migration, const char *entry, boo
 
     if (success && g_str_has_prefix(entry, "prepare")) {
         g_variant_lookup(result, "uri-out", "&s", &uri);
+        migration->job_seen = true; /* the incoming QEMU runs */
         if (!(migration->flags & (VIR_MIGRATE_NON_SHARED_DISK | VIR_MIGRATE_NON_SHARED_INC)))
             peer_port_from_uri(uri, &migration->port_first, &migration->port_last);
         return;
@@ -656,6 +719,16 @@ leave_destination(Manager *manager, Migration *migration, const char *entry, boo
     if (success)
         input.type = MIGRATION_INPUT_SUCCEEDED;
     manager_input(manager, migration, &input);
+}
+
+static bool
+entry_fits(const Migration *migration, const char *entry)
+{
+    static const char *const source[] = { "begin", "perform", "confirm", NULL };
+    static const char *const destination[] = { "prepare", "prepare-tunnel", "finish", NULL };
+
+    return g_strv_contains(migration->machine.role == MIGRATION_ROLE_SOURCE ? source : destination,
+                           entry);
 }
 
 void
@@ -670,6 +743,11 @@ calls_leave(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *in
     convoy_daemon1_complete_leave_call(skeleton, invocation);
     if (migration == NULL || !migration_is_active(migration))
         return;
+    if (!entry_fits(migration, entry)) {
+        log_event(CONFIG_LOG_WARNING, "call-unusable", "domain: %s, role: %s, left: %.32s",
+                  migration->name, migration_role_to_string(migration->machine.role), entry);
+        return;
+    }
     g_variant_lookup(result, "success", "b", &success);
     g_variant_lookup(result, "retried", "b", &retried);
     g_variant_lookup(result, "error-message", "&s", &message);
@@ -682,7 +760,8 @@ calls_leave(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *in
     }
     if (!success) {
         g_free(migration->failure);
-        migration->failure = g_strdup_printf("%s: %s", entry, message ? message : "failed");
+        migration->failure =
+            g_strdup_printf("%s: %.*s", entry, (int)MESSAGE_MAXIMUM, message ? message : "failed");
     }
     if (migration->machine.role == MIGRATION_ROLE_SOURCE)
         leave_source(manager, migration, entry, success);
@@ -708,20 +787,23 @@ calls_abort_waiting(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvoca
 static char *
 hook_incoming(Manager *manager, const char *domain, const char *xml)
 {
-    Migration *migration = manager_find(manager, MIGRATION_ROLE_DESTINATION, NULL, domain);
     g_autoptr(GError) error = NULL;
-    DomainDescription *description;
+    g_autoptr(DomainDescription) parsed = domain_description_parse(xml, -1, &error);
+    DomainDescription *description = parsed;
+    Migration *migration;
 
-    if (migration != NULL && !migration->from_hook &&
-        g_get_monotonic_time() - migration->created_us < HOOK_FOLLOWS_PLUGIN_US)
-        return NULL; /* the plugin announced it and carries the offer */
-    description = domain_description_parse(xml, -1, &error);
     if (description == NULL) {
         log_event(CONFIG_LOG_WARNING, "hook-xml-unreadable", "domain: %s, reason: %s", domain,
                   error->message);
         return NULL;
     }
-    migration = destination_new(manager, domain, description);
+    migration = manager_find(manager, MIGRATION_ROLE_DESTINATION, description->uuid, domain);
+    if (migration != NULL && !migration->from_hook &&
+        g_get_monotonic_time() - migration->created_us < HOOK_FOLLOWS_PLUGIN_US)
+        return NULL; /* the plugin announced it and carries the offer */
+    if (!call_may_be_followed(manager, MIGRATION_ROLE_DESTINATION, description->uuid, domain))
+        return NULL;
+    migration = destination_new(manager, domain, g_steal_pointer(&parsed));
     migration->from_hook = true;
     migration_note(migration, "incoming", "announced by: the hook");
     manager_transfer(manager, migration, NULL, NULL);
@@ -740,7 +822,9 @@ calls_notify_hook(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocati
     g_autofree char *xml_out = NULL;
     Migration *migration;
 
-    if (g_str_equal(operation, "migrate") && g_str_equal(sub_operation, "begin")) {
+    if (domain[0] == '\0' || strnlen(domain, NAME_MAXIMUM + 1) > NAME_MAXIMUM) {
+        log_event(CONFIG_LOG_WARNING, "hook-unusable", "domain: %.64s", domain);
+    } else if (g_str_equal(operation, "migrate") && g_str_equal(sub_operation, "begin")) {
         xml_out = hook_incoming(manager, domain, xml);
     } else if (g_str_equal(operation, "release") && !hypervisor_is_connected(manager->hypervisor)) {
         /* Without libvirt's events this is the only word of the end. */

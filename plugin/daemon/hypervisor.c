@@ -5,9 +5,15 @@
  * Who holds what: the main thread owns Hypervisor and its fields. A request
  * carries its own reference on the connection into its worker thread, so the
  * connection may be replaced meanwhile. Results travel back as GTask values.
+ *
+ * The threads are pools of its own, not GTask's: GDBus answers calls through
+ * GTask's pool, and a libvirtd that hangs must not keep the daemon from
+ * answering. A destination that hangs holds its thread for as long as it
+ * likes, so it gets a pool apart.
  */
 #include "daemon/hypervisor.h"
 
+#include "common/log.h"
 #include "common/peer.h"
 
 #include <libvirt/virterror.h>
@@ -19,6 +25,10 @@
 #define DIRTY_RATE_SECONDS 1
 #define DIRTY_RATE_POLL_US (100 * 1000)
 #define DIRTY_RATE_POLLS 40
+#define WORKERS 8
+#define FOREIGN_WORKERS 4
+/* A libvirtd that hangs must not keep the daemon from stopping. */
+#define CLOSE_MAXIMUM_US G_USEC_PER_SEC
 
 struct Hypervisor {
     char *uri;
@@ -30,9 +40,15 @@ struct Hypervisor {
     guint n_callbacks;
     guint reconnect_source;
     bool opening;
+    bool open_failure_told;
     uint32_t qemu_version;
     uint32_t libvirt_version;
+    GThreadPool *workers;         /* of GTask, whose data is a Request or an Opening */
+    GThreadPool *foreign_workers; /* the same, for connections to other hosts */
 };
+
+/* Threads inside libvirt, of any Hypervisor. */
+static gint busy_threads;
 
 static GQuark
 hypervisor_error_quark(void)
@@ -88,10 +104,8 @@ request_free(gpointer data)
 }
 
 static void
-request_thread(GTask *task, gpointer source G_GNUC_UNUSED, gpointer data,
-               GCancellable *cancellable G_GNUC_UNUSED)
+request_run(GTask *task, Request *request)
 {
-    Request *request = data;
     g_autoptr(GError) error = NULL;
     virDomainPtr domain = NULL;
     bool ok = false;
@@ -146,12 +160,18 @@ request_new(Hypervisor *hypervisor, const char *uuid, RequestRun run, RequestFin
 }
 
 static void
-request_start(Hypervisor *hypervisor, Request *request)
+request_start_in(Hypervisor *hypervisor, GThreadPool *pool, Request *request)
 {
-    g_autoptr(GTask) task = g_task_new(NULL, hypervisor->cancellable, request_ready, NULL);
+    GTask *task = g_task_new(NULL, hypervisor->cancellable, request_ready, NULL);
 
     g_task_set_task_data(task, request, request_free);
-    g_task_run_in_thread(task, request_thread);
+    g_thread_pool_push(pool, task, NULL); /* takes task over */
+}
+
+static void
+request_start(Hypervisor *hypervisor, Request *request)
+{
+    request_start_in(hypervisor, hypervisor->workers, request);
 }
 
 static void
@@ -304,6 +324,13 @@ run_query_job(Request *request, virDomainPtr domain, GError **error)
 
     if (virDomainGetJobStats(domain, &type, &parameters, &n_parameters, 0) < 0) {
         hypervisor_error_set(error, "reading the migration's statistics");
+        /* libvirt's code for this is the one of an incoming job as well. */
+        if (virDomainIsActive(domain) == 0) {
+            g_clear_error(error);
+            g_set_error_literal(error, hypervisor_error_quark(), VIR_ERR_NO_DOMAIN,
+                                "the domain does not run here");
+        }
+        virResetLastError();
         return false;
     }
     job_statistics_read(&request->statistics, type, parameters, n_parameters);
@@ -322,7 +349,8 @@ hypervisor_query_job(Hypervisor *hypervisor, const char *uuid, HypervisorJobDone
 static void
 texts_append_xml(GPtrArray *texts, virDomainPtr domain)
 {
-    char *xml = virDomainGetXMLDesc(domain, 0);
+    /* One that is merely defined has no traffic and claims no bandwidth. */
+    char *xml = virDomainIsActive(domain) == 1 ? virDomainGetXMLDesc(domain, 0) : NULL;
 
     if (xml != NULL) {
         g_ptr_array_add(texts, g_strdup(xml));
@@ -399,7 +427,7 @@ hypervisor_read_offer(Hypervisor *hypervisor, const char *destination_uri, const
 
     request->destination_uri = g_strdup(destination_uri);
     request->text = g_strdup(uuid);
-    request_start(hypervisor, request);
+    request_start_in(hypervisor, hypervisor->foreign_workers, request);
 }
 
 static bool
@@ -584,19 +612,85 @@ reconnect_due(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-static void
-hypervisor_close(Hypervisor *hypervisor)
-{
-    virConnectPtr connection = g_steal_pointer(&hypervisor->connection);
+static void on_close(virConnectPtr connection, int reason, void *data);
 
-    if (connection == NULL)
-        return;
-    virConnectUnregisterCloseCallback(connection, NULL);
-    for (guint i = 0; i < hypervisor->n_callbacks; i++)
-        virConnectDomainEventDeregisterAny(connection, hypervisor->callbacks[i]);
-    hypervisor->n_callbacks = 0;
+static void
+connection_close(virConnectPtr connection, const int *callbacks, guint n_callbacks)
+{
+    /* libvirt drops the reference that it took only for the same function. */
+    virConnectUnregisterCloseCallback(connection, on_close);
+    for (guint i = 0; i < n_callbacks; i++)
+        virConnectDomainEventDeregisterAny(connection, callbacks[i]);
     virConnectClose(connection);
     virResetLastError();
+}
+
+/* Shared by the thread that closes and the one that may wait for it. */
+typedef struct {
+    virConnectPtr connection;
+    int callbacks[8];
+    guint n_callbacks;
+    GMutex lock;
+    GCond changed;
+    bool done;
+} Closing;
+
+static void
+closing_clear(gpointer data)
+{
+    Closing *closing = data;
+
+    g_mutex_clear(&closing->lock);
+    g_cond_clear(&closing->changed);
+}
+
+static gpointer
+closing_thread(gpointer data)
+{
+    Closing *closing = data;
+
+    connection_close(closing->connection, closing->callbacks, closing->n_callbacks);
+    g_mutex_lock(&closing->lock);
+    closing->done = true;
+    g_cond_signal(&closing->changed);
+    g_mutex_unlock(&closing->lock);
+    g_atomic_rc_box_release_full(closing, closing_clear);
+    g_atomic_int_add(&busy_threads, -1);
+    return NULL;
+}
+
+/* Asks libvirtd, so in a thread; waits for it no longer than maximum_us. */
+static void
+hypervisor_close(Hypervisor *hypervisor, gint64 maximum_us)
+{
+    gint64 deadline = g_get_monotonic_time() + maximum_us;
+    Closing *closing;
+    GThread *thread;
+
+    if (hypervisor->connection == NULL)
+        return;
+    closing = g_atomic_rc_box_new0(Closing);
+    g_mutex_init(&closing->lock);
+    g_cond_init(&closing->changed);
+    closing->connection = g_steal_pointer(&hypervisor->connection);
+    memcpy(closing->callbacks, hypervisor->callbacks, sizeof(closing->callbacks));
+    closing->n_callbacks = hypervisor->n_callbacks;
+    hypervisor->n_callbacks = 0;
+    g_atomic_int_inc(&busy_threads);
+    thread =
+        g_thread_try_new("convoy-close", closing_thread, g_atomic_rc_box_acquire(closing), NULL);
+    if (thread == NULL) {
+        g_atomic_int_add(&busy_threads, -1);
+        g_atomic_rc_box_release(closing);
+    } else {
+        g_thread_unref(thread);
+        g_mutex_lock(&closing->lock);
+        while (maximum_us > 0 && !closing->done &&
+               g_cond_wait_until(&closing->changed, &closing->lock, deadline))
+            ;
+        g_mutex_unlock(&closing->lock);
+    }
+    g_atomic_rc_box_release_full(closing, closing_clear);
 }
 
 static void
@@ -614,7 +708,7 @@ connection_lost(gpointer data)
     HypervisorEvent event = { .type = HYPERVISOR_DISCONNECTED };
 
     hypervisor->reconnect_source = 0;
-    hypervisor_close(hypervisor);
+    hypervisor_close(hypervisor, 0);
     event_emit(hypervisor, NULL, &event);
     hypervisor_schedule_reconnect(hypervisor);
     return G_SOURCE_REMOVE;
@@ -635,19 +729,14 @@ opening_free(gpointer data)
 {
     Opening *opening = data;
 
-    if (opening->connection != NULL) {
-        virConnectUnregisterCloseCallback(opening->connection, NULL);
-        for (guint i = 0; i < opening->n_callbacks; i++)
-            virConnectDomainEventDeregisterAny(opening->connection, opening->callbacks[i]);
-        virConnectClose(opening->connection);
-    }
+    if (opening->connection != NULL)
+        connection_close(opening->connection, opening->callbacks, opening->n_callbacks);
     g_free(opening->uri);
     g_free(opening);
 }
 
 static void
-open_thread(GTask *task, gpointer source G_GNUC_UNUSED, gpointer data,
-            GCancellable *cancellable G_GNUC_UNUSED)
+open_run(GTask *task, Opening *opening)
 {
     static const struct {
         int id;
@@ -660,7 +749,6 @@ open_thread(GTask *task, gpointer source G_GNUC_UNUSED, gpointer data,
         { VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, VIR_DOMAIN_EVENT_CALLBACK(on_device_added) },
         { VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, VIR_DOMAIN_EVENT_CALLBACK(on_device_added) },
     };
-    Opening *opening = data;
     GError *error = NULL;
 
     opening->connection = virConnectOpen(opening->uri);
@@ -693,6 +781,24 @@ open_thread(GTask *task, gpointer source G_GNUC_UNUSED, gpointer data,
     g_task_return_boolean(task, TRUE);
 }
 
+/* The pool has one function for both kinds of task: an Opening is tagged. */
+static void
+worker_run(gpointer data, gpointer user_data G_GNUC_UNUSED)
+{
+    g_autoptr(GTask) task = data;
+
+    g_atomic_int_inc(&busy_threads);
+    /* Cancelled: it was still queued when the Hypervisor was freed. */
+    if (!g_task_return_error_if_cancelled(task)) {
+        if (g_task_get_source_tag(task) == hypervisor_open)
+            open_run(task, g_task_get_task_data(task));
+        else
+            request_run(task, g_task_get_task_data(task));
+    }
+    g_clear_object(&task);
+    g_atomic_int_add(&busy_threads, -1);
+}
+
 static void
 open_ready(GObject *source G_GNUC_UNUSED, GAsyncResult *result, gpointer data)
 {
@@ -706,9 +812,20 @@ open_ready(GObject *source G_GNUC_UNUSED, GAsyncResult *result, gpointer data)
         if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
             return; /* hypervisor is gone */
         hypervisor->opening = false;
+        if (!hypervisor->open_failure_told)
+            log_event(CONFIG_LOG_WARNING, "libvirt-unreachable", "reason: %s, again every: %d s",
+                      error->message, RECONNECT_SECONDS);
+        hypervisor->open_failure_told = true;
         hypervisor_schedule_reconnect(hypervisor);
         return;
     }
+    /* It may have gone before we held it: on_close passed over it then. */
+    if (virConnectIsAlive(opening->connection) == 0) {
+        hypervisor->opening = false;
+        hypervisor_schedule_reconnect(hypervisor);
+        return;
+    }
+    hypervisor->open_failure_told = false;
     hypervisor->opening = false;
     hypervisor->connection = g_steal_pointer(&opening->connection);
     memcpy(hypervisor->callbacks, opening->callbacks, sizeof(opening->callbacks));
@@ -722,7 +839,7 @@ static void
 hypervisor_open(Hypervisor *hypervisor)
 {
     Opening *opening;
-    g_autoptr(GTask) task = NULL;
+    GTask *task;
 
     if (hypervisor->opening || hypervisor->connection != NULL)
         return;
@@ -731,8 +848,9 @@ hypervisor_open(Hypervisor *hypervisor)
     opening->uri = g_strdup(hypervisor->uri);
     opening->hypervisor = hypervisor;
     task = g_task_new(NULL, hypervisor->cancellable, open_ready, hypervisor);
+    g_task_set_source_tag(task, hypervisor_open);
     g_task_set_task_data(task, opening, opening_free);
-    g_task_run_in_thread(task, open_thread);
+    g_thread_pool_push(hypervisor->workers, task, NULL); /* takes task over */
 }
 
 Hypervisor *
@@ -744,6 +862,8 @@ hypervisor_new(const char *uri, HypervisorEventFunc func, gpointer user_data)
     hypervisor->func = func;
     hypervisor->user_data = user_data;
     hypervisor->cancellable = g_cancellable_new();
+    hypervisor->workers = g_thread_pool_new(worker_run, NULL, WORKERS, FALSE, NULL);
+    hypervisor->foreign_workers = g_thread_pool_new(worker_run, NULL, FOREIGN_WORKERS, FALSE, NULL);
     hypervisor_open(hypervisor);
     return hypervisor;
 }
@@ -756,10 +876,19 @@ hypervisor_free(Hypervisor *hypervisor)
     g_cancellable_cancel(hypervisor->cancellable);
     if (hypervisor->reconnect_source != 0)
         g_source_remove(hypervisor->reconnect_source);
-    hypervisor_close(hypervisor);
+    hypervisor_close(hypervisor, CLOSE_MAXIMUM_US);
+    /* Threads that libvirt holds are left to themselves: they touch tasks only. */
+    g_thread_pool_free(hypervisor->workers, FALSE, FALSE);
+    g_thread_pool_free(hypervisor->foreign_workers, FALSE, FALSE);
     g_object_unref(hypervisor->cancellable);
     g_free(hypervisor->uri);
     g_free(hypervisor);
+}
+
+bool
+hypervisor_threads_left(void)
+{
+    return g_atomic_int_get(&busy_threads) > 0;
 }
 
 bool

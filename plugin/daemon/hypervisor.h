@@ -71,6 +71,12 @@ Hypervisor *hypervisor_new(const char *uri, HypervisorEventFunc func, gpointer u
 void hypervisor_free(Hypervisor *hypervisor);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Hypervisor, hypervisor_free)
 
+/*
+ * Threads are still inside libvirt after hypervisor_free: a process that ends
+ * must do so by _exit, or libvirt is taken down under them.
+ */
+bool hypervisor_threads_left(void);
+
 bool hypervisor_is_connected(const Hypervisor *hypervisor);
 
 /* major * 1000000 + minor * 1000 + micro; 0 while unknown. */

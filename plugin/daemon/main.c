@@ -9,6 +9,7 @@
 #include <glib-unix.h>
 #include <libvirt-glib/libvirt-glib.h>
 #include <libvirt/virterror.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -31,6 +32,14 @@ stop(gpointer data)
 static void
 libvirt_error_silent(void *data G_GNUC_UNUSED, virErrorPtr error G_GNUC_UNUSED)
 {
+}
+
+/* The default would end the daemon with its shaping left behind. */
+static gboolean
+reload_refused(gpointer data G_GNUC_UNUSED)
+{
+    log_event(CONFIG_LOG_WARNING, "not-reloaded", "signal: SIGHUP, instead: restart virt-convoyd");
+    return G_SOURCE_CONTINUE;
 }
 
 static bool
@@ -83,6 +92,9 @@ run(const Options *options)
         g_printerr("virt-convoyd: cannot make %s: %s\n", directory, g_strerror(errno));
         return EXIT_FAILURE;
     }
+    /* A log that is closed at the other end must not end the daemon. */
+    signal(SIGPIPE, SIG_IGN);
+    g_unix_signal_add(SIGHUP, reload_refused, NULL);
     virSetErrorFunc(NULL, libvirt_error_silent);
     gvir_event_register();
     manager = manager_new(config, directory, &error);
@@ -102,6 +114,8 @@ run(const Options *options)
     g_clear_pointer(&server, server_free);
     g_clear_pointer(&manager, manager_free);
     log_close();
+    if (hypervisor_threads_left())
+        _exit(EXIT_SUCCESS);
     return EXIT_SUCCESS;
 }
 

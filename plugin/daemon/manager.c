@@ -13,12 +13,18 @@
 #define POLL_US G_USEC_PER_SEC
 /* Polls without a job, one second each, before a migration counts as gone. */
 #define IDLE_POLLS_MAXIMUM 4u
+/* The same before libvirt's job was seen once: a first start of QEMU takes seconds. */
+#define STARTING_POLLS_MAXIMUM 10u
+/* Records of migrations that have not ended; more are left to libvirt alone. */
+#define MIGRATIONS_MAXIMUM 256u
 /* A held caller asks every second; one that does not is gone. */
 #define HELD_CALLER_GONE_US (10 * G_USEC_PER_SEC)
 /* libvirt's final statistics may come after the last call has returned. */
 #define STATISTICS_LATE_US (2 * G_USEC_PER_SEC)
 /* A connection to the destination may hang for minutes: decide without it. */
 #define OFFER_MAXIMUM_US (2 * G_USEC_PER_SEC)
+/* A guest writes in bursts: what was dirtied in a shorter pass is no rate. */
+#define PASS_TELLING_SECONDS 0.25
 /* Between the end of begin and perform the destination prepares. */
 #define ADMITTED_MAXIMUM_US (120 * G_USEC_PER_SEC)
 
@@ -135,6 +141,16 @@ manager_describe(Manager *manager, Migration *migration, DomainDescription *desc
         manager_exclude_post_copy(migration, g_intern_string(description->post_copy_obstacle));
 }
 
+const char *
+manager_refusal(const Manager *manager, MigrationRole role, const char *uuid, const char *name)
+{
+    const Migration *migration = manager_find(manager, role, uuid, name);
+
+    if (migration != NULL)
+        return migration_keeps_place(migration, g_get_monotonic_time());
+    return manager->migrations->len >= MIGRATIONS_MAXIMUM ? "too many migrations are open" : NULL;
+}
+
 Migration *
 manager_add(Manager *manager, MigrationRole role, const char *name, const char *uuid)
 {
@@ -237,13 +253,25 @@ limits_set(const GError *error, gpointer data)
         migration_note(migration, "limit-failed", "reason: %s", error->message);
 }
 
+static void
+manager_tell_limits(Manager *manager, Migration *migration)
+{
+    uint64_t pre_copy = migration->user_bandwidth_mib == 0 ? migration->limits.max_bandwidth : 0;
+    uint64_t post_copy =
+        migration->machine.post_copy_possible && migration->user_post_copy_bandwidth_mib == 0
+            ? migration->limits.post_copy
+            : 0;
+
+    if (pre_copy != 0 || post_copy != 0)
+        hypervisor_set_max_speed(manager->hypervisor, migration->uuid, pre_copy, post_copy,
+                                 limits_set, reference_new(manager, migration));
+}
+
 /* QEMU's own limits follow: they are all there is where tc is refused. */
 static void
 manager_follow_limits(Manager *manager, Migration *migration, bool told_by_call)
 {
     ReserveQemuLimits limits;
-    uint64_t pre_copy;
-    uint64_t post_copy;
 
     if (!planner_qemu_limits(manager, migration, &limits))
         return;
@@ -252,16 +280,8 @@ manager_follow_limits(Manager *manager, Migration *migration, bool told_by_call)
         return;
     migration->limits = limits;
     migration->has_limits = true;
-    if (told_by_call || migration->machine.role != MIGRATION_ROLE_SOURCE)
-        return;
-    pre_copy = migration->user_bandwidth_mib == 0 ? limits.max_bandwidth : 0;
-    post_copy =
-        migration->machine.post_copy_possible && migration->user_post_copy_bandwidth_mib == 0
-            ? limits.post_copy
-            : 0;
-    if (pre_copy != 0 || post_copy != 0)
-        hypervisor_set_max_speed(manager->hypervisor, migration->uuid, pre_copy, post_copy,
-                                 limits_set, reference_new(manager, migration));
+    if (!told_by_call && migration->machine.role == MIGRATION_ROLE_SOURCE)
+        manager_tell_limits(manager, migration);
 }
 
 static void
@@ -269,8 +289,9 @@ reshape_done(const GError *error, gpointer data)
 {
     g_autofree Reshape *reshape = data;
     Manager *manager = reshape->manager;
+    bool stopping = g_error_matches(error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
 
-    for (guint i = 0; i < manager->migrations->len; i++) {
+    for (guint i = 0; !stopping && i < manager->migrations->len; i++) {
         Migration *migration = g_ptr_array_index(manager->migrations, i);
 
         /* A call that waits for us hands the limits over itself. */
@@ -472,6 +493,9 @@ manager_carry_out(Manager *manager, Migration *migration, unsigned actions, Netw
         hypervisor_set_max_downtime(manager->hypervisor, migration->uuid,
                                     migration->description->metadata.maximum_downtime, downtime_set,
                                     reference_new(manager, migration));
+    /* Not every call could hand them over: held ones, and those without a parameter list. */
+    if ((actions & MIGRATION_ACTION_LIMIT) && migration->has_limits)
+        manager_tell_limits(manager, migration);
     if (actions & MIGRATION_ACTION_START_POST_COPY)
         manager_start_post_copy(manager, migration);
     if (actions & MIGRATION_ACTION_END)
@@ -541,7 +565,8 @@ manager_schedule(Manager *manager)
                        (double)(g_get_monotonic_time() - migration->created_us) / 1e6,
                        migration->schedule_reason ? migration->schedule_reason : "-");
         manager_input(manager, migration, &turn);
-        if (migration->peer_to_peer)
+        /* A call not answered yet goes on when it knows its peer. */
+        if (migration->peer_to_peer && !migration->answer_pending)
             manager_transfer(manager, migration, turn_shaped, reference_new(manager, migration));
         else
             manager_answer_turn(manager, migration);
@@ -569,19 +594,23 @@ job_polled(const JobStatistics *statistics, const GError *error, gpointer data)
     if (!hypervisor_is_connected(manager->hypervisor))
         return; /* libvirtd restarts: wait until it can be asked */
     if (!working) {
-        if (++migration->idle_polls < IDLE_POLLS_MAXIMUM)
+        if (++migration->idle_polls <
+            (migration->job_seen ? IDLE_POLLS_MAXIMUM : STARTING_POLLS_MAXIMUM))
             return;
+        g_free(migration->failure);
         migration->failure = g_strdup(error ? error->message : "libvirt runs no job for it");
         manager_input(manager, migration, &lost);
         return;
     }
     migration->idle_polls = 0;
+    migration->job_seen = true;
     if (error != NULL)
         return;
     migration->statistics = *statistics;
     if (migration->machine.iteration >= 2 && !migration->machine.post_copy_requested &&
-        migration->machine.state == MIGRATION_RUNNING && migration->pass_seconds > 0 &&
-        statistics->memory_remaining > 0 && reference->number == migration->machine.iteration) {
+        migration->machine.state == MIGRATION_RUNNING &&
+        migration->pass_seconds >= PASS_TELLING_SECONDS && statistics->memory_remaining > 0 &&
+        reference->number == migration->machine.iteration) {
         /* What is left at the start of a pass was dirtied during the one before. */
         migration->dirty = (DirtyCurve){ 0 };
         dirty_curve_add(&migration->dirty, migration->pass_seconds,
@@ -617,8 +646,8 @@ manager_expire(Manager *manager, Migration *migration, gint64 now_us)
         migration->failure = g_strdup("the caller stopped waiting");
         manager_input(manager, migration, &abort_input);
     } else if (migration->machine.state == MIGRATION_ADMITTED &&
-               now_us - migration->created_us >
-                   ADMITTED_MAXIMUM_US + (migration->polled_us - migration->created_us)) {
+               /* Never held: polled_us is 0. */
+               now_us - MAX(migration->created_us, migration->polled_us) > ADMITTED_MAXIMUM_US) {
         migration->failure = g_strdup("it never began to move memory");
         manager_input(manager, migration, &lost);
     }
@@ -640,11 +669,14 @@ manager_follow_demand(Manager *manager, ShapingDirection direction, gint64 now_u
         reservation->priority == PRIORITY_LOW ? 0 : reservation->upper,
         (uint64_t)MAX(now_us - manager->side[direction].followed_us, 0) / 1000);
     manager->side[direction].followed_us = now_us;
-    if (now_us - manager->last_reshape_us < (gint64)manager->config->reshape_interval * 1000 / 2)
+    /* A slow tc is not given more work than it can do. */
+    if (now_us - manager->side[direction].reshaped_us <
+            (gint64)manager->config->reshape_interval * 1000 / 2 ||
+        network_is_busy(manager->network, direction))
         return;
     if (manager_reserve(manager, direction, NULL, &next) &&
         planner_reservation_differs(reservation, &next, network_usable_rate(manager->network))) {
-        manager->last_reshape_us = now_us;
+        manager->side[direction].reshaped_us = now_us;
         manager_reshape(manager, direction, NULL, NULL);
     }
 }
@@ -790,14 +822,12 @@ manager_observe(Manager *manager, const HypervisorEvent *event)
 }
 
 static void
-on_iteration(Manager *manager, const HypervisorEvent *event)
+migration_iterate(Manager *manager, Migration *migration, const HypervisorEvent *event)
 {
     MigrationInput input = { .type = MIGRATION_INPUT_ITERATION, .iteration = event->iteration };
-    Migration *migration = manager_find(manager, MIGRATION_ROLE_SOURCE, event->uuid, event->name);
     gint64 now_us = g_get_monotonic_time();
 
-    if (migration == NULL)
-        migration = manager_observe(manager, event);
+    migration->job_seen = true;
     migration->pass_seconds =
         migration->iteration_us != 0 ? (double)(now_us - migration->iteration_us) / 1e6 : 0;
     migration->iteration_us = now_us;
@@ -811,6 +841,70 @@ on_iteration(Manager *manager, const HypervisorEvent *event)
     manager_input(manager, migration, &input);
     if (migration_is_active(migration) && event->iteration >= 2)
         manager_poll(manager, migration, event->iteration);
+}
+
+/* An iteration of a domain that nobody announced. */
+typedef struct {
+    Manager *manager;
+    char *uuid;
+    char *name;
+    unsigned iteration;
+} Sighting;
+
+static void
+sighting_free(Sighting *sighting)
+{
+    g_free(sighting->uuid);
+    g_free(sighting->name);
+    g_free(sighting);
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Sighting, sighting_free)
+
+static void
+sighting_checked(const JobStatistics *statistics, const GError *error, gpointer data)
+{
+    g_autoptr(Sighting) sighting = data;
+    HypervisorEvent event = {
+        .type = HYPERVISOR_MIGRATION_ITERATION,
+        .uuid = sighting->uuid,
+        .name = sighting->name,
+        .iteration = sighting->iteration,
+    };
+    Migration *migration;
+
+    if (error != NULL || !statistics->active || !statistics->outgoing)
+        return;
+    migration =
+        manager_find(sighting->manager, MIGRATION_ROLE_SOURCE, sighting->uuid, sighting->name);
+    if (migration == NULL &&
+        manager_refusal(sighting->manager, MIGRATION_ROLE_SOURCE, event.uuid, event.name) != NULL)
+        return;
+    if (migration == NULL)
+        migration = manager_observe(sighting->manager, &event);
+    if (migration->machine.iteration < event.iteration)
+        migration_iterate(sighting->manager, migration, &event);
+}
+
+/*
+ * virsh save, dump and snapshots make QEMU count passes as well: one that
+ * nobody announced is followed only after libvirt has called it a migration.
+ */
+static void
+on_iteration(Manager *manager, const HypervisorEvent *event)
+{
+    Migration *migration = manager_find(manager, MIGRATION_ROLE_SOURCE, event->uuid, event->name);
+    Sighting *sighting;
+
+    if (migration != NULL) {
+        migration_iterate(manager, migration, event);
+        return;
+    }
+    sighting = g_new0(Sighting, 1);
+    sighting->manager = manager;
+    sighting->uuid = g_strdup(event->uuid);
+    sighting->name = g_strdup(event->name);
+    sighting->iteration = event->iteration;
+    hypervisor_query_job(manager->hypervisor, event->uuid, sighting_checked, sighting);
 }
 
 static void
@@ -871,12 +965,13 @@ on_job_completed(Manager *manager, const HypervisorEvent *event)
         event->statistics->outgoing ? MIGRATION_ROLE_SOURCE : MIGRATION_ROLE_DESTINATION;
     Migration *migration = manager_find(manager, role, event->uuid, event->name);
 
-    if (migration == NULL && manager->history->len != 0) {
-        Migration *ended = g_ptr_array_index(manager->history, manager->history->len - 1);
+    for (guint i = manager->history->len; migration == NULL && i > 0; i--) {
+        Migration *ended = g_ptr_array_index(manager->history, i - 1);
 
-        if (!ended->recorded && ended->machine.role == role &&
-            g_strcmp0(ended->uuid, event->uuid) == 0)
-            ended->statistics = *event->statistics;
+        if (ended->recorded || ended->machine.role != role ||
+            g_strcmp0(ended->uuid, event->uuid) != 0)
+            continue;
+        ended->statistics = *event->statistics;
         return;
     }
     if (migration == NULL || !migration_is_transferring(migration))
@@ -961,8 +1056,10 @@ manager_free(Manager *manager)
 {
     if (manager == NULL)
         return;
+    /* The network first: it waits for no libvirtd, and what it calls back needs the rest. */
+    if (manager->network != NULL)
+        network_free(manager->network);
     g_clear_pointer(&manager->hypervisor, hypervisor_free);
-    g_clear_pointer(&manager->network, network_free);
     for (guint i = 0; manager->history != NULL && i < manager->history->len; i++)
         manager_remember(manager, g_ptr_array_index(manager->history, i));
     g_clear_pointer(&manager->migrations, g_ptr_array_unref);

@@ -26,13 +26,13 @@ struct Manager {
     GPtrArray *migrations; /* active first come, first in */
     GPtrArray *history;    /* ended, oldest first, config->history_limit */
     uint64_t next_ticket;
-    gint64 last_reshape_us;
     gint64 last_poll_us;
     TrafficClass host_class;
     struct {
         uint64_t held; /* bytes/s held for the workload */
         bool held_valid;
         gint64 followed_us;
+        gint64 reshaped_us;
         bool has_reservation;
         Reservation reservation; /* as last put into a plan */
         unsigned migrations;     /* in that plan */
@@ -42,6 +42,13 @@ struct Manager {
 Manager *manager_new(const Config *config, const char *state_directory, GError **error);
 void manager_free(Manager *manager);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Manager, manager_free)
+
+/*
+ * Why no record may be made for such a migration; NULL: it may. Bounds what
+ * calls that never end can cost, and guards a migration that is going.
+ */
+const char *manager_refusal(const Manager *manager, MigrationRole role, const char *uuid,
+                            const char *name);
 
 /* A new migration record; an active one of the same domain and role ends as lost. */
 Migration *manager_add(Manager *manager, MigrationRole role, const char *name, const char *uuid);

@@ -4,6 +4,9 @@
 
 #include "common/log.h"
 
+/* A held caller asks again within a second. */
+#define CALLER_SILENT_US (3 * G_USEC_PER_SEC)
+
 static void
 log_entry_free(gpointer data)
 {
@@ -71,6 +74,17 @@ migration_note(Migration *migration, const char *event, const char *format, ...)
     if (migration->log->len >= MIGRATION_LOG_MAXIMUM)
         g_ptr_array_remove_index(migration->log, 0);
     g_ptr_array_add(migration->log, entry);
+}
+
+const char *
+migration_keeps_place(const Migration *migration, gint64 now_us)
+{
+    if (migration_is_transferring(migration) && migration->job_seen)
+        return "it migrates already";
+    if (migration->machine.state == MIGRATION_WAITING &&
+        (migration->waiting_turn != NULL || now_us - migration->polled_us < CALLER_SILENT_US))
+        return "another call for it waits already";
+    return NULL;
 }
 
 const char *

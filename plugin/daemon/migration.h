@@ -71,6 +71,7 @@ typedef struct {
     bool has_limits;
     ReserveQemuLimits limits; /* as last told to QEMU */
     JobStatistics statistics;
+    bool job_seen; /* libvirt runs a job for it: from now on its absence is the end */
     unsigned idle_polls;
     bool querying;
     char *schedule_reason;
@@ -84,7 +85,8 @@ typedef struct {
     char *failure;
     bool recorded; /* in the history file */
 
-    GPtrArray *log; /* MigrationLogEntry */
+    GPtrArray *log;      /* MigrationLogEntry */
+    bool answer_pending; /* perform's EnterCall: its answer waits for the network */
     GDBusMethodInvocation *waiting_turn;
     guint turn_timer;
 } Migration;
@@ -103,6 +105,12 @@ migration_is_active(const Migration *migration)
 {
     return migration->machine.state != MIGRATION_ENDED;
 }
+
+/*
+ * Why another call for the same domain must not take its place; NULL: it may.
+ * libvirt refuses a second migration by itself, and the first is still going.
+ */
+const char *migration_keeps_place(const Migration *migration, gint64 now_us);
 
 /* Memory moves: the plan of its direction must contain it. */
 static inline bool

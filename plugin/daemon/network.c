@@ -24,10 +24,12 @@
 #define DIRECTIONS 2
 #define SMOOTHING_US (2 * G_USEC_PER_SEC)
 #define WINDOW_SAMPLES 8
+#define RETRY_US (5 * G_USEC_PER_SEC)
 
 typedef struct {
     Shaper *shaper;
     bool shaped;
+    bool stuck;        /* taking it off failed: tried again */
     int class_ifindex; /* 0: look it up at the next tick */
     char *problem;
     gint64 last_reshape_us;
@@ -56,7 +58,9 @@ struct Network {
     ShapingJournal *journal;
     GThreadPool *worker;
     Side side[DIRECTIONS];
-    GHashTable *jobs; /* ShapeJob that are under way: their callbacks die with us */
+    GHashTable *jobs; /* ShapeJob that are under way */
+    gint64 retried_us;
+    bool counters_problem_told;
 };
 
 typedef struct {
@@ -195,6 +199,24 @@ sample_links(Network *network, gint64 now_us, const GArray *links)
     }
 }
 
+static void shape_job_push(Network *network, ShapingDirection direction, ShapingPlan *plan,
+                           NetworkShapeDone done, gpointer user_data);
+
+/* The daemon may start before the network does, and tc may fail for a while. */
+static void
+network_retry(Network *network, gint64 now_us)
+{
+    if (now_us - network->retried_us < RETRY_US)
+        return;
+    network->retried_us = now_us;
+    if (!network->uplink_known)
+        network_find_uplink(network, NULL);
+    for (int i = 0; i < DIRECTIONS; i++) {
+        if (network->side[i].stuck && !network_is_busy(network, (ShapingDirection)i))
+            shape_job_push(network, (ShapingDirection)i, NULL, NULL, NULL);
+    }
+}
+
 static gboolean
 sample(gpointer data)
 {
@@ -203,9 +225,13 @@ sample(gpointer data)
     g_autoptr(GArray) links = NULL;
     g_autoptr(GError) error = NULL;
 
+    network_retry(network, now_us);
     if (!link_counters_read(network->link_counters, &links, &error)) {
-        log_event(CONFIG_LOG_WARNING, "counters-unreadable", "reason: %s", error->message);
+        if (!network->counters_problem_told)
+            log_event(CONFIG_LOG_WARNING, "counters-unreadable", "reason: %s", error->message);
+        network->counters_problem_told = true;
     } else {
+        network->counters_problem_told = false;
         sample_links(network, now_us, links);
         if (network->uplink_known)
             sample_host(network, now_us, links);
@@ -289,7 +315,7 @@ network_find_uplink(Network *network, const char *peer)
         return true;
     /* While something stands on the old uplink its shapers must find it again. */
     for (int i = 0; i < DIRECTIONS; i++) {
-        if (network->side[i].shaped)
+        if (network->side[i].shaped || network->side[i].stuck)
             return true;
     }
     if (g_hash_table_size(network->jobs) != 0)
@@ -352,6 +378,7 @@ shape_job_done(gpointer data)
 
     g_hash_table_remove(network->jobs, job);
     side->shaped = job->plan != NULL && job->error == NULL;
+    side->stuck = job->plan == NULL && job->error != NULL;
     side->last_reshape_us = job->duration_us;
     g_clear_pointer(&side->problem, g_free);
     if (job->error != NULL)
@@ -442,6 +469,20 @@ network_unshape(Network *network, ShapingDirection direction, NetworkShapeDone d
 }
 
 bool
+network_is_busy(const Network *network, ShapingDirection direction)
+{
+    GHashTableIter iterator;
+    gpointer job;
+
+    g_hash_table_iter_init(&iterator, network->jobs);
+    while (g_hash_table_iter_next(&iterator, &job, NULL)) {
+        if (((const ShapeJob *)job)->direction == direction)
+            return true;
+    }
+    return false;
+}
+
+bool
 network_is_shaped(const Network *network, ShapingDirection direction)
 {
     return network->side[direction].shaped;
@@ -500,7 +541,8 @@ network_new(const Config *config, const char *state_directory, NetworkTickFunc t
     network->worker = g_thread_pool_new(shape_worker, NULL, 1, TRUE, error);
     if (network->worker == NULL)
         return NULL;
-    shaping_features_probe(&network->features);
+    if (config->shape) /* the probe makes a device of its own for a moment */
+        shaping_features_probe(&network->features);
     if (!network_find_uplink(network, NULL))
         log_event(CONFIG_LOG_WARNING, "uplink-unknown", "reason: %s", network->uplink_problem);
     network->timer = g_timeout_add(config->sample_interval, sample, network);
@@ -511,18 +553,25 @@ void
 network_free(Network *network)
 {
     GHashTableIter iterator;
-    gpointer job;
+    gpointer item;
 
     if (network == NULL)
         return;
     if (network->timer != 0)
         g_source_remove(network->timer);
     if (network->worker != NULL)
-        g_thread_pool_free(network->worker, FALSE, TRUE); /* runs what is queued */
+        g_thread_pool_free(network->worker, TRUE, TRUE); /* what is queued is moot */
     if (network->jobs != NULL) {
+        g_autoptr(GError) stopping =
+            g_error_new_literal(G_IO_ERROR, G_IO_ERROR_CANCELLED, "the daemon stops");
+
         g_hash_table_iter_init(&iterator, network->jobs);
-        while (g_hash_table_iter_next(&iterator, &job, NULL)) {
+        while (g_hash_table_iter_next(&iterator, &item, NULL)) {
+            ShapeJob *job = item;
+
             g_idle_remove_by_data(job);
+            if (job->done != NULL)
+                job->done(stopping, job->user_data);
             shape_job_free(job);
         }
         g_hash_table_unref(network->jobs);

@@ -18,7 +18,7 @@ typedef struct Network Network;
 
 /* Called after every sample, with g_get_monotonic_time(). */
 typedef void (*NetworkTickFunc)(gint64 now_us, gpointer user_data);
-/* error NULL: the plan stands (or is off). */
+/* error NULL: the plan stands (or is off); G_IO_ERROR_CANCELLED: the daemon stops. */
 typedef void (*NetworkShapeDone)(const GError *error, gpointer user_data);
 
 /*
@@ -27,7 +27,7 @@ typedef void (*NetworkShapeDone)(const GError *error, gpointer user_data);
  */
 Network *network_new(const Config *config, const char *state_directory, NetworkTickFunc tick,
                      gpointer user_data, GError **error);
-/* Waits for the worker and takes everything off. */
+/* Waits for the worker's present run, takes everything off, ends what is left undone. */
 void network_free(Network *network);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Network, network_free)
 
@@ -70,6 +70,8 @@ void network_shape(Network *network, ShapingDirection direction, ShapingPlan *pl
 void network_unshape(Network *network, ShapingDirection direction, NetworkShapeDone done,
                      gpointer user_data);
 
+/* A change of this direction is under way. */
+bool network_is_busy(const Network *network, ShapingDirection direction);
 bool network_is_shaped(const Network *network, ShapingDirection direction);
 /* Why shaping was refused or failed last; NULL: it was not. */
 const char *network_shaping_problem(const Network *network, ShapingDirection direction);

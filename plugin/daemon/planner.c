@@ -5,10 +5,25 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#define SLA_HEADROOM_PERCENT 6
+
 static uint64_t
 subtract(uint64_t a, uint64_t b)
 {
     return a > b ? a - b : 0;
+}
+
+/*
+ * An SLA limit is what an application may count on in every second. A class
+ * counts Ethernet, IP and TCP headers too (66 of 1514 bytes), and holds its rate
+ * on average only: a class of exactly the limit gives a little less.
+ */
+static uint64_t
+rate_with_headroom(uint64_t rate)
+{
+    uint64_t headroom = rate / 100 * SLA_HEADROOM_PERCENT;
+
+    return rate > UINT64_MAX - headroom ? UINT64_MAX : rate + headroom;
 }
 
 static TrafficRates
@@ -62,6 +77,7 @@ manager_reserve(Manager *manager, ShapingDirection direction, const Migration *j
     input.floor_percent = manager->config->low_priority_floor_percent;
     input.minimum_workload_percent = manager->config->minimum_workload_percent;
     registry_sum_limits(manager->registry, limits_count_here, manager, &input.lower, &input.upper);
+    input.lower = rate_with_headroom(input.lower);
     if (!manager->side[direction].held_valid && rates.valid) {
         manager->side[direction].held = direction == SHAPING_EGRESS ? rates.out : rates.in;
         manager->side[direction].held_valid = true;

@@ -11,6 +11,8 @@
 
 /* libvirtd has 20 workers by default, and one connection each is enough. */
 #define CONNECTIONS_MAXIMUM 256u
+/* Who may only read must not take the places of the plugin. */
+#define READERS_MAXIMUM 64u
 
 struct Server {
     Manager *manager;
@@ -23,6 +25,7 @@ typedef struct {
     Server *server;
     GDBusConnection *connection;
     ConvoyDaemon1 *skeleton;
+    bool reader;
 } Peer;
 
 static gboolean
@@ -107,20 +110,33 @@ on_closed(GDBusConnection *connection G_GNUC_UNUSED, gboolean vanished G_GNUC_UN
     g_ptr_array_remove_fast(peer->server->peers, peer);
 }
 
+static unsigned
+server_readers(const Server *server)
+{
+    unsigned count = 0;
+
+    for (guint i = 0; i < server->peers->len; i++)
+        count += ((const Peer *)g_ptr_array_index(server->peers, i))->reader;
+    return count;
+}
+
 static gboolean
 on_new_connection(GDBusServer *dbus_server G_GNUC_UNUSED, GDBusConnection *connection,
                   gpointer data)
 {
     Server *server = data;
+    bool reader = ipc_peer_access(connection) < IPC_ACCESS_CHANGE;
+    unsigned limit = reader ? READERS_MAXIMUM : CONNECTIONS_MAXIMUM;
     g_autoptr(GError) error = NULL;
     Peer *peer;
 
-    if (server->peers->len >= CONNECTIONS_MAXIMUM) {
-        log_event(CONFIG_LOG_WARNING, "connection-refused", "limit: %u", CONNECTIONS_MAXIMUM);
+    if (server->peers->len >= CONNECTIONS_MAXIMUM || (reader && server_readers(server) >= limit)) {
+        log_event(CONFIG_LOG_WARNING, "connection-refused", "limit: %u", limit);
         return FALSE;
     }
     peer = g_new0(Peer, 1);
     peer->server = server;
+    peer->reader = reader;
     peer->connection = g_object_ref(connection);
     peer->skeleton = convoy_daemon1_skeleton_new();
     g_signal_connect(peer->skeleton, "handle-enter-call", G_CALLBACK(handle_enter_call), server);

@@ -201,6 +201,9 @@ predict_fetch(const PredictTask *task, double left, Prediction *prediction)
     prediction->converges = true;
     prediction->downtime_ms = task->switchover * 1000.0;
     prediction->post_copy_bytes = left;
+    prediction->stall_ms =
+        1000.0 * seconds_bounded(PREDICT_FAULTS * fmin(left / fmax(task->memory, 1.0), 1.0) *
+                                 PREDICT_FAULT_QUEUE / task->rate_post);
     prediction->post_copy_seconds = seconds_bounded(left / task->rate_post);
     prediction->bytes_moved += left;
     prediction->total_seconds = seconds_bounded(prediction->total_seconds + task->switchover +

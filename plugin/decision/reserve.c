@@ -15,6 +15,14 @@
 #define PROBE_PERCENT 150
 #define HELD_MARGIN_PERCENT 110
 #define HALVING_MS 125
+/*
+ * QEMU doles its post-copy limit out in windows of 100 ms, and requested pages
+ * wait for the next window too: measured on a 200 Mbit/s link, the guest stood
+ * still 11.6, 7.1 and 3.2 s at 4, 8 and 14 MiB/s, and 2.2 s when the class
+ * alone bounded it. So the limit stays clear of the class, and only catches
+ * what would run away if the class were taken off.
+ */
+#define POST_COPY_CEIL_FACTOR 2
 #define MEBIBYTE (UINT64_C(1) << 20)
 /* QEMU's limits are signed bytes per second. */
 #define QEMU_LIMIT_MAX ((uint64_t)INT64_MAX / MEBIBYTE)
@@ -253,15 +261,15 @@ reserve_follow_demand(uint64_t previous_held, bool measured_valid, uint64_t meas
 ReserveQemuLimits
 reserve_qemu_limits(const Reservation *reservation, Priority priority, bool shaped)
 {
-    uint64_t limit;
+    uint64_t alone = reservation->unshaped[priority];
+    uint64_t ceil = reservation->migration.ceil;
+    ReserveQemuLimits limits = { .max_bandwidth = alone / MEBIBYTE, .post_copy = alone / MEBIBYTE };
 
     if (shaped) {
-        uint64_t ceil = reservation->migration.ceil;
-
-        limit = ceil / MEBIBYTE + (ceil % MEBIBYTE != 0);
-    } else {
-        limit = reservation->unshaped[priority] / MEBIBYTE;
+        limits.max_bandwidth = ceil / MEBIBYTE + (ceil % MEBIBYTE != 0);
+        limits.post_copy = POST_COPY_CEIL_FACTOR * limits.max_bandwidth;
     }
-    limit = clamp(limit, 1, QEMU_LIMIT_MAX);
-    return (ReserveQemuLimits){ .max_bandwidth = limit, .post_copy = limit };
+    limits.max_bandwidth = clamp(limits.max_bandwidth, 1, QEMU_LIMIT_MAX);
+    limits.post_copy = clamp(limits.post_copy, 1, QEMU_LIMIT_MAX);
+    return limits;
 }

@@ -115,10 +115,11 @@ typedef struct {
 } ReserveQemuLimits;
 
 /*
- * What to tell QEMU of one migration of `priority`. shaped: the kernel's class
- * stands, so QEMU only needs the ceil (rounded up). Otherwise QEMU's limit is
- * all there is: the share of what the workload leaves, rounded down but at
- * least 1.
+ * What to tell QEMU of one migration of `priority`. Pre-copy, shaped: the
+ * kernel's class stands, so QEMU only needs the ceil (rounded up). Post-copy,
+ * shaped: twice that, because QEMU's own throttle delays page requests.
+ * Unshaped, QEMU's limit is all there is: the share of what the workload
+ * leaves, rounded down but at least 1.
  */
 ReserveQemuLimits reserve_qemu_limits(const Reservation *reservation, Priority priority,
                                       bool shaped);

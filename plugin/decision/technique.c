@@ -174,7 +174,9 @@ technique_cost(const TechniqueInput *input, const TechniqueDecision *decision,
     const Prediction *prediction = &decision->prediction[technique];
     double limit = (double)input->predict.downtime_limit_ms;
     double time = bounded(prediction->total_seconds / fmax(shortest, 0.001), COST_TIME_MAX);
-    double downtime = bounded(prediction->downtime_ms / limit, COST_DOWNTIME_MAX);
+    /* To whoever uses the guest a stall is downtime too. */
+    double downtime =
+        bounded((prediction->downtime_ms + prediction->stall_ms) / limit, COST_DOWNTIME_MAX);
     double risk = 0.0;
     double cost;
 
@@ -329,20 +331,20 @@ write_reason(const TechniqueInput *input, TechniqueDecision *decision)
     const char *excluded = excluded_text(input);
 
     /* Cut, not overrun, when an outside text is long. */
-    (void)snprintf(decision->reason, sizeof(decision->reason),
-                   "%s by %s: source %s, destination %s, VM %s, priority %s; "
-                   "free %.1f/%.1f MB/s before/after the switch%s, dirty rate %.1f MB/s%s; "
-                   "predicted %.1f s, downtime %.0f ms%s%s%.60s",
-                   technique_to_string(decision->technique),
-                   technique_rule_to_string(decision->rule),
-                   traffic_class_to_string(decision->source_class),
-                   traffic_class_to_string(decision->destination_class),
-                   traffic_class_to_string(decision->vm_class), priority_to_string(input->priority),
-                   megabytes(decision->available_pre), megabytes(decision->available_post),
-                   decision->available_assumed ? " (assumed)" : "", decision->dirty_rate / 1e6,
-                   chosen->dirty_assumed ? " (assumed)" : "", chosen->total_seconds,
-                   chosen->downtime_ms, chosen->converges ? "" : ", does not converge",
-                   excluded != NULL ? "; excluded: " : "", excluded != NULL ? excluded : "");
+    (void)snprintf(
+        decision->reason, sizeof(decision->reason),
+        "%s by %s: source %s, destination %s, VM %s, priority %s; "
+        "free %.1f/%.1f MB/s before/after the switch%s, dirty rate %.1f MB/s%s; "
+        "predicted %.1f s, downtime %.0f ms, stall %.0f ms%s%s%.60s",
+        technique_to_string(decision->technique), technique_rule_to_string(decision->rule),
+        traffic_class_to_string(decision->source_class),
+        traffic_class_to_string(decision->destination_class),
+        traffic_class_to_string(decision->vm_class), priority_to_string(input->priority),
+        megabytes(decision->available_pre), megabytes(decision->available_post),
+        decision->available_assumed ? " (assumed)" : "", decision->dirty_rate / 1e6,
+        chosen->dirty_assumed ? " (assumed)" : "", chosen->total_seconds, chosen->downtime_ms,
+        chosen->stall_ms, chosen->converges ? "" : ", does not converge",
+        excluded != NULL ? "; excluded: " : "", excluded != NULL ? excluded : "");
 }
 
 void

@@ -141,12 +141,14 @@ class_differ(Difference *self, unsigned parent, unsigned minor, const ShapingCla
 /*
  * bfifo rather than pfifo: segments of 64 KiB (TSO, GRO) count as one packet,
  * so a limit in packets can mean anything from 50 ms to 2 s. About 50 ms at
- * the ceil; never too short for two such segments, which would be dropped.
+ * the ceil for the workload. A migration is one bulk flow with a short way, and
+ * in post-copy the pages a guest waits for queue behind its bulk: 5 ms. Never
+ * too short for two such segments, which would be dropped.
  */
 static uint32_t
-fifo_limit(uint64_t ceiling)
+fifo_limit(uint64_t ceiling, bool is_migration)
 {
-    return (uint32_t)CLAMP(ceiling / 20, 128u << 10, 16u << 20);
+    return (uint32_t)CLAMP(ceiling / (is_migration ? 200 : 20), 128u << 10, 16u << 20);
 }
 
 static void
@@ -154,7 +156,8 @@ leaf_qdisc_differ(Difference *self, unsigned minor, unsigned major, uint64_t cei
 {
     const ObservedQdisc *found = NULL;
     const char *kind = self->features->fq_codel ? "fq_codel" : "bfifo";
-    uint32_t limit = self->features->fq_codel ? 0 : fifo_limit(ceiling);
+    uint32_t limit =
+        self->features->fq_codel ? 0 : fifo_limit(ceiling, minor != SHAPING_CLASS_WORKLOAD);
     const char *verb = "add";
     g_autofree char *options = limit == 0 ? g_strdup("") : g_strdup_printf(" limit %u", limit);
 

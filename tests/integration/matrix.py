@@ -42,6 +42,11 @@ def check_one(stage, setting, kind, source):
         return source
     wanted = POST_COPY if (setting, kind) in POST_COPY_IN else PRE_COPY
     tap.equal(outcome.technique, wanted, f"{title}: QEMU did {wanted}", outcome.describe())
+    if wanted == POST_COPY:
+        limits = outcome.source.parameters
+        tap.ok(min(limits.get("max-bandwidth", [0])) > 0
+               and min(limits.get("max-postcopy-bandwidth", [0])) > 0,
+               f"{title}: both phases are limited", limits)
     tap.ok(stage.never_both(outcome), f"{title}: multifd and post-copy never together",
            outcome.describe())
     tap.equal(outcome.source.stopped_first, kind == "non-live",

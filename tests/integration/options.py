@@ -9,7 +9,7 @@ import os
 import sys
 
 from support.stage import LIBVIRTD_PID, OTHER, LabError, component, main
-from support.witness import HYBRID
+from support.witness import HYBRID, POST_COPY
 
 GUEST, STORE = "web", "store"
 MIB = 1 << 20
@@ -69,7 +69,7 @@ def check_persistence(stage, source):
                     seen = tap.note(error)
                 tap.ok(seen, f"{title}: the offer is there while it runs")
         before, source = source, done(stage, title, running.outcome, source)
-        tap.equal(running.outcome.technique, "post-copy", f"{title}: in post-copy",
+        tap.equal(running.outcome.technique, POST_COPY, f"{title}: in post-copy",
                   running.outcome.describe())
         tap.ok(GUEST not in names(stage, before), f"{title}: undefined on the source")
         information = stage.host(source).virsh("dominfo", GUEST).stdout
@@ -126,7 +126,11 @@ def check_bandwidth(stage, source, flags, title):
     tap.equal(set(answers), {limit}, f"{title}: kept all the time, says QEMU")
     tap.equal(set(running.outcome.source.parameters.get("max-bandwidth", [])), {limit},
               f"{title}: nothing else was ever set")
-    tap.note(f"{running.outcome.source.parameters}")
+    # Post-copy would otherwise send as fast as it can.
+    tap.equal(running.outcome.technique, POST_COPY, f"{title}: in post-copy",
+              running.outcome.describe())
+    tap.ok(0 < max(running.outcome.source.parameters.get("max-postcopy-bandwidth", [0])) <= limit,
+           f"{title}: post-copy is held to it too", running.outcome.source.parameters)
     return where
 
 
@@ -213,7 +217,7 @@ def check_one_end(stage, source):
 
 def check(stage):
     stage.set_modes("full", "full")
-    stage.lab.guests.start(GUEST, memory=144, fill=24, working_set=20, dirty_rate=10,
+    stage.lab.guests.start(GUEST, memory=160, fill=40, working_set=40, dirty_rate=15,
                            persistent=True)
     source = "host-a"
     check_loading(stage, source)

@@ -284,7 +284,7 @@ test_qemu_limits(void)
     g_assert_true(reserve_divide(&input, &found));
     limits = reserve_qemu_limits(&found, PRIORITY_MEDIUM, true);
     g_assert_cmpuint(limits.max_bandwidth, ==, 77); /* 80 MB/s is 76.3 MiB/s */
-    g_assert_cmpuint(limits.post_copy, ==, 77);
+    g_assert_cmpuint(limits.post_copy, ==, 154);
     limits = reserve_qemu_limits(&found, PRIORITY_MEDIUM, false);
     g_assert_cmpuint(limits.max_bandwidth, ==, 19); /* 20 MB/s each */
     g_assert_cmpuint(limits.post_copy, ==, 19);

@@ -11,6 +11,7 @@ Rates are bits on the link, headers included, as tc and the SLA limits count the
 
 import dataclasses
 import shlex
+import sys
 import threading
 import time
 
@@ -75,6 +76,7 @@ class Result:
     workload: list = dataclasses.field(repr=False, default_factory=list)
     migration: list = dataclasses.field(repr=False, default_factory=list)
     network_difference: str = ""
+    counter_note: str = ""              # the VM's answers before, during and after
     explain: str = ""
 
     def figures(self):
@@ -122,6 +124,34 @@ class ShapingWatch:
         while self.first is None and not self.stopping.wait(self.interval):
             if "flowid" in self.lab.execute(self.host, *argv, check=False).stdout:
                 self.first = time.time()
+
+
+class Ticker:
+    """Says every few seconds how far a long migration is."""
+
+    EVERY = 5.0
+
+    def __init__(self, rows):
+        self.rows = rows
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self.loop, daemon=True)
+
+    def __enter__(self):
+        self.started = time.time()
+        self.thread.start()
+        return self
+
+    def __exit__(self, *unused):
+        self.stopping.set()
+        self.thread.join()
+
+    def loop(self):
+        while not self.stopping.wait(self.EVERY):
+            now = time.time()
+            moved = series.from_rows(list(self.rows), lambda row: row["migration"][SOURCE])
+            mib = series.amount(moved, self.started, now) * 1e6 / 8 / MIB
+            print(f"lab:   {now - self.started:.0f} s, {mib:.0f} MiB moved", file=sys.stderr,
+                  flush=True)
 
 
 class ProcessorWatch:
@@ -232,7 +262,7 @@ def run_migration(lab, setup):
         taps = taps_of(lab, VM)
         probe = lab.workloads.start("probe", VM)
         with progress(f"{COMMAND if setup.flags == ('--live',) else shlex.join(setup.flags)}"
-                      f" [virt-convoy: {setup.mode}]"):
+                      f" [virt-convoy: {setup.mode}]"), Ticker(sampler.rows):
             migration = lab.migrations.migrate(VM, SOURCE, DESTINATION, setup.flags,
                                                statistics=True)
         idle_during = processors.idle()
@@ -270,6 +300,8 @@ def contended_migration(lab, mode="none", priority="high", neighbour_rate=None, 
     went_on = bool(first and last and last["counter"] > (outage["counter_last"] or 0) > 0
                    and last["uptime_ms"] > first["uptime_ms"]
                    and outage["uptime_went_back"] == 0)
+    note = (f"before {first}, prober's last counter {outage['counter_last']}, uptime went back "
+            f"{outage['uptime_went_back']} times, after {last}")
     statistics = migration["statistics"]
 
     workload = workload_series(seen["rows"], seen["taps"])
@@ -302,6 +334,7 @@ def contended_migration(lab, mode="none", priority="high", neighbour_rate=None, 
         shaped_after_s=at_shaped - at_transfer if at_shaped else None,
         vm_host=lab.guests.where(VM), counter_went_on=went_on,
         network_restored=restored, network_difference=difference,
+        counter_note=note,
         iterations=statistics["maxima"].get("dirty-sync-count", 0),
         cpu_idle_before=seen["idle_before"], cpu_idle_during=seen["idle_during"],
         workload=workload, migration=moving, explain=explain)

@@ -1,0 +1,555 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The daemon's socket against clients that do everything wrong. Server and
+ * manager run in this process on the main loop, libvirt is its test driver,
+ * tc is never called; the client is a thread of its own. Whatever is sent must
+ * be answered in two seconds, and the daemon must go on answering.
+ */
+#include "common/ipc.h"
+#include "common/log.h"
+#include "daemon/manager.h"
+#include "daemon/server.h"
+
+#include <glib/gstdio.h>
+#include <libvirt-glib/libvirt-glib.h>
+#include <libvirt/libvirt.h>
+#include <libvirt/virterror.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ANSWER_US (2 * G_USEC_PER_SEC)
+#define UUID_FORMAT "00000000-0000-4000-8000-%012u"
+
+typedef struct {
+    GMainLoop *loop;
+    Config *config;
+    Manager *manager;
+    Server *server;
+    char *directory;
+    char *socket;
+    GDBusConnection *connection;
+    void (*client)(gpointer fixture);
+} Fixture;
+
+static void
+libvirt_silent(void *data G_GNUC_UNUSED, virErrorPtr error G_GNUC_UNUSED)
+{
+}
+
+static void
+directory_remove(const char *path)
+{
+    g_autoptr(GDir) folder = g_dir_open(path, 0, NULL);
+    const char *name;
+
+    while (folder != NULL && (name = g_dir_read_name(folder)) != NULL) {
+        g_autofree char *file = g_build_filename(path, name, NULL);
+
+        g_remove(file);
+    }
+    g_rmdir(path);
+}
+
+static gpointer
+client_run(gpointer data)
+{
+    Fixture *fixture = data;
+    g_autoptr(GError) error = NULL;
+
+    fixture->connection = ipc_connect(fixture->socket, ipc_deadline(2000), &error);
+    g_assert_no_error(error);
+    fixture->client(fixture);
+    g_clear_object(&fixture->connection);
+    g_main_loop_quit(fixture->loop);
+    return NULL;
+}
+
+/* Runs client against a daemon with that configuration added. */
+static void
+with_daemon(const char *more, void (*client)(gpointer), void (*before)(Fixture *))
+{
+    Fixture fixture = { .client = client };
+    g_autofree char *text = g_strconcat("[network]\nuplink=lo\nshape=no\n"
+                                        "[daemon]\nlibvirt-uri=test:///default\nlog-level=error\n",
+                                        more, NULL);
+    g_autoptr(GError) error = NULL;
+    GThread *thread;
+
+    fixture.directory = g_dir_make_tmp("virt-convoy-XXXXXX", &error);
+    g_assert_no_error(error);
+    fixture.socket = g_build_filename(fixture.directory, "socket", NULL);
+    fixture.config = config_parse(text, strlen(text), "test", NULL);
+    fixture.loop = g_main_loop_new(NULL, FALSE);
+    fixture.manager = manager_new(fixture.config, fixture.directory, &error);
+    g_assert_no_error(error);
+    fixture.server = server_new(fixture.manager, fixture.socket, &error);
+    g_assert_no_error(error);
+    if (before != NULL)
+        before(&fixture);
+    thread = g_thread_new("client", client_run, &fixture);
+    g_main_loop_run(fixture.loop);
+    g_thread_join(thread);
+    server_free(fixture.server);
+    manager_free(fixture.manager);
+    /* A connection that the test broke off ends its thread. */
+    while (hypervisor_threads_left())
+        g_usleep(1000);
+    config_free(fixture.config);
+    g_main_loop_unref(fixture.loop);
+    directory_remove(fixture.directory);
+    g_free(fixture.directory);
+    g_free(fixture.socket);
+}
+
+/* NULL: an error was answered, which is an answer. */
+static GVariant *
+call(Fixture *fixture, const char *method, GVariant *parameters)
+{
+    g_autoptr(GError) error = NULL;
+    gint64 begin_us = g_get_monotonic_time();
+    GVariant *reply =
+        ipc_call(fixture->connection, method, parameters, NULL, begin_us + ANSWER_US, &error);
+
+    if (reply == NULL && !g_dbus_error_is_remote_error(error))
+        g_error("%s: %s", method, error->message);
+    g_assert_cmpint(g_get_monotonic_time() - begin_us, <, ANSWER_US);
+    return reply;
+}
+
+static void
+call_ignore(Fixture *fixture, const char *method, GVariant *parameters)
+{
+    GVariant *reply = call(fixture, method, parameters);
+
+    g_clear_pointer(&reply, g_variant_unref);
+}
+
+static void
+assert_alive(Fixture *fixture)
+{
+    g_autoptr(GVariant) status = call(fixture, "GetStatus", NULL);
+    g_autoptr(GVariant) explanation = call(fixture, "Explain", g_variant_new("(s)", ""));
+
+    g_assert_nonnull(status);
+    g_assert_nonnull(explanation);
+}
+
+static char *
+domain_xml(unsigned number)
+{
+    return g_strdup_printf("<domain type='test'><name>vm%u</name><uuid>" UUID_FORMAT
+                           "</uuid><memory unit='MiB'>64</memory></domain>",
+                           number, number);
+}
+
+/* A well-formed call; parameters may be NULL. */
+static GVariant *
+enter_arguments(const char *entry, unsigned number, guint64 flags, GVariant *parameters)
+{
+    g_autofree char *xml = domain_xml(number);
+    g_autofree char *name = g_strdup_printf("vm%u", number);
+    g_autofree char *uuid = g_strdup_printf(UUID_FORMAT, number);
+    GVariantDict fields;
+
+    g_variant_dict_init(&fields, NULL);
+    g_variant_dict_insert(&fields, "name", "s", name);
+    g_variant_dict_insert(&fields, "uuid", "s", uuid);
+    g_variant_dict_insert(&fields, "domain-xml", "s", xml);
+    g_variant_dict_insert(&fields, "flags", "t", flags);
+    if (parameters != NULL)
+        g_variant_dict_insert_value(&fields, "parameters", parameters);
+    return g_variant_new("(s@a{sv})", entry, g_variant_dict_end(&fields));
+}
+
+/* The answer's ticket; 0: not followed. */
+static guint64
+enter(Fixture *fixture, const char *entry, unsigned number, guint64 flags, GVariant *parameters,
+      gboolean *ret_wait)
+{
+    g_autoptr(GVariant) reply =
+        call(fixture, "EnterCall", enter_arguments(entry, number, flags, parameters));
+    g_autoptr(GVariant) answer = NULL;
+    guint64 ticket = 0;
+    gboolean wait = FALSE;
+
+    g_assert_nonnull(reply);
+    answer = g_variant_get_child_value(reply, 0);
+    g_assert_true(g_variant_lookup(answer, "ticket", "t", &ticket));
+    g_variant_lookup(answer, "wait", "b", &wait);
+    if (ret_wait != NULL)
+        *ret_wait = wait;
+    return ticket;
+}
+
+static GVariant *
+result(gboolean success)
+{
+    GVariantDict fields;
+
+    g_variant_dict_init(&fields, NULL);
+    g_variant_dict_insert(&fields, "success", "b", success);
+    return g_variant_dict_end(&fields);
+}
+
+/* ---- wrong shapes ------------------------------------------------------ */
+
+static char *
+repeat(const char *text, size_t length)
+{
+    GString *all = g_string_sized_new(length + strlen(text));
+
+    while (all->len < length)
+        g_string_append(all, text);
+    return g_string_free(all, FALSE);
+}
+
+static void
+client_shapes(gpointer data)
+{
+    static const char *const methods[] = { "EnterCall",  "WaitTurn",  "LeaveCall", "AbortWaiting",
+                                           "NotifyHook", "GetStatus", "Explain",   "NoSuchMethod" };
+    static const char *const shapes[] = {
+        "()",
+        "('x',)",
+        "(1,)",
+        "('', 1, 2)",
+        "(<'x'>,)",
+        "('a', 'b', 'c', 'd')",
+        "('x', {1: 2})",
+        "([1, 2, 3],)",
+        "(uint64 18446744073709551615,)",
+        "('begin', @a{sv} {})",
+        "('', uint64 0, @a{sv} {})",
+        "('x', uint64 7, @a{sv} {})",
+        "('', '', '', '')",
+        "('vm', 'migrate', 'begin', '')",
+        "('vm', 'migrate', 'begin', '<a')",
+        "('vm', 'release', 'end', '<domain/>')",
+    };
+    static const char *const keys[] = { "uuid",      "name",       "domain-xml",      "flags",
+                                        "cookie-in", "parameters", "destination-uri", "cancelled" };
+    static const char *const values[] = {
+        "uint32 1",
+        "'text'",
+        "''",
+        "@as []",
+        "true",
+        "@a{sv} {}",
+        "-1",
+        "int64 -1",
+        "1.5",
+        "uint64 18446744073709551615",
+        "<<<'deep'>>>",
+        "@ay []",
+        "{'bandwidth': <'x'>, 'migrate_uri': <1>}",
+        "{'migrate_uri': <'tcp:[::1]:70000'>, 'bandwidth': <uint64 18446744073709551615>}",
+    };
+    static const char *const entries[] = { "begin",   "prepare",          "prepare-tunnel",
+                                           "perform", "finish",           "confirm",
+                                           "",        "no\nsuch%nentry%s" };
+    Fixture *fixture = data;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(methods); i++) {
+        for (size_t j = 0; j < G_N_ELEMENTS(shapes); j++)
+            call_ignore(fixture, methods[i], g_variant_new_parsed(shapes[j]));
+        call_ignore(fixture, methods[i], NULL);
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(entries); i++) {
+        for (size_t j = 0; j < G_N_ELEMENTS(keys); j++) {
+            for (size_t k = 0; k < G_N_ELEMENTS(values); k++) {
+                g_autofree char *text =
+                    g_strdup_printf("{'name': <'vm%%n'>, 'uuid': <'" UUID_FORMAT "'>, '%s': <%s>}",
+                                    1u, keys[j], values[k]);
+                g_autoptr(GVariant) fields = g_variant_ref_sink(
+                    g_variant_parse(G_VARIANT_TYPE_VARDICT, text, NULL, NULL, NULL));
+
+                call_ignore(fixture, "EnterCall", g_variant_new("(s@a{sv})", entries[i], fields));
+            }
+        }
+    }
+    assert_alive(fixture);
+}
+
+static void
+test_shapes(void)
+{
+    with_daemon("", client_shapes, NULL);
+}
+
+/* ---- huge -------------------------------------------------------------- */
+
+static void
+client_huge(gpointer data)
+{
+    Fixture *fixture = data;
+    g_autofree char *text = repeat("x", 4u << 20);
+    g_autofree char *nested = repeat("<a>", 1u << 20);
+    g_autofree char *controls = repeat("%s\n\x1b[2J", 1u << 20);
+    const char *const texts[] = { text, nested, controls };
+    static const char *const keys[] = { "uuid", "name", "domain-xml", "cookie-in",
+                                        "destination-uri" };
+    guint64 ticket;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
+        GVariantDict fields;
+
+        for (size_t j = 0; j < G_N_ELEMENTS(keys); j++) {
+            g_variant_dict_init(&fields, NULL);
+            g_variant_dict_insert(&fields, "name", "s", "vm1");
+            g_variant_dict_insert(&fields, keys[j], "s", texts[i]);
+            call_ignore(fixture, "EnterCall",
+                        g_variant_new("(s@a{sv})", "begin", g_variant_dict_end(&fields)));
+        }
+        g_variant_dict_init(&fields, NULL);
+        g_variant_dict_insert(&fields, "migrate_uri", "s", texts[i]);
+        enter(fixture, "perform", 1, VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER,
+              g_variant_dict_end(&fields), NULL);
+        call_ignore(fixture, "NotifyHook",
+                    g_variant_new("(ssss)", texts[i], "migrate", "begin", texts[i]));
+        call_ignore(fixture, "NotifyHook",
+                    g_variant_new("(ssss)", "vm1", "migrate", "begin", texts[i]));
+        call_ignore(fixture, "AbortWaiting", g_variant_new("(s)", texts[i]));
+        call_ignore(fixture, "Explain", g_variant_new("(s)", texts[i]));
+        ticket = enter(fixture, "begin", 2, VIR_MIGRATE_LIVE, NULL, NULL);
+        g_assert_cmpuint(ticket, !=, 0);
+        g_variant_dict_init(&fields, NULL);
+        g_variant_dict_insert(&fields, "error-message", "s", texts[i]);
+        call_ignore(fixture, "LeaveCall",
+                    g_variant_new("(st@a{sv})", "begin", ticket, g_variant_dict_end(&fields)));
+    }
+    {
+        g_autoptr(GVariant) explanation = call(fixture, "Explain", g_variant_new("(s)", "vm2"));
+
+        /* What a caller sends as a reason is not kept whole. */
+        g_assert_cmpuint(g_variant_get_size(explanation), <, 64u << 10);
+    }
+    assert_alive(fixture);
+}
+
+static void
+test_huge(void)
+{
+    with_daemon("", client_huge, NULL);
+}
+
+/* ---- out of order ------------------------------------------------------ */
+
+static const char *
+turn_state(GVariant *reply)
+{
+    const char *state;
+
+    g_assert_nonnull(reply);
+    g_variant_get(reply, "(&s&s)", &state, NULL);
+    return state;
+}
+
+static void
+client_order(gpointer data)
+{
+    Fixture *fixture = data;
+    guint64 p2p = VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER;
+    GVariantDict fields;
+    guint64 ticket;
+    g_autoptr(GVariant) turn = NULL;
+    g_autoptr(GVariant) explanation = NULL;
+
+    /* Tickets that nobody gave out: such a call goes on. */
+    turn = call(fixture, "WaitTurn", g_variant_new("(t)", (guint64)4711));
+    g_assert_cmpstr(turn_state(turn), ==, "go");
+    call_ignore(fixture, "LeaveCall",
+                g_variant_new("(st@a{sv})", "perform", (guint64)4711, result(TRUE)));
+    /* An end that does not belong to this end changes nothing. */
+    ticket = enter(fixture, "begin", 1, VIR_MIGRATE_LIVE, NULL, NULL);
+    call_ignore(fixture, "LeaveCall", g_variant_new("(st@a{sv})", "finish", ticket, result(TRUE)));
+    call_ignore(fixture, "LeaveCall", g_variant_new("(st@a{sv})", "x", ticket, result(FALSE)));
+    explanation = call(fixture, "Explain", g_variant_new("(s)", "vm1"));
+    g_assert_nonnull(strstr(g_variant_get_data(explanation), "\"state\":\"admitted\""));
+    /* Perform without begin, twice, and with a URI that only the parameters hold. */
+    for (unsigned i = 0; i < 20; i++) {
+        g_variant_dict_init(&fields, NULL);
+        g_variant_dict_insert(&fields, "migrate_uri", "s", "tcp:127.0.0.1:49160");
+        enter(fixture, "perform", 2 + i % 2, i % 2 ? VIR_MIGRATE_LIVE : p2p,
+              g_variant_dict_end(&fields), NULL);
+    }
+    /* Left twice; entered again after the end. */
+    ticket = enter(fixture, "perform", 9, p2p, NULL, NULL);
+    for (unsigned i = 0; i < 2; i++)
+        call_ignore(fixture, "LeaveCall",
+                    g_variant_new("(st@a{sv})", "perform", ticket, result(TRUE)));
+    g_assert_cmpuint(enter(fixture, "perform", 9, p2p, NULL, NULL), >, ticket);
+    /* Without a UUID nobody could see the end: not followed. */
+    g_variant_dict_init(&fields, NULL);
+    g_variant_dict_insert(&fields, "name", "s", "nameless");
+    {
+        g_autoptr(GVariant) reply =
+            call(fixture, "EnterCall",
+                 g_variant_new("(s@a{sv})", "perform", g_variant_dict_end(&fields)));
+        g_autoptr(GVariant) answer = g_variant_get_child_value(reply, 0);
+
+        g_assert_true(g_variant_lookup(answer, "ticket", "t", &ticket));
+        g_assert_cmpuint(ticket, ==, 0);
+    }
+    assert_alive(fixture);
+}
+
+static void
+test_order(void)
+{
+    with_daemon("", client_order, NULL);
+}
+
+/* ---- held calls -------------------------------------------------------- */
+
+static gpointer
+second_waiter(gpointer data)
+{
+    return call(data, "WaitTurn", g_variant_new("(t)", (guint64)2));
+}
+
+static void
+client_held(gpointer data)
+{
+    Fixture *fixture = data;
+    g_autofree char *uuid = g_strdup_printf(UUID_FORMAT, 2u);
+    g_autoptr(GVariant) first = NULL;
+    g_autoptr(GVariant) second = NULL;
+    g_autoptr(GVariant) aborted = NULL;
+    g_autoptr(GVariant) after = NULL;
+    gboolean wait = FALSE;
+    GThread *thread;
+
+    g_assert_cmpuint(enter(fixture, "begin", 1, VIR_MIGRATE_LIVE, NULL, &wait), ==, 1);
+    g_assert_false(wait);
+    g_assert_cmpuint(enter(fixture, "begin", 2, VIR_MIGRATE_LIVE, NULL, &wait), ==, 2);
+    g_assert_true(wait);
+    /* Another call for it must not push it out while its caller is there. */
+    g_assert_cmpuint(enter(fixture, "begin", 2, VIR_MIGRATE_LIVE, NULL, NULL), ==, 0);
+    /* Two that wait with one ticket: neither may go. */
+    thread = g_thread_new("second", second_waiter, fixture);
+    first = call(fixture, "WaitTurn", g_variant_new("(t)", (guint64)2));
+    second = g_thread_join(thread);
+    g_assert_cmpstr(turn_state(first), ==, "waiting");
+    g_assert_cmpstr(turn_state(second), ==, "waiting");
+    aborted = call(fixture, "AbortWaiting", g_variant_new("(s)", uuid));
+    g_variant_get(aborted, "(b)", &wait);
+    g_assert_true(wait);
+    after = call(fixture, "WaitTurn", g_variant_new("(t)", (guint64)2));
+    g_assert_cmpstr(turn_state(after), ==, "aborted");
+    assert_alive(fixture);
+}
+
+static void
+test_held(void)
+{
+    with_daemon("[policy]\nmaximum-running=1\n", client_held, NULL);
+}
+
+/* ---- calls that never end ---------------------------------------------- */
+
+static void
+client_flood(gpointer data)
+{
+    static const char *const entries[] = { "begin", "prepare", "perform" };
+    Fixture *fixture = data;
+    unsigned followed = 0;
+
+    for (unsigned i = 0; i < 1000; i++)
+        followed += enter(fixture, entries[i % 3], i, VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER,
+                          NULL, NULL) != 0;
+    g_assert_cmpuint(followed, >, 100);
+    g_assert_cmpuint(followed, <, 600);
+    assert_alive(fixture);
+}
+
+static void
+test_flood(void)
+{
+    with_daemon("", client_flood, NULL);
+}
+
+/* ---- a destination that hangs ------------------------------------------ */
+
+static GSocketListener *silent_listener;
+
+static void
+offer_ignore(const char *text G_GNUC_UNUSED, const GError *error G_GNUC_UNUSED,
+             gpointer data G_GNUC_UNUSED)
+{
+}
+
+/* Connections are taken by the kernel and never answered. */
+static void
+ask_silent_host(Fixture *fixture)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *uri = NULL;
+    guint16 port;
+
+    silent_listener = g_socket_listener_new();
+    port = g_socket_listener_add_any_inet_port(silent_listener, NULL, &error);
+    g_assert_no_error(error);
+    uri = g_strdup_printf("test+tcp://127.0.0.1:%u/default", port);
+    while (!hypervisor_is_connected(fixture->manager->hypervisor))
+        g_main_context_iteration(NULL, TRUE);
+    for (unsigned i = 0; i < 50; i++)
+        hypervisor_read_offer(fixture->manager->hypervisor, uri,
+                              "00000000-0000-4000-8000-000000000001", offer_ignore, NULL);
+}
+
+static void
+client_silent(gpointer data)
+{
+    for (unsigned i = 0; i < 5; i++) {
+        gint64 begin_us = g_get_monotonic_time();
+
+        assert_alive(data);
+        g_assert_cmpint(g_get_monotonic_time() - begin_us, <, ANSWER_US / 4);
+    }
+    g_socket_listener_close(silent_listener);
+}
+
+static void
+test_silent_host(void)
+{
+    with_daemon("", client_silent, ask_silent_host);
+    g_clear_object(&silent_listener);
+}
+
+/* ---- who keeps a place ------------------------------------------------- */
+
+static void
+test_keeps_place(void)
+{
+    g_autoptr(Migration) migration =
+        migration_new(1, MIGRATION_ROLE_SOURCE, "vm", NULL, G_USEC_PER_SEC);
+
+    g_assert_null(migration_keeps_place(migration, G_USEC_PER_SEC));
+    migration->machine.state = MIGRATION_WAITING;
+    migration->polled_us = 10 * G_USEC_PER_SEC;
+    g_assert_nonnull(migration_keeps_place(migration, 11 * G_USEC_PER_SEC));
+    g_assert_null(migration_keeps_place(migration, 15 * G_USEC_PER_SEC));
+    migration->machine.state = MIGRATION_RUNNING;
+    g_assert_null(migration_keeps_place(migration, 15 * G_USEC_PER_SEC));
+    migration->job_seen = true;
+    g_assert_nonnull(migration_keeps_place(migration, 15 * G_USEC_PER_SEC));
+    migration->machine.state = MIGRATION_ENDED;
+    g_assert_null(migration_keeps_place(migration, 15 * G_USEC_PER_SEC));
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    virSetErrorFunc(NULL, libvirt_silent);
+    log_open(CONFIG_LOG_ERROR, NULL, NULL);
+    gvir_event_register();
+    g_test_add_func("/daemon/server/shapes", test_shapes);
+    g_test_add_func("/daemon/server/huge", test_huge);
+    g_test_add_func("/daemon/server/order", test_order);
+    g_test_add_func("/daemon/server/held", test_held);
+    g_test_add_func("/daemon/server/flood", test_flood);
+    g_test_add_func("/daemon/server/silent-host", test_silent_host);
+    g_test_add_func("/daemon/server/keeps-place", test_keeps_place);
+    return g_test_run();
+}
