@@ -167,6 +167,16 @@ last_error_code(void)
     return error != NULL ? error->code : VIR_ERR_OK;
 }
 
+/* NULL: none. libvirt's, until the next call into it. */
+static const char *
+last_error_message(void)
+{
+    const Real *real = real_functions();
+    virErrorPtr error = real->get_last_error != NULL ? real->get_last_error() : NULL;
+
+    return error != NULL ? error->message : NULL;
+}
+
 /* Outputs as before the call, for a second one. */
 static void
 reset_outputs(Call *call)
@@ -430,8 +440,6 @@ perform_peer_to_peer(Phase *phase, Call *call, RunningCall *running)
     const Real *real = real_functions();
     Asked asked = arguments_asked(call);
     int before[2] = { -1, -1 };
-    gint64 start;
-    double seconds;
     virErrorPtr error;
     bool repeat;
 
@@ -439,14 +447,11 @@ perform_peer_to_peer(Phase *phase, Call *call, RunningCall *running)
     if (rules_adds_anything(&phase->additions) && real->get_state != NULL &&
         real->get_state(call->domain, &before[0], &before[1], 0) < 0)
         before[0] = -1;
-    start = g_get_monotonic_time();
     run_with_additions(phase, call, NULL);
-    seconds = (double)(g_get_monotonic_time() - start) / G_USEC_PER_SEC;
-
     if (call_succeeded(call) || !rules_adds_anything(&phase->additions) ||
         running_call_is_aborted(running) || real->set_error == NULL ||
         real->save_last_error == NULL || real->free_error == NULL ||
-        !rules_perform_error_is_repeatable(last_error_code(), seconds))
+        !rules_perform_error_is_repeatable(last_error_code(), last_error_message()))
         return;
     error = real->save_last_error();
     repeat = state_is_unchanged(call->domain, before);

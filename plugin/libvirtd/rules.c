@@ -6,6 +6,7 @@
 
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
+#include <string.h>
 
 #define BANDWIDTH_MAXIMUM (UINT64_C(0x7fffffffffffffff) >> 20) /* libvirt's, in MiB/s */
 #define CONNECTIONS_MAXIMUM 255u
@@ -78,7 +79,7 @@ rules_setup_error_is_repeatable(int error_code)
 }
 
 bool
-rules_perform_error_is_repeatable(int error_code, double seconds)
+rules_perform_error_is_repeatable(int error_code, const char *message)
 {
     switch (error_code) {
     case VIR_ERR_CONFIG_UNSUPPORTED:
@@ -87,9 +88,9 @@ rules_perform_error_is_repeatable(int error_code, double seconds)
     case VIR_ERR_INVALID_ARG:
     case VIR_ERR_NO_SUPPORT:
         return true;
-    case VIR_ERR_INTERNAL_ERROR: /* QEMU refused a capability, or it crashed */
+    case VIR_ERR_INTERNAL_ERROR: /* QEMU refused a capability or a limit, or it crashed */
     case VIR_ERR_OPERATION_FAILED:
-        return seconds >= 0 && seconds <= RULES_SETUP_SECONDS;
+        return message != NULL && strstr(message, "migrate-set-") != NULL;
     default:
         return false;
     }

@@ -44,9 +44,9 @@ bool rules_adds_anything(const Additions *additions);
 bool rules_setup_error_is_repeatable(int error_code);
 
 /*
- * After a peer-to-peer Perform failed: did the error arise before memory moved?
- * Some codes say so by themselves; an internal error or a failed operation
- * counts only within RULES_SETUP_SECONDS of the start.
+ * After a peer-to-peer Perform failed: did the error arise before memory moved,
+ * over something we added? Some codes say so by themselves; an internal error
+ * or a failed operation only when QEMU refused to be set up, which its message
+ * (may be NULL) shows by the command that failed.
  */
-#define RULES_SETUP_SECONDS 10
-bool rules_perform_error_is_repeatable(int error_code, double seconds);
+bool rules_perform_error_is_repeatable(int error_code, const char *message);

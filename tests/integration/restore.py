@@ -49,9 +49,9 @@ def case(stage, before, title, source, act, flags=("--live",), succeeds=False):
     stage.tap.equal(outcome.returncode == 0, succeeds,
                     f"{title}: the migration {'succeeds' if succeeds else 'ends early'}",
                     outcome.describe())
-    where = OTHER[source] if succeeds else source
-    stage.alive(GUEST, where, f"{title}: the guest goes on")
-    return where
+    where = stage.lab.guests.where(GUEST)
+    stage.alive(GUEST, OTHER[source] if succeeds else source, f"{title}: the guest goes on")
+    return where or source
 
 
 def ends_of_every_kind(stage, before):
@@ -62,17 +62,18 @@ def ends_of_every_kind(stage, before):
         stage.restored(before, f"{title}: as before after success")
     for title, flags in (("direct", ("--live",)), ("p2p", ("--live", "--p2p"))):
         title = f"{title}, aborted"
-        case(stage, before, title, source, lambda running: stage.host(source).virsh(
-            "domjobabort", GUEST), flags)
+        source = case(stage, before, title, source,
+                      lambda running: stage.host(running.source).virsh("domjobabort", GUEST),
+                      flags)
         stage.restored(before, f"{title}: as before")
     for title, flags in (("direct", ("--live",)), ("p2p", ("--live", "--p2p"))):
         title = f"{title}, the incoming QEMU dies"
 
-        def kill_incoming(_running):
-            host = stage.host(OTHER[source])
+        def kill_incoming(running):
+            host = stage.host(OTHER[running.source])
             host.run("kill", f"-{SIGKILL}",
                      host.run("cat", f"/run/libvirt/qemu/{GUEST}.pid").stdout.strip())
-        case(stage, before, title, source, kill_incoming, flags)
+        source = case(stage, before, title, source, kill_incoming, flags)
         stage.restored(before, f"{title}: as before")
 
     other = stage.host(OTHER[source])
@@ -150,8 +151,8 @@ def check(stage):
     stage.command(source, "set", GUEST, "--technique", "pre-copy")
     source = case(stage, before, "hook-only", source, None, succeeds=True)
     stage.restored(before, "hook-only: as before after success")
-    case(stage, before, "hook-only, aborted", source,
-         lambda running: stage.host(source).virsh("domjobabort", GUEST))
+    source = case(stage, before, "hook-only, aborted", source,
+                  lambda running: stage.host(running.source).virsh("domjobabort", GUEST))
     stage.restored(before, "hook-only, aborted: as before")
 
     # What a daemon that stops in good order takes off.
