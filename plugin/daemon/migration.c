@@ -92,6 +92,10 @@ migration_technique_text(const Migration *migration)
 {
     if (migration->machine.role == MIGRATION_ROLE_DESTINATION)
         return migration->post_copy_us != 0 ? "post-copy" : "pre-copy";
+    /* The caller may have switched himself. */
+    if (migration->post_copy_us != 0 && migration->machine.technique == TECHNIQUE_PRE_COPY)
+        return technique_to_string(migration->machine.iteration > 2 ? TECHNIQUE_HYBRID
+                                                                    : TECHNIQUE_POST_COPY);
     if (migration->machine.decided)
         return technique_to_string(migration->machine.technique);
     return migration->has_decision ? technique_to_string(migration->decision.technique) : "-";
