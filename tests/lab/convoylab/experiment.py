@@ -199,8 +199,9 @@ def taps_of(lab, vm):
 
 
 def set_mode(lab, mode, config=None):
+    """Both hosts in MODE; a daemon is always a new one, without history."""
     for host in lab.hosts.values():
-        if host.mode()["mode"] != mode or config is not None or mode != "none":
+        if mode != "none" or host.mode()["mode"] != mode:
             host.set_mode(mode, config=config)
 
 
