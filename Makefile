@@ -191,6 +191,9 @@ demo: ## the same virsh migrate without and with virt-convoy; needs root, about 
 bench-interception: all $(BUILD)/shape-once ## what interception costs one migration; needs root
 	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/bench/interception.py
 
+bench-priority: all ## high and low priority beside a busy neighbour; needs root, 20 minutes
+	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/bench/priority.py
+
 ##@ Install
 SBINDIR ?= $(PREFIX)/sbin
 BINDIR ?= $(PREFIX)/bin
@@ -234,4 +237,4 @@ help: ## list the targets
 -include $(shell find $(BUILD)/objects -name '*.d' 2>/dev/null)
 
 .PHONY: all clean help unit-tests test test-plugin test-unit test-schemas test-lab check-layers fuzz \
-        check-format format check-tidy sanitize-unit install demo bench-interception
+        check-format format check-tidy sanitize-unit install demo bench-interception bench-priority

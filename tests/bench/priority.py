@@ -19,6 +19,7 @@ break one. Builds nothing.
 import argparse
 import os
 import pathlib
+import signal
 import sys
 
 TREE = pathlib.Path(__file__).resolve().parents[2]
@@ -28,7 +29,7 @@ from convoylab import experiment, series, util  # noqa: E402
 
 LINK = 200                          # Mbit/s
 FLOOR = 40.0                        # Mbit/s, of the neighbour
-STREAMS = 5
+STREAMS = 4
 LOW_FLOOR = 0.05                    # of the link, what low priority is guaranteed
 LOSS = 0.03                         # of its throughput, all a neighbour may lose besides
 TIME_RATIO = 0.4
@@ -88,6 +89,22 @@ def promises(medians, runs):
     return kept
 
 
+def write(path, runs):
+    """The file as far as the runs went; (medians, promises kept)."""
+    medians = {name: series.medians(modes["full"], KEYS) for name, modes in runs.items()
+               if modes["full"]}
+    kept = promises(medians, runs)
+    util.write_json(path, {
+        "link_mbit_s": LINK, "floor_mbit_s": FLOOR, "processors": os.cpu_count(),
+        "runs": {name: len(modes["full"]) for name, modes in runs.items()},
+        "situations": SITUATIONS, "medians": medians,
+        "plain_medians": {name: series.medians(modes["none"], KEYS)
+                          for name, modes in runs.items() if modes["none"]},
+        "each": runs,
+        "promises": {name: bool(passed) for name, (passed, _) in kept.items()}})
+    return medians, kept
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("situations", nargs="*", metavar="SITUATION",
@@ -104,6 +121,8 @@ def main():
     if os.geteuid() != 0:
         print("1..0 # SKIP the lab needs root")
         return 0
+    # Stopped from outside, the lab still goes down, and what was measured stays.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     runs = {name: {"none": [], "full": []} for name in chosen}
     lab = Lab(arguments.name)
     try:
@@ -118,20 +137,12 @@ def main():
                         runs[name][mode].append(figures)
                 else:
                     runs[name]["full"].append(measure(lab, "full", SITUATIONS[name]))
+                medians, kept = write(arguments.output, runs)
     except LabError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     finally:
         lab.down()
-    medians = {name: series.medians(runs[name]["full"], KEYS) for name in chosen}
-    kept = promises(medians, runs)
-    util.write_json(arguments.output, {
-        "link_mbit_s": LINK, "floor_mbit_s": FLOOR, "runs": arguments.runs,
-        "processors": os.cpu_count(), "situations": SITUATIONS, "medians": medians,
-        "plain_medians": {name: series.medians(runs[name]["none"], KEYS)
-                          for name in chosen if runs[name]["none"]},
-        "each": runs,
-        "promises": {name: bool(passed) for name, (passed, _) in kept.items()}})
     for name in chosen:
         print(f"{name}: " + ", ".join(f"{key} {value:g}" for key, value in medians[name].items()
                                       if value is not None))

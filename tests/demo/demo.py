@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ from convoylab import experiment, util  # noqa: E402
 # cores, not the link; at half of it they have time to spare.
 LINK = 200                          # Mbit/s
 FLOOR = 40.0                        # Mbit/s, SLA lower limit of the neighbour
-SITUATION = {"priority": "high", "memory": 256, "dirty_rate": 1, "working_set": 24,
+SITUATION = {"priority": "high", "memory": 192, "dirty_rate": 1, "working_set": 24,
              "floor": FLOOR, "neighbour_streams": 4, "before_seconds": 6.0}
 TIME_RATIO = 0.4                    # aware to plain, at most
 MODES = {"plain": "none", "aware": "full"}
@@ -142,6 +143,8 @@ def main():
     if os.geteuid() != 0:
         print("demo: the lab needs root: sudo make demo", file=sys.stderr)
         return 2
+    # Stopped from outside, the lab still goes down.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     begun = time.monotonic()
     folder = arguments.output.resolve()
     folder.mkdir(parents=True, exist_ok=True)
