@@ -451,3 +451,22 @@ ipc_export(GDBusConnection *connection, GDBusInterfaceSkeleton *skeleton, GError
                             (GConnectFlags)0);
     return true;
 }
+
+uint64_t
+ipc_lookup_number(GVariant *dictionary, const char *key)
+{
+    g_autoptr(GVariant) value = g_variant_lookup_value(dictionary, key, NULL);
+    gint64 number = -1;
+
+    if (value == NULL)
+        return 0;
+    if (g_variant_is_of_type(value, G_VARIANT_TYPE_UINT64))
+        return g_variant_get_uint64(value);
+    if (g_variant_is_of_type(value, G_VARIANT_TYPE_UINT32))
+        return g_variant_get_uint32(value);
+    if (g_variant_is_of_type(value, G_VARIANT_TYPE_INT64))
+        number = g_variant_get_int64(value);
+    else if (g_variant_is_of_type(value, G_VARIANT_TYPE_INT32))
+        number = g_variant_get_int32(value);
+    return number > 0 ? (uint64_t)number : 0;
+}

@@ -13,6 +13,7 @@
 
 #include <gio/gio.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #define IPC_SOCKET_DEFAULT "/run/virt-convoy/socket"
 #define IPC_STATE_DIRECTORY_DEFAULT "/run/virt-convoy"
@@ -74,3 +75,9 @@ GDBusServer *ipc_server_new(const char *path, GError **error);
  * connection alive until the peer closes it; the caller needs no reference.
  */
 bool ipc_export(GDBusConnection *connection, GDBusInterfaceSkeleton *skeleton, GError **error);
+
+/*
+ * The number under key of an a{sv}, in any of the types that libvirt's typed
+ * parameters have (t, u, x, i). 0: absent, of another type, or not positive.
+ */
+uint64_t ipc_lookup_number(GVariant *dictionary, const char *key);

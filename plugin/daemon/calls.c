@@ -3,6 +3,7 @@
 #include "daemon/calls.h"
 
 #include "common/domain_offer.h"
+#include "common/ipc.h"
 #include "common/log.h"
 #include "daemon/gates.h"
 #include "daemon/peer-address.h"
@@ -36,26 +37,6 @@ typedef struct {
     bool cancelled;
 } Call;
 
-/* The plugin sends libvirt's types: int, unsigned, long long, unsigned long long. */
-static uint64_t
-lookup_number(GVariant *dictionary, const char *key)
-{
-    g_autoptr(GVariant) value = g_variant_lookup_value(dictionary, key, NULL);
-    gint64 number = 0;
-
-    if (value == NULL)
-        return 0;
-    if (g_variant_is_of_type(value, G_VARIANT_TYPE_UINT64))
-        return g_variant_get_uint64(value);
-    if (g_variant_is_of_type(value, G_VARIANT_TYPE_UINT32))
-        return g_variant_get_uint32(value);
-    if (g_variant_is_of_type(value, G_VARIANT_TYPE_INT64))
-        number = g_variant_get_int64(value);
-    else if (g_variant_is_of_type(value, G_VARIANT_TYPE_INT32))
-        number = g_variant_get_int32(value);
-    return number > 0 ? (uint64_t)number : 0;
-}
-
 static const char *
 text_within(const char *text, size_t maximum)
 {
@@ -88,16 +69,16 @@ call_read(GVariant *dictionary, Call *ret_call)
     if (ret_call->uuid != NULL && !g_uuid_string_is_valid(ret_call->uuid))
         ret_call->uuid = NULL;
     ret_call->destination_uri = text_within(ret_call->destination_uri, URI_MAXIMUM);
-    ret_call->flags = lookup_number(dictionary, "flags");
+    ret_call->flags = ipc_lookup_number(dictionary, "flags");
     if (parameters == NULL)
         return;
     g_variant_lookup(parameters, VIR_MIGRATE_PARAM_URI, "&s", &ret_call->migrate_uri);
     ret_call->migrate_uri = text_within(ret_call->migrate_uri, URI_MAXIMUM);
-    ret_call->bandwidth_mib = lookup_number(parameters, VIR_MIGRATE_PARAM_BANDWIDTH);
+    ret_call->bandwidth_mib = ipc_lookup_number(parameters, VIR_MIGRATE_PARAM_BANDWIDTH);
     ret_call->post_copy_bandwidth_mib =
-        lookup_number(parameters, VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY);
+        ipc_lookup_number(parameters, VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY);
     ret_call->has_connections =
-        lookup_number(parameters, VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS) != 0;
+        ipc_lookup_number(parameters, VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS) != 0;
 }
 
 /* Into the record: what the caller chose, and what it excludes. */

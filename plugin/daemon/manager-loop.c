@@ -87,12 +87,12 @@ static void
 manager_expire(Manager *manager, Migration *migration, gint64 now_us)
 {
     static const MigrationInput lost = { .type = MIGRATION_INPUT_LOST };
-    static const MigrationInput abort_input = { .type = MIGRATION_INPUT_ABORT };
 
     if (migration->machine.state == MIGRATION_WAITING && migration->waiting_turn == NULL &&
         now_us - migration->polled_us > HELD_CALLER_GONE_US) {
+        /* Not aborted: nobody asked for that, and a caller that was only slow must go on. */
         migration->failure = g_strdup("the caller stopped waiting");
-        manager_input(manager, migration, &abort_input);
+        manager_input(manager, migration, &lost);
     } else if (migration->machine.state == MIGRATION_ADMITTED &&
                /* Never held: polled_us is 0. */
                now_us - MAX(migration->created_us, migration->polled_us) > ADMITTED_MAXIMUM_US) {

@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "common/ipc.h"
 #include "libvirtd/cookie.h"
 
 #define SHORT_TEXT_MAXIMUM 4096u
@@ -16,25 +17,6 @@ answer_clear(Answer *answer)
     g_free(answer->cookie_element);
     g_free(answer->domain_xml);
     memset(answer, 0, sizeof(*answer));
-}
-
-static uint64_t
-lookup_number(GVariant *dictionary, const char *key)
-{
-    g_autoptr(GVariant) value = g_variant_lookup_value(dictionary, key, NULL);
-    gint64 number = -1;
-
-    if (value == NULL)
-        return 0;
-    if (g_variant_is_of_type(value, G_VARIANT_TYPE_UINT64))
-        return g_variant_get_uint64(value);
-    if (g_variant_is_of_type(value, G_VARIANT_TYPE_UINT32))
-        return g_variant_get_uint32(value);
-    if (g_variant_is_of_type(value, G_VARIANT_TYPE_INT64))
-        number = g_variant_get_int64(value);
-    else if (g_variant_is_of_type(value, G_VARIANT_TYPE_INT32))
-        number = g_variant_get_int32(value);
-    return number > 0 ? (uint64_t)number : 0;
 }
 
 static char *
@@ -60,20 +42,20 @@ answer_parse(GVariant *reply, Answer *ret_answer)
     if (reply == NULL)
         return;
     ret_answer->given = true;
-    ret_answer->ticket = lookup_number(reply, "ticket");
+    ret_answer->ticket = ipc_lookup_number(reply, "ticket");
     g_variant_lookup(reply, "wait", "b", &wait);
     ret_answer->wait = wait != FALSE && ret_answer->ticket != 0;
-    ret_answer->wanted.flags = lookup_number(reply, "flags");
+    ret_answer->wanted.flags = ipc_lookup_number(reply, "flags");
     ret_answer->cookie_element = lookup_text(reply, "cookie-element");
     ret_answer->domain_xml = lookup_text(reply, "domain-xml");
 
     parameters = g_variant_lookup_value(reply, "parameters", G_VARIANT_TYPE_VARDICT);
     if (parameters == NULL)
         return;
-    ret_answer->wanted.bandwidth = lookup_number(parameters, VIR_MIGRATE_PARAM_BANDWIDTH);
+    ret_answer->wanted.bandwidth = ipc_lookup_number(parameters, VIR_MIGRATE_PARAM_BANDWIDTH);
     ret_answer->wanted.bandwidth_post_copy =
-        lookup_number(parameters, VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY);
-    connections = lookup_number(parameters, VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS);
+        ipc_lookup_number(parameters, VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY);
+    connections = ipc_lookup_number(parameters, VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS);
     ret_answer->wanted.connections = (unsigned)MIN(connections, UINT_MAX);
 }
 
