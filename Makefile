@@ -17,10 +17,12 @@ endif
 PACKAGES := gio-unix-2.0 gio-2.0 glib-2.0 libvirt libvirt-qemu libvirt-glib-1.0 libxml-2.0 \
             json-glib-1.0 libnl-3.0 libnl-route-3.0
 PLUGIN_PACKAGES := gio-unix-2.0 gio-2.0 glib-2.0
+HOOK_PACKAGES := dbus-1 glib-2.0
 
-# The packages are asked once; a missing one is named by `make check-packages`.
-PACKAGE_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
+# The packages are asked once; a missing one is named when the first file is made.
+PACKAGE_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES) $(HOOK_PACKAGES) 2>/dev/null)
 PACKAGE_LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null)
+HOOK_LIBS := $(shell $(PKG_CONFIG) --libs $(HOOK_PACKAGES) 2>/dev/null)
 PLUGIN_LIBS := $(shell $(PKG_CONFIG) --libs $(PLUGIN_PACKAGES) 2>/dev/null)
 
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion
@@ -61,6 +63,8 @@ PROGRAMS := $(BUILD)/virt-convoyd $(BUILD)/virt-convoy $(BUILD)/virt-convoy-hook
 all: $(PROGRAMS) ## build the daemon, the command, the hook and the plugin
 
 $(BUILD)/generated/daemon-interface.c $(BUILD)/generated/daemon-interface.h &: xml-schemas/org.virtconvoy.Daemon1.xml
+	$(Q)$(PKG_CONFIG) --print-errors --exists $(PACKAGES) $(HOOK_PACKAGES) || \
+	  { echo 'install/dependencies.sh build installs what is missing' >&2; exit 1; }
 	$(Q)mkdir -p $(BUILD)/generated
 	$(Q)cd $(BUILD)/generated && gdbus-codegen --interface-prefix org.virtconvoy. \
 	  --c-namespace Convoy --c-generate-autocleanup all --generate-c-code daemon-interface \
@@ -87,7 +91,7 @@ $(BUILD)/virt-convoy: $(CLI_OBJECTS) $(LIBRARY)
 	$(Q)$(CC) $(ALL_LDFLAGS) $^ $(PACKAGE_LIBS) -lm -o $@
 
 $(BUILD)/virt-convoy-hook: $(HOOK_OBJECTS) $(LIBRARY)
-	$(Q)$(CC) $(ALL_LDFLAGS) -Wl,--as-needed $^ $(PLUGIN_LIBS) -o $@
+	$(Q)$(CC) $(ALL_LDFLAGS) -Wl,--as-needed $^ $(HOOK_LIBS) -o $@
 
 $(BUILD)/virt-convoy-libvirtd.so: $(PLUGIN_OBJECTS) $(LIBRARY) plugin/libvirtd/exports.map
 	$(Q)$(CC) -shared $(ALL_LDFLAGS) -Wl,--as-needed -Wl,--no-undefined -Wl,--exclude-libs,ALL \
@@ -185,6 +189,7 @@ sanitize-unit: ## the unit tests under ASan and UBSan
 # The packages may be missing when make starts: build in a second make, after they are there.
 demo: ## the same virsh migrate without and with virt-convoy; needs root, about 4 minutes
 	$(Q)sh install/dependencies.sh demo
+	$(Q)echo 'demo: building, less than a minute'
 	$(Q)$(MAKE) --no-print-directory all
 	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/demo/demo.py
 

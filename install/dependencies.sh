@@ -13,7 +13,7 @@ usage() {
 }
 
 build="gcc libc6-dev make pkg-config libglib2.0-dev libglib2.0-dev-bin libvirt-dev
- libvirt-glib-1.0-dev libxml2-dev libjson-glib-dev libnl-3-dev libnl-route-3-dev"
+ libvirt-glib-1.0-dev libxml2-dev libjson-glib-dev libnl-3-dev libnl-route-3-dev libdbus-1-dev"
 test="$build perl libxml2-utils python3 iproute2"
 lab="$build libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu qemu-system-x86
  qemu-utils iproute2 iperf3 iputils-ping memcached busybox-static cpio kmod dpkg-dev procps
@@ -122,10 +122,19 @@ if [ ! -e "$policy" ]; then
     $root chmod 755 "$policy"
 fi
 
+echo "$0: installing:$missing" >&2
 log=$(mktemp)
 install_missing() {
     $root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends \
-        install $missing >"$log" 2>&1
+        install $missing >"$log" 2>&1 &
+    installer=$!
+    seconds=0
+    while kill -0 "$installer" 2>/dev/null; do
+        sleep 1
+        seconds=$((seconds + 1))
+        [ $((seconds % 10)) -ne 0 ] || echo "$0: installing, $seconds s" >&2
+    done
+    wait "$installer"
 }
 # A stale index names files the mirror no longer has: fetch it and try once more.
 if ! install_missing; then

@@ -110,7 +110,7 @@ config_options(size_t *ret_count)
 static bool
 config_fail(GError **error, const char *text, const char *why)
 {
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT, "\"%.*s\" %s",
+    g_set_error(error, G_KEY_FILE_ERROR, G_KEY_FILE_ERROR_INVALID_VALUE, "\"%.*s\" %s",
                 (int)UNITS_TEXT_MAXIMUM, text, why);
     return false;
 }
@@ -130,8 +130,8 @@ range_check(const ConfigOption *option, const char *text, uint64_t number, GErro
         minimum = units_format_duration(option->minimum);
         maximum = units_format_duration(option->maximum);
     }
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT, "\"%s\" is not between %s and %s",
-                text, minimum, maximum);
+    g_set_error(error, G_KEY_FILE_ERROR, G_KEY_FILE_ERROR_INVALID_VALUE,
+                "\"%s\" is not between %s and %s", text, minimum, maximum);
     return false;
 }
 

@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <gio/gunixsocketaddress.h>
 #include <grp.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -19,14 +18,6 @@
 #define GROUPS_MAXIMUM 1024u
 #define GROUP_BUFFER_SIZE 65536u
 #define PROBE_TIMEOUT_MS 500u
-
-const char *
-ipc_socket_path(void)
-{
-    const char *path = getenv("VIRT_CONVOY_SOCKET");
-
-    return path != NULL && *path != '\0' ? path : IPC_SOCKET_DEFAULT;
-}
 
 gint64
 ipc_deadline(unsigned timeout_ms)
@@ -62,12 +53,6 @@ fail_errno(GError **error, const char *path, const char *what, int code)
 }
 
 static bool
-owner_trusted(uid_t uid)
-{
-    return uid == 0 || uid == geteuid();
-}
-
-static bool
 address_fill(const char *path, struct sockaddr_un *ret_address, GError **error)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -94,10 +79,7 @@ socket_connect(const char *path, gint64 deadline, GError **error)
     const struct timeval limit = { .tv_sec = left / G_USEC_PER_SEC,
                                    .tv_usec = left % G_USEC_PER_SEC };
     struct sockaddr_un address;
-    struct stat status;
-    struct ucred peer = { .uid = (uid_t)-1 };
-    socklen_t size = sizeof peer;
-    int descriptor;
+    int descriptor, problem;
 
     if (left == 0) {
         fail_timed_out(error, "connecting");
@@ -105,13 +87,14 @@ socket_connect(const char *path, gint64 deadline, GError **error)
     }
     if (!address_fill(path, &address, error))
         return -1;
-    if (stat(path, &status) < 0) {
-        fail_errno(error, path, "no daemon", errno);
-        return -1;
-    }
-    if (!S_ISSOCK(status.st_mode) || !owner_trusted(status.st_uid)) {
+    problem = ipc_socket_check(path);
+    if (problem == -EPERM) {
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND,
                     "%s: not a socket of root; treated as absent", path);
+        return -1;
+    }
+    if (problem < 0) {
+        fail_errno(error, path, "no daemon", -problem);
         return -1;
     }
     descriptor = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -131,8 +114,7 @@ socket_connect(const char *path, gint64 deadline, GError **error)
         return -1;
     }
     /* The file may have been exchanged since: ask who really listens. */
-    if (getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 ||
-        !owner_trusted(peer.uid)) {
+    if (!ipc_listener_trusted(descriptor)) {
         close(descriptor);
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND,
                     "%s: not served by root; treated as absent", path);
@@ -302,7 +284,7 @@ stream_access(GIOStream *stream)
     descriptor = g_socket_get_fd(g_socket_connection_get_socket(G_SOCKET_CONNECTION(stream)));
     if (getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
         return IPC_ACCESS_NONE;
-    if (owner_trusted(peer.uid))
+    if (ipc_owner_trusted(peer.uid))
         return IPC_ACCESS_CHANGE;
     if (group_find(IPC_GROUP, &group) && peer_in_group(descriptor, &peer, group))
         return IPC_ACCESS_READ;

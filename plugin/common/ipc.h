@@ -15,14 +15,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define IPC_SOCKET_DEFAULT "/run/virt-convoy/socket"
-#define IPC_STATE_DIRECTORY_DEFAULT "/run/virt-convoy"
-#define IPC_OBJECT_PATH "/org/virtconvoy/Daemon"
-#define IPC_INTERFACE "org.virtconvoy.Daemon1"
-#define IPC_GROUP "libvirt" /* may read GetStatus and Explain */
+#include "common/ipc_socket.h"
 
-/* $VIRT_CONVOY_SOCKET, else the default. Owned by libc or the module. */
-const char *ipc_socket_path(void);
+#define IPC_GROUP "libvirt" /* may read GetStatus and Explain */
 
 /* Monotonic microseconds, timeout_ms from now; for the deadline arguments. */
 gint64 ipc_deadline(unsigned timeout_ms);

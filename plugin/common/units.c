@@ -8,7 +8,6 @@
  */
 #include "common/units.h"
 
-#include <gio/gio.h>
 #include <string.h>
 
 #define DECIMALS_MAXIMUM 9u
@@ -61,7 +60,7 @@ units_fail(GError **error, const char *text, const char *why)
         g_autofree char *raw = g_steal_pointer(&shown);
         shown = g_strescape(raw, NULL);
     }
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT, "\"%s\" %s",
+    g_set_error(error, G_NUMBER_PARSER_ERROR, G_NUMBER_PARSER_ERROR_INVALID, "\"%s\" %s",
                 shown != NULL ? shown : "", why);
     return false;
 }

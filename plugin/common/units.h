@@ -5,7 +5,7 @@
  * Inside the program rates are bytes/s, sizes bytes, durations milliseconds;
  * only this module knows other units. Every parser takes hostile text: it
  * refuses signs, overflow, rubbish behind the number and names the text in the
- * error (G_IO_ERROR_INVALID_ARGUMENT). Outputs are untouched on failure.
+ * error (G_NUMBER_PARSER_ERROR_INVALID). Outputs are untouched on failure.
  *
  * Rate units: bit/s kbit/s Mbit/s Gbit/s Tbit/s (1000), Kibit/s Mibit/s
  * Gibit/s Tibit/s (1024), B/s KB/s MB/s GB/s TB/s (1000), KiB/s MiB/s GiB/s

@@ -27,7 +27,8 @@ from convoylab import experiment, util  # noqa: E402
 LINK = 200                          # Mbit/s
 FLOOR = 40.0                        # Mbit/s, SLA lower limit of the neighbour
 SITUATION = {"priority": "high", "memory": 192, "dirty_rate": 1, "working_set": 24,
-             "floor": FLOOR, "neighbour_streams": 4, "before_seconds": 6.0}
+             "floor": FLOOR, "neighbour_streams": 4, "before_seconds": 6.0,
+             "neighbour_seconds": 120.0}
 TIME_RATIO = 0.4                    # aware to plain, at most
 MODES = {"plain": "none", "aware": "full"}
 ROWS = (("technique", "technique", "{}"),

@@ -39,6 +39,9 @@ class Setup:
     neighbour_rate: float | None = None     # None: all it can get
     neighbour_streams: int = 4
     neighbour_memory: int = 192
+    # After this long the neighbour falls silent, so that a starved migration ends
+    # at last. Its time is then less than it would have been; None: never silent.
+    neighbour_seconds: float | None = None
     floor: float | None = 40.0          # SLA lower limit of the neighbour
     flags: tuple = ("--live",)
     before_seconds: float = 8.0
@@ -73,6 +76,7 @@ class Result:
     iterations: int
     cpu_idle_before: float              # share of the machine's processors, 0 to 1
     cpu_idle_during: float
+    at_silent: float | None = None      # the neighbour gave up waiting (neighbour_seconds)
     workload: list = dataclasses.field(repr=False, default_factory=list)
     migration: list = dataclasses.field(repr=False, default_factory=list)
     network_difference: str = ""
@@ -93,6 +97,8 @@ class Result:
                 "moved_mib": short(self.moved_mib, 1),
                 "iterations": self.iterations,
                 "shaped_after_s": short(self.shaped_after_s, 2),
+                "neighbour_silent_after_s": None if self.at_silent is None
+                else short(self.at_silent - self.at_command, 1),
                 "cpu_idle_before": short(self.cpu_idle_before, 2),
                 "cpu_idle_during": short(self.cpu_idle_during, 2)}
 
@@ -152,6 +158,30 @@ class Ticker:
             mib = series.amount(moved, self.started, now) * 1e6 / 8 / MIB
             print(f"lab:   {now - self.started:.0f} s, {mib:.0f} MiB moved", file=sys.stderr,
                   flush=True)
+
+
+class Silencer:
+    """Stops the neighbour's traffic when the migration takes longer than SECONDS."""
+
+    def __init__(self, lab, workload, seconds):
+        self.lab, self.workload, self.at = lab, workload, None
+        self.timer = threading.Timer(seconds or 0, self.stop)
+        self.wanted = bool(workload and seconds)
+
+    def __enter__(self):
+        if self.wanted:
+            self.timer.start()
+        return self
+
+    def __exit__(self, *unused):
+        self.timer.cancel()
+        if self.wanted:
+            self.timer.join()
+
+    def stop(self):
+        self.at = time.time()
+        print("lab:   not ended yet: the neighbour falls silent", file=sys.stderr, flush=True)
+        self.lab.workloads.stop(self.workload)
 
 
 class ProcessorWatch:
@@ -248,7 +278,7 @@ def workload_series(rows, taps):
     return series.from_rows(rows, pick)
 
 
-def run_migration(lab, setup):
+def run_migration(lab, setup, workload):
     """The command itself, with everything that watches it."""
     before_s = setup.before_seconds
     with lab.link_sampler() as sampler, ShapingWatch(lab) as shaping:
@@ -263,7 +293,8 @@ def run_migration(lab, setup):
         taps = taps_of(lab, VM)
         probe = lab.workloads.start("probe", VM)
         with progress(f"{COMMAND if setup.flags == ('--live',) else shlex.join(setup.flags)}"
-                      f" [virt-convoy: {setup.mode}]"), Ticker(sampler.rows):
+                      f" [virt-convoy: {setup.mode}]"), Ticker(sampler.rows), \
+                Silencer(lab, workload, setup.neighbour_seconds) as silencer:
             migration = lab.migrations.migrate(VM, SOURCE, DESTINATION, setup.flags,
                                                statistics=True)
         idle_during = processors.idle()
@@ -273,7 +304,7 @@ def run_migration(lab, setup):
         outage = lab.workloads.stop(probe)
     seen = {"rows": sampler.rows, "shaped": shaping.first, "at_before": at_before,
             "taps": taps | taps_of(lab, VM), "idle_before": idle_before,
-            "idle_during": idle_during}
+            "idle_during": idle_during, "silent": silencer.at}
     return migration, outage, seen
 
 
@@ -288,11 +319,12 @@ def contended_migration(lab, mode="none", priority="high", neighbour_rate=None, 
     place_guests(lab, setup)
     first = lab.guests.ask(VM)
     network_before = {name: lab.network_snapshot(name) for name in lab.hosts}
+    neighbour = None
     if setup.neighbour:
-        lab.workloads.start("iperf-out", NEIGHBOUR, rate=neighbour_rate,
-                            streams=setup.neighbour_streams)
+        neighbour = lab.workloads.start("iperf-out", NEIGHBOUR, rate=neighbour_rate,
+                                        streams=setup.neighbour_streams)
     try:
-        migration, outage, seen = run_migration(lab, setup)
+        migration, outage, seen = run_migration(lab, setup, neighbour)
     finally:
         lab.workloads.stop_all()
     restored, difference = wait_restored(lab, network_before)
@@ -308,6 +340,7 @@ def contended_migration(lab, mode="none", priority="high", neighbour_rate=None, 
     workload = workload_series(seen["rows"], seen["taps"])
     moving = series.from_rows(seen["rows"], lambda row: row["migration"][SOURCE])
     started, ended = migration["started"], migration["ended"]
+    contended = min(seen["silent"] or ended, ended)
     at_transfer = next((at - seconds for at, seconds, value in moving
                         if at > started and value > 1), started)
     at_shaped = seen["shaped"]
@@ -315,8 +348,8 @@ def contended_migration(lab, mode="none", priority="high", neighbour_rate=None, 
     judged = max(at_shaped or at_transfer, at_transfer) + 1
     below = worst = None
     if setup.floor and setup.neighbour:
-        below = series.seconds_below(workload, setup.floor, judged, ended)
-        worst = min((value for _, value in series.samples(workload, judged, ended)),
+        below = series.seconds_below(workload, setup.floor, judged, contended)
+        worst = min((value for _, value in series.samples(workload, judged, contended)),
                     default=None)
     explain = ""
     if mode != "none":
@@ -327,7 +360,7 @@ def contended_migration(lab, mode="none", priority="high", neighbour_rate=None, 
         technique=technique_of(statistics), total_migration_time_s=migration["seconds"],
         downtime_ms=outage["downtime_ms"],
         workload_before_mbit_s=series.mean(workload, seen["at_before"], started),
-        workload_during_mbit_s=series.mean(workload, at_transfer, ended),
+        workload_during_mbit_s=series.mean(workload, at_transfer, contended),
         floor_mbit_s=setup.floor, below_floor_s=below, worst_second_mbit_s=worst,
         moved_mib=series.amount(moving, started, ended + 1) * 1e6 / 8 / MIB,
         at_before=seen["at_before"], at_command=started, at_transfer=at_transfer,
@@ -338,4 +371,5 @@ def contended_migration(lab, mode="none", priority="high", neighbour_rate=None, 
         counter_note=note,
         iterations=statistics["maxima"].get("dirty-sync-count", 0),
         cpu_idle_before=seen["idle_before"], cpu_idle_during=seen["idle_during"],
+        at_silent=seen["silent"],
         workload=workload, migration=moving, explain=explain)
