@@ -202,18 +202,18 @@ class ProcessorWatch:
 
 
 def technique_of(statistics):
-    """What QEMU did, from its own statistics only."""
-    at_switch = None
-    for at, status in statistics["statuses"]:
-        if status == "postcopy-active":
-            at_switch = at
-    if at_switch is None and not statistics["maxima"].get("postcopy-bytes"):
+    """What QEMU did, from its own statistics only.
+
+    QEMU counts a synchronisation of the dirty bitmap at the start, after each pass
+    and at the switch: 2 in all when post-copy began at once, more after a pass.
+    """
+    maxima = statistics["maxima"]
+    switched = any(status == "postcopy-active" for _, status in statistics["statuses"])
+    if not switched and not maxima.get("postcopy-bytes"):
         name = "pre-copy"
     else:
-        before = [row[3] or 0 for row in statistics["series"]
-                  if at_switch is None or row[0] < at_switch]
-        name = "hybrid" if before and max(before) > 1 else "post-copy"
-    return name + (" parallel" if statistics["maxima"].get("multifd-bytes") else "")
+        name = "hybrid" if maxima.get("dirty-sync-count", 0) > 2 else "post-copy"
+    return name + (" parallel" if maxima.get("multifd-bytes") else "")
 
 
 def taps_of(lab, vm):
