@@ -199,12 +199,12 @@ class Host:
     def libvirtd_stop(self, number=signal.SIGTERM):
         return self.service_stop(LIBVIRTD_PID, number)
 
-    def daemon_start(self):
+    def daemon_start(self, environment=()):
         log = "/var/log/virt-convoy/virt-convoyd.out"
         self.service_start(DAEMON_PID, log, [
             component("virt-convoyd"), "--config", "/etc/virt-convoy/virt-convoy.conf",
             "--socket", DAEMON_SOCKET, "--state-dir", "/run/virt-convoy",
-            "--log-file", "/var/log/virt-convoy/virt-convoyd.log"])
+            "--log-file", "/var/log/virt-convoy/virt-convoyd.log"], environment)
         self.wait_socket(DAEMON_SOCKET, DAEMON_PID, log, "virt-convoyd")
 
     def daemon_stop(self, number=signal.SIGTERM):

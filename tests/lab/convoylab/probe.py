@@ -29,6 +29,7 @@ class Prober:
         self.longest = self.outage = 0.0
         self.last_answer = None
         self.counter = self.first_counter = self.dirtied = self.uptime = None
+        self.newest = -1            # request that an answer was seen to
         self.backward = 0
         self.round_trips = []
 
@@ -67,13 +68,16 @@ class Prober:
             return
         self.received += 1
         self.round_trips.append((now - float(words[1])) * 1000)
-        counter, uptime = int(words[2]), int(words[3])
-        if self.uptime is not None and uptime < self.uptime:
-            self.backward += 1
+        request, counter, uptime = int(words[0]), int(words[2]), int(words[3])
+        # The old host's queue may deliver an early answer after the new host's first:
+        # only a later request that is answered with an earlier time went back.
+        if request > self.newest:
+            self.backward += self.uptime is not None and uptime < self.uptime
+            self.newest, self.uptime = request, uptime
         if self.first_counter is None:
             self.first_counter = counter
         self.counter = max(counter, self.counter or 0)
-        self.uptime, self.dirtied = uptime, int(words[4])
+        self.dirtied = int(words[4])
         self.gap(now)
         self.last_answer = now
 

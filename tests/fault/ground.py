@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What every row of the fault suite stands on: a guest, faults, and the final account.
+
+A row injects faults into real migrations and says after each what must hold. What
+must always hold is asked here: the guest lives on exactly one host and was not
+restarted, libvirt answers, tc and links are as before, nothing of ours is left.
+"""
+
+import contextlib
+import json
+import pathlib
+import random
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
+from support.stage import (DAEMON_PID, LIBVIRTD_PID, OTHER, LabError, Stage,  # noqa: E402
+                           component, run, wait_until)
+
+__all__ = ["DAEMON_PID", "LIBVIRTD_PID", "OTHER", "LabError", "component", "run", "wait_until",
+           "Ground", "Account", "GUEST", "SIGKILL", "SIGSTOP", "SIGCONT"]
+
+GUEST = "web"
+SIGKILL, SIGSTOP, SIGCONT = 9, 19, 18
+TECHNIQUES = ("pre-copy", "post-copy", "hybrid")
+KINDS = (("--live",), ("--live", "--p2p"))
+SETTLE_SECONDS = 20
+JOURNAL = "/run/virt-convoy/shaping.journal"
+
+
+class Account:
+    """What one row did and found."""
+
+    def __init__(self, name):
+        self.name = name
+        self.faults = self.migrations = self.lost = self.leaks = 0
+        self.problems = []
+        self.begun = time.monotonic()
+
+    def check(self, passed, problem):
+        if not passed:
+            self.problems.append(f"migration {self.migrations}, fault {self.faults}: {problem}")
+        return bool(passed)
+
+    def line(self):
+        return (f"{self.name:28} faults {self.faults:4}  migrations {self.migrations:4}  "
+                f"guests lost {self.lost}  leaks {self.leaks}  "
+                f"{time.monotonic() - self.begun:5.0f} s  "
+                f"{'FAILED' if self.problems else 'passed'}")
+
+
+class Quiet:
+    """Takes Stage's results and keeps what went wrong for the account."""
+
+    def __init__(self):
+        self.account = None
+
+    def ok(self, passed, what, detail=""):
+        return self.account.check(passed, f"{what}: {detail}" if detail else what)
+
+    def equal(self, got, wanted, what, detail=""):
+        return self.ok(got == wanted, what, f"got {got!r}, wanted {wanted!r} {detail}")
+
+    @staticmethod
+    def note(text):
+        for line in str(text).splitlines():
+            print(f"#   {line}", file=sys.stderr, flush=True)
+
+
+class Ground(Stage):
+    """A lab with one guest, both hosts in full mode."""
+
+    def __init__(self, lab, seed):
+        super().__init__(lab, Quiet())
+        self.random = random.Random(seed)
+        self.before = None
+        self.source = "host-a"
+
+    @property
+    def account(self):
+        return self.tap.account
+
+    # Setting up
+
+    def begin_row(self, name):
+        self.tap.account = Account(name)
+        if any(host.mode()["mode"] != "full" or not host.service_pid(DAEMON_PID)
+               or not host.service_pid(LIBVIRTD_PID) for host in self.lab.hosts.values()):
+            self.set_modes("full", "full")
+        if not self.lab.guests.where(GUEST):
+            self.fresh_guest()
+        self.before = self.networks()
+        return self.account
+
+    def fresh_guest(self):
+        with contextlib.suppress(LabError):
+            self.lab.guests.stop(GUEST)
+        self.uptime.pop(GUEST, None)
+        self.lab.guests.start(GUEST, "host-a", memory=144, fill=24, working_set=8, dirty_rate=1)
+        self.source = "host-a"
+
+    def choose(self, techniques=TECHNIQUES, kinds=KINDS):
+        """Set the guest's technique at random; (technique, flags)."""
+        technique = self.random.choice(techniques)
+        self.host(self.source).run(component("virt-convoy"), "set", GUEST, "--technique",
+                                   technique)
+        return technique, self.random.choice(kinds)
+
+    # Faults
+
+    @contextlib.contextmanager
+    def under_way(self, flags, latest, timeout=120):
+        """A migration that has run for a random time of at most LATEST seconds."""
+        self.account.migrations += 1
+        with self.migrating(GUEST, self.source, flags, timeout) as running:
+            due = time.monotonic() + self.random.uniform(0, latest)
+            # A point in time is what is asked for here, not an event.
+            wait_until("the point in time", lambda: time.monotonic() >= due or running.ended(),
+                       timeout=latest + 5)
+            self.account.faults += 1
+            yield running
+
+    def daemon_signal(self, host, number):
+        """Send a signal and do not wait."""
+        pid = self.host(host).service_pid(DAEMON_PID)
+        if pid:
+            self.host(host).run("kill", f"-{number}", pid, check=False)
+        return pid
+
+    def daemon_kill(self, host):
+        self.host(host).daemon_stop(SIGKILL)
+
+    def daemon_ensure(self, host):
+        """A daemon runs and has its connection; a new one restores by itself."""
+        if not self.host(host).service_pid(DAEMON_PID):
+            self.host(host).daemon_start()
+        self.wait_status(host, "connection to libvirt", lambda status: status["libvirt_connected"])
+
+    # The account at the end
+
+    def running_on(self):
+        return [row["host"] for row in self.lab.guests.list()
+                if row["name"] == GUEST and row["state"] not in ("shut off", "")]
+
+    def outcome_is(self, running, succeeds, title):
+        """The command ended as expected; None: both are right."""
+        outcome = running.outcome
+        if succeeds is None:
+            return True
+        return self.account.check((outcome.returncode == 0) == succeeds,
+                                  f"{title}: virsh exit {outcome.returncode}: {outcome.stderr}")
+
+    def settle(self, title, expected=None):
+        """Everything that holds after any fault. EXPECTED: the host of the guest, if known."""
+        where = self.running_on()
+        alive = self.account.check(len(where) == 1, f"{title}: the guest runs on {where}")
+        if alive and expected:
+            self.account.check(where == [expected], f"{title}: on {where}, not {expected}")
+        alive = alive and self.alive(GUEST, where[0], f"{title}: the guest goes on")
+        for host in self.lab.hosts:
+            self.clean(host, title)
+        self.restored(self.before, f"{title}: tc and links as before", SETTLE_SECONDS)
+        if alive:
+            self.source = where[0]
+            for host in self.lab.hosts:
+                if host == self.source:
+                    self.clean_xml(GUEST, host, f"{title}: XML without our elements")
+        else:
+            self.account.lost += 1
+            self.fresh_guest()
+
+    def clean(self, host, title):
+        """No open migration, no busy worker, no journal entry on HOST."""
+        node = self.host(host)
+        answer = node.virsh("list", "--all", check=False, timeout=30)
+        self.account.check(answer.returncode == 0, f"{title}: virsh on {host}: {answer.stderr}")
+        try:
+            self.wait_status(host, "end of all migrations", lambda status:
+                             not status["migrations"] and not status["waiting"],
+                             timeout=SETTLE_SECONDS)
+        except LabError as error:
+            self.leak(f"{title}: {error}: {json.dumps((self.status(host) or {}).get('migrations'))}")
+        busy = None
+
+        def idle():
+            nonlocal busy
+            busy = self.busy_workers(host)
+            return busy == 0
+        try:
+            wait_until(f"idle workers on {host}", idle, timeout=SETTLE_SECONDS, interval=0.2)
+        except LabError:
+            self.leak(f"{title}: {busy} workers of libvirtd on {host} are busy")
+        journal = node.run("cat", JOURNAL, check=False).stdout
+        if journal.strip():
+            self.leak(f"{title}: journal on {host}: {journal.strip()}")
+
+    def leak(self, problem):
+        self.account.leaks += 1
+        self.account.check(False, problem)
+
+    def busy_workers(self, host):
+        text = self.host(host).run("virt-admin", "-c", "libvirtd:///system",
+                                   "server-threadpool-info", "libvirtd", check=False).stdout
+        values = {}
+        for line in text.splitlines():
+            key, _, value = line.partition(":")
+            values[key.strip()] = value.strip()
+        if not values.get("nWorkers", "").isdigit() or not values.get("freeWorkers", "").isdigit():
+            return None
+        return int(values["nWorkers"]) - int(values["freeWorkers"])

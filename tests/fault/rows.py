@@ -1,0 +1,356 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""The rows of the fault suite: what is broken, and what must come of it.
+
+Each takes the ground and how often; ground.settle() adds what always holds.
+"""
+
+import contextlib
+import time
+
+from ground import (GUEST, LIBVIRTD_PID, OTHER, SIGCONT, SIGKILL, SIGSTOP, LabError, component,
+                    wait_until)
+
+LATEST = 5.0                    # s into a migration that takes about that long
+SOCKET = "/run/virt-convoy/socket"
+TIMEOUT_SECONDS = 2.0           # the one timeout of a migration, as configured by default
+SLACK_SECONDS = 2.0             # of the machine, not of virt-convoy
+
+
+def daemon_killed(ground, times):
+    """kill -9 at a random point, on either host or both, started again or not: no difference."""
+    for _ in range(times):
+        technique, flags = ground.choose()
+        victims = ground.random.choice((("host-a",), ("host-b",), ("host-a", "host-b")))
+        again = ground.random.choice((True, False))
+        title = f"{technique} {flags[-1]}, killed on {'+'.join(victims)}" + (
+            ", started again" if again else "")
+        with ground.under_way(flags, LATEST) as running:
+            for host in victims:
+                ground.daemon_kill(host)
+            for host in victims if again else ():
+                ground.host(host).daemon_start()
+        ground.outcome_is(running, True, title)
+        for host in victims if not again else ():
+            # What the unit's ExecStopPost does.
+            ground.command(host, "restore")
+        if not again:
+            ground.restored(ground.before, f"{title}: restored without a daemon")
+        for host in victims:
+            ground.daemon_ensure(host)
+        ground.settle(title, OTHER[running.source])
+
+
+def plain_seconds(ground):
+    """How long this guest's migration takes when nothing is broken."""
+    seconds = []
+    for _ in range(2):
+        ground.account.migrations += 1
+        outcome = ground.migrate(GUEST, ground.source)
+        ground.account.check(outcome.returncode == 0, f"unbroken: {outcome.stderr}")
+        seconds.append(outcome.seconds)
+        ground.settle("unbroken", OTHER[ground.source])
+    return max(seconds)
+
+
+@contextlib.contextmanager
+def stopped(ground, host):
+    ground.daemon_signal(host, SIGSTOP)
+    try:
+        yield
+    finally:
+        ground.daemon_signal(host, SIGCONT)
+
+
+@contextlib.contextmanager
+def canned(ground, host, mode):
+    """A daemon that answers as MODE says in place of ours."""
+    node = ground.host(host)
+    node.daemon_stop()
+    node.service_start("/run/virt-convoy-lab/canned.pid", "/var/log/virt-convoy/canned.out",
+                       [component("tests/plugin-stub/canned-daemon"), SOCKET, mode,
+                        "/var/log/virt-convoy/canned.log"])
+    wait_until("the canned daemon", lambda: node.connectable(SOCKET), timeout=10)
+    try:
+        yield
+    finally:
+        node.service_stop("/run/virt-convoy-lab/canned.pid")
+        ground.daemon_ensure(host)
+
+
+@contextlib.contextmanager
+def socket_moved(ground, host):
+    node = ground.host(host)
+    node.run("mv", SOCKET, SOCKET + ".away")
+    try:
+        yield
+    finally:
+        node.run("mv", SOCKET + ".away", SOCKET)
+
+
+@contextlib.contextmanager
+def socket_foreign(ground, host):
+    node = ground.host(host)
+    node.run("chown", "64000", SOCKET)
+    try:
+        yield
+    finally:
+        node.run("chown", "0", SOCKET)
+
+
+BROKEN_DAEMONS = {
+    "stopped": stopped,
+    "hung": lambda ground, host: canned(ground, host, "hung"),
+    "garbage": lambda ground, host: canned(ground, host, "garbage"),
+    "late": lambda ground, host: canned(ground, host, "late"),
+    "socket missing": socket_moved,
+    "socket of another user": socket_foreign,
+}
+
+
+def daemon_broken(ground, times):
+    """Hung, garbage, late, no socket, wrong owner: one timeout, then plain libvirt."""
+    ground.choose(("pre-copy",))
+    limit = plain_seconds(ground) + TIMEOUT_SECONDS + SLACK_SECONDS
+    for number in range(times):
+        name = list(BROKEN_DAEMONS)[number % len(BROKEN_DAEMONS)]
+        for host in ("host-a", "host-b"):
+            ground.account.faults += 1
+            ground.account.migrations += 1
+            source = ground.source
+            with BROKEN_DAEMONS[name](ground, host):
+                outcome = ground.migrate(GUEST, source)
+            title = f"{name} on the {'source' if host == source else 'destination'}"
+            ground.account.check(outcome.returncode == 0, f"{title}: {outcome.stderr}")
+            ground.account.check(outcome.seconds <= limit, f"{title}: {outcome.seconds:.1f} s, "
+                                 f"at most {limit:.1f}")
+            ground.settle(title, OTHER[source])
+
+
+def libvirtd_restarted(ground, times):
+    """libvirtd killed and started in the middle: as without us, then cleaned."""
+    for _ in range(times):
+        technique, flags = ground.choose(("pre-copy",))
+        host = ground.random.choice(("host-a", "host-b"))
+        title = f"{technique} {flags[-1]}, libvirtd killed on {host}"
+        with ground.under_way(flags, LATEST) as running:
+            node = ground.host(host)
+            node.libvirtd_stop(SIGKILL)
+            node.libvirtd_start(component("virt-convoy-libvirtd.so"))
+        for each in ground.lab.hosts:
+            ground.daemon_ensure(each)
+        resume_if_paused(ground)
+        ground.settle(title)
+
+
+def resume_if_paused(ground):
+    """libvirtd that finds a migration it cannot go on with may leave the guest paused."""
+    for host in ground.running_on():
+        node = ground.host(host)
+        state = node.virsh("domstate", GUEST, check=False).stdout.strip()
+        if state == "paused" and len(ground.running_on()) == 1:
+            node.virsh("resume", GUEST, check=False)
+
+
+def destination_reboots(ground, times):
+    """Everything on the destination is killed, its namespaces stay: the guest stays."""
+    for _ in range(times):
+        technique, flags = ground.choose(("pre-copy",))
+        title = f"{technique} {flags[-1]}, the destination reboots"
+        with ground.under_way(flags, 2.0) as running:
+            node = ground.host(OTHER[running.source])
+            node.daemon_stop(SIGKILL)
+            qemu = node.run("cat", f"/run/libvirt/qemu/{GUEST}.pid", check=False).stdout.strip()
+            if qemu.isdigit():
+                node.run("kill", f"-{SIGKILL}", qemu, check=False)
+            node.libvirtd_stop(SIGKILL)
+        node.libvirtd_start(component("virt-convoy-libvirtd.so"))
+        ground.daemon_ensure(OTHER[running.source])
+        resume_if_paused(ground)
+        ground.settle(title)
+
+
+TC_WRAPPER = """#!/bin/sh
+# Fails the call whose number is in the file; counts the others.
+count=$(($(cat {counter} 2>/dev/null || echo 0) + 1))
+echo $count > {counter}
+[ "$count" -ne {fails} ] || {{ cat >/dev/null; echo 'lab: this call fails' >&2; exit 1; }}
+exec {tool} "$@"
+"""
+
+
+def tc_fails(ground, times):
+    """Every n-th call of tc or ip fails: undone, unshaped, the migration goes on."""
+    for number in range(times):
+        technique, flags = ground.choose()
+        tool = ("tc", "ip")[number % 2]
+        fails = number // 2 % 6 + 1
+        host = ground.random.choice(("host-a", "host-b"))
+        node = ground.host(host)
+        folder = node.path("/var/lib/virt-convoy")
+        wrapper, counter = folder / "wrapper", folder / "count"
+        wrapper.write_text(TC_WRAPPER.format(counter="/var/lib/virt-convoy/count", fails=fails,
+                                             tool=f"/usr/sbin/{tool}"), encoding="ascii")
+        wrapper.chmod(0o755)
+        counter.unlink(missing_ok=True)
+        title = f"{technique} {flags[-1]}, call {fails} of {tool} fails on {host}"
+        node.daemon_stop()
+        node.daemon_start(environment=[f"VIRT_CONVOY_{tool.upper()}=/var/lib/virt-convoy/wrapper"])
+        ground.daemon_ensure(host)
+        source = ground.source
+        ground.account.faults += 1
+        ground.account.migrations += 1
+        outcome = ground.migrate(GUEST, source, flags)
+        ground.account.check(outcome.returncode == 0, f"{title}: {outcome.stderr}")
+        ground.settle(title, OTHER[source])
+        node.daemon_stop()
+        node.daemon_start()
+        ground.daemon_ensure(host)
+
+
+def qdisc_changed(ground, times):
+    """Somebody takes our root qdisc off, or puts his own there: noticed, never fought over."""
+    for number in range(times):
+        technique, flags = ground.choose()
+        foreign = number % 2 == 1
+        title = f"{technique} {flags[-1]}, " + ("a foreign qdisc" if foreign else "ours deleted")
+        source = ground.source
+        node = ground.host(source)
+        with ground.under_way(flags, LATEST) as running:
+            node.run("tc", "qdisc", "del", "dev", "eth0", "root", check=False)
+            if foreign:
+                node.run("tc", "qdisc", "add", "dev", "eth0", "root", "handle", "77:", "pfifo",
+                         check=False)
+        ground.outcome_is(running, True, title)
+        if foreign:
+            shown = node.run("tc", "qdisc", "show", "dev", "eth0").stdout
+            ground.account.check("pfifo 77:" in shown, f"{title}: it was replaced: {shown}")
+            node.run("tc", "qdisc", "del", "dev", "eth0", "root", check=False)
+        ground.settle(title, OTHER[source])
+
+
+def foreign_tree(ground, times):
+    """An administrator's tree stands before: refused, the migration goes on."""
+    for _ in range(times):
+        technique, flags = ground.choose()
+        title = f"{technique} {flags[-1]}, a foreign tree from the start"
+        source = ground.source
+        for host in ground.lab.hosts.values():
+            host.run("tc", "qdisc", "add", "dev", "eth0", "root", "handle", "77:", "htb",
+                     "default", "1")
+            host.run("tc", "class", "add", "dev", "eth0", "parent", "77:", "classid", "77:1",
+                     "htb", "rate", "1gbit")
+        standing, ground.before = ground.before, ground.networks()
+        ground.account.faults += 1
+        ground.account.migrations += 1
+        outcome = ground.migrate(GUEST, source, flags)
+        ground.account.check(outcome.returncode == 0, f"{title}: {outcome.stderr}")
+        ground.settle(title, OTHER[source])
+        for host in ground.lab.hosts.values():
+            host.run("tc", "qdisc", "del", "dev", "eth0", "root")
+        ground.before = standing
+        ground.restored(ground.before, f"{title}: as before when it is gone")
+
+
+def aborted(ground, times):
+    """domjobabort at a random point: the guest stays, whatever the technique."""
+    for _ in range(times):
+        technique, flags = ground.choose(("pre-copy",))
+        title = f"{technique} {flags[-1]}, aborted"
+        with ground.under_way(flags, LATEST) as running:
+            ground.host(running.source).virsh("domjobabort", GUEST, check=False)
+        # Too early or too late it has no effect, as without us.
+        ground.settle(title, OTHER[running.source] if running.outcome.returncode == 0
+                      else running.source)
+
+
+def client_killed(ground, times):
+    """virsh gets SIGINT or SIGKILL at a random point."""
+    for number in range(times):
+        technique, flags = ground.choose(("pre-copy",))
+        signal_number = (2, SIGKILL)[number % 2]
+        title = f"{technique} {flags[-1]}, virsh gets signal {signal_number}"
+        with ground.under_way(flags, LATEST) as running:
+            running.process.send_signal(signal_number)
+        # A peer-to-peer migration goes on without its client.
+        wait_until("the end of the job", lambda: len(ground.running_on()) == 1, timeout=60)
+        resume_if_paused(ground)
+        ground.settle(title)
+
+
+class Cut:
+    """The destination's port out of the switch's bridge: no carrier is lost, nothing arrives."""
+
+    def __init__(self, ground, host):
+        self.lab, self.port = ground.lab, f"sw-{host[-1]}"
+
+    def __enter__(self):
+        self.lab.execute("switch", "ip", "link", "set", self.port, "nomaster")
+
+    def __exit__(self, *unused):
+        self.lab.execute("switch", "ip", "link", "set", self.port, "master", "br0")
+
+
+def link_cut(ground, times):
+    """The path is gone for 5 s in the middle: pre-copy as plain, post-copy never lost."""
+    for _ in range(times):
+        technique, flags = ground.choose()
+        title = f"{technique} {flags[-1]}, link cut for 5 s"
+        with ground.under_way(flags, LATEST) as running:
+            begun = time.monotonic()
+            with Cut(ground, OTHER[running.source]):
+                wait_until("five seconds", lambda: time.monotonic() - begun >= 5, timeout=8)
+        ground.outcome_is(running, True, title)
+        ground.settle(title, OTHER[running.source])
+
+
+def many_aborts(ground, times):
+    """Aborts in a row: neither daemon nor libvirtd grows, no descriptor is left."""
+    def sizes():
+        answer = {}
+        for host in ground.lab.hosts:
+            node = ground.host(host)
+            for name, file in (("virt-convoyd", "/run/virt-convoy-lab/virt-convoyd.pid"),
+                               ("libvirtd", LIBVIRTD_PID)):
+                pid = node.service_pid(file)
+                text = node.run("cat", f"/proc/{pid}/status").stdout
+                resident = int(text.split("VmRSS:")[1].split()[0])
+                files = len(node.run("ls", f"/proc/{pid}/fd").stdout.split())
+                threads = int(text.split("Threads:")[1].split()[0])
+                answer[host, name] = (resident, files, threads)
+        return answer
+    ground.choose(("pre-copy",))
+    early = None
+    for number in range(times):
+        with ground.under_way(("--live",), 1.5) as running:
+            ground.host(running.source).virsh("domjobabort", GUEST, check=False)
+        where = ground.running_on()
+        if where != [running.source]:
+            ground.source = where[0] if len(where) == 1 else ground.source
+        if number == min(times // 3, 20):
+            early = sizes()
+    ground.settle("after all aborts")
+    for key, (resident, files, threads) in sizes().items():
+        before = early[key]
+        title = f"{key[1]} on {key[0]} after {times} aborts"
+        if resident > before[0] * 1.25 + 4096:
+            ground.leak(f"{title}: {before[0]} KiB grew to {resident} KiB")
+        if files > before[1] + 8:
+            ground.leak(f"{title}: {before[1]} descriptors grew to {files}")
+        if threads > before[2] + 8:
+            ground.leak(f"{title}: {before[2]} threads grew to {threads}")
+
+
+# name: (row, times in the whole suite, times in make test)
+ROWS = {
+    "daemon killed": (daemon_killed, 200, 4),
+    "daemon broken": (daemon_broken, 12, 2),
+    "libvirtd killed": (libvirtd_restarted, 10, 1),
+    "destination reboots": (destination_reboots, 10, 1),
+    "tc or ip fails": (tc_fails, 24, 2),
+    "qdisc changed": (qdisc_changed, 10, 2),
+    "foreign tree": (foreign_tree, 4, 1),
+    "aborted": (aborted, 20, 2),
+    "client killed": (client_killed, 10, 2),
+    "link cut for 5 s": (link_cut, 12, 1),
+    "aborts in a row": (many_aborts, 500, 0),
+}
