@@ -118,16 +118,24 @@ FUZZ_CFLAGS := -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-saniti
 T ?= 5
 LAB_TESTS := $(wildcard tests/lab/selftest tests/integration/*.py)
 
-test: all check-layers test-unit test-schemas test-plugin fuzz test-lab ## everything; needs root, about 20 minutes
+test: all check-layers test-unit test-schemas test-plugin fuzz test-lab fault-short ## everything; needs root, about 20 minutes
 
 test-unit: unit-tests ## the unit and golden tests, seconds
 	$(Q)prove -e '' $(UNIT_TESTS) :: --tap
 
-test-schemas: ## the RelaxNG schemas against valid and invalid examples
-	$(Q)prove tests/integration/schemas.sh
+test-schemas: ## the RelaxNG schemas against their examples, the unit's confinement
+	$(Q)prove tests/integration/schemas.sh tests/integration/unit-security.sh
 
 test-lab: all $(BUILD)/shape-once ## two real hosts in namespaces: needs root
 	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) prove -e '' $(LAB_TESTS)
+
+FAULT := VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/fault/run
+FAULT_PROGRAMS := all $(BUILD)/tests/plugin-stub/canned-daemon
+fault: $(FAULT_PROGRAMS) ## real migrations broken in every way, at random points; needs root, an hour
+	$(Q)$(FAULT)
+
+fault-short: $(FAULT_PROGRAMS) ## a few faults of each kind; needs root, four minutes
+	$(Q)$(FAULT) --short
 
 PLUGIN_STUB := $(BUILD)/tests/plugin-stub
 PLUGIN_STUB_PROGRAMS := $(PLUGIN_STUB)/libvirtd $(PLUGIN_STUB)/canned-daemon
@@ -241,5 +249,5 @@ help: ## list the targets
 
 -include $(shell find $(BUILD)/objects -name '*.d' 2>/dev/null)
 
-.PHONY: all clean help unit-tests test test-plugin test-unit test-schemas test-lab check-layers fuzz \
+.PHONY: all clean help unit-tests test fault fault-short test-plugin test-unit test-schemas test-lab check-layers fuzz \
         check-format format check-tidy sanitize-unit install demo bench-interception bench-priority

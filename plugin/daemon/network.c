@@ -66,7 +66,7 @@ struct Network {
 typedef struct {
     Network *network;
     ShapingDirection direction;
-    Shaper *shaper;
+    Shaper *shaper;    /* NULL: restore what the journal says */
     ShapingPlan *plan; /* NULL: remove */
     NetworkShapeDone done;
     gpointer user_data;
@@ -201,6 +201,18 @@ sample_links(Network *network, gint64 now_us, const GArray *links)
 
 static void shape_job_push(Network *network, ShapingDirection direction, ShapingPlan *plan,
                            NetworkShapeDone done, gpointer user_data);
+static void restore_job_push(Network *network);
+
+/* Something stands that no side has up: tc or ip failed when it was to go. */
+static bool
+network_has_leftovers(const Network *network)
+{
+    for (int i = 0; i < DIRECTIONS; i++) {
+        if (network->side[i].shaped || network->side[i].stuck)
+            return false;
+    }
+    return g_hash_table_size(network->jobs) == 0 && !shaping_journal_is_empty(network->journal);
+}
 
 /* The daemon may start before the network does, and tc may fail for a while. */
 static void
@@ -215,6 +227,8 @@ network_retry(Network *network, gint64 now_us)
         if (network->side[i].stuck && !network_is_busy(network, (ShapingDirection)i))
             shape_job_push(network, (ShapingDirection)i, NULL, NULL, NULL);
     }
+    if (network_has_leftovers(network))
+        restore_job_push(network);
 }
 
 static gboolean
@@ -396,12 +410,32 @@ shape_job_done(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
+static gboolean
+restore_job_done(gpointer data)
+{
+    ShapeJob *job = data;
+
+    g_hash_table_remove(job->network->jobs, job);
+    if (job->error != NULL)
+        log_event(CONFIG_LOG_WARNING, "restore-failed", "reason: %s", job->error->message);
+    else
+        log_event(CONFIG_LOG_INFO, "restored", "what a failed removal left is gone");
+    shape_job_free(job);
+    return G_SOURCE_REMOVE;
+}
+
+/* One thread for all of it: a shaper cannot begin while the journal is restored. */
 static void
 shape_worker(gpointer data, gpointer user_data G_GNUC_UNUSED)
 {
     ShapeJob *job = data;
     gint64 begin_us = g_get_monotonic_time();
 
+    if (job->shaper == NULL) {
+        shaping_journal_restore(job->network->journal, NULL, &job->error);
+        g_idle_add_full(G_PRIORITY_DEFAULT, restore_job_done, job, NULL);
+        return;
+    }
     if (job->plan != NULL)
         shaper_apply(job->shaper, job->plan, &job->error);
     else
@@ -422,6 +456,16 @@ shape_job_push(Network *network, ShapingDirection direction, ShapingPlan *plan,
     job->plan = plan;
     job->done = done;
     job->user_data = user_data;
+    g_hash_table_add(network->jobs, job);
+    g_thread_pool_push(network->worker, job, NULL);
+}
+
+static void
+restore_job_push(Network *network)
+{
+    ShapeJob *job = g_new0(ShapeJob, 1);
+
+    job->network = network;
     g_hash_table_add(network->jobs, job);
     g_thread_pool_push(network->worker, job, NULL);
 }
@@ -542,7 +586,7 @@ network_new(const Config *config, const char *state_directory, NetworkTickFunc t
     if (network->worker == NULL)
         return NULL;
     if (config->shape) /* the probe makes a device of its own for a moment */
-        shaping_features_probe(&network->features);
+        shaping_features_probe(network->journal, &network->features);
     if (!network_find_uplink(network, NULL))
         log_event(CONFIG_LOG_WARNING, "uplink-unknown", "reason: %s", network->uplink_problem);
     network->timer = g_timeout_add(config->sample_interval, sample, network);

@@ -5,6 +5,7 @@
  */
 #include "shaping/features.h"
 
+#include "shaping/journal.h"
 #include "shaping/tc.h"
 
 #include <string.h>
@@ -33,23 +34,35 @@ probe_device_clear(void)
     return probe_try(SHAPING_TOOL_IP, "link del dev " PROBE_DEVICE);
 }
 
+static ShapingFeatures
+features_assumed(void)
+{
+    return (ShapingFeatures){
+        .htb = true,
+        .u32 = true,
+        .ifb = true,
+        .ingress = true,
+        .mirred = true,
+        .assumed = true,
+    };
+}
+
 void
-shaping_features_probe(ShapingFeatures *ret_features)
+shaping_features_probe(ShapingJournal *journal, ShapingFeatures *ret_features)
 {
     ShapingFeatures features = { 0 };
 
+    /* What cannot be journaled is not made. */
+    if (!shaping_journal_about_to_make(journal, SHAPING_LEAVES_IFB, PROBE_DEVICE, NULL)) {
+        *ret_features = features_assumed();
+        return;
+    }
     if (probe_device_clear())
         features.ifb = probe_try(SHAPING_TOOL_IP, "link add name " PROBE_DEVICE " up type ifb");
     if (!features.ifb &&
         !probe_try(SHAPING_TOOL_IP, "link add name " PROBE_DEVICE " up type dummy")) {
-        *ret_features = (ShapingFeatures){
-            .htb = true,
-            .u32 = true,
-            .ifb = true,
-            .ingress = true,
-            .mirred = true,
-            .assumed = true,
-        };
+        shaping_journal_gone(journal, SHAPING_LEAVES_IFB, PROBE_DEVICE, NULL);
+        *ret_features = features_assumed();
         return;
     }
     features.fq_codel =
@@ -67,7 +80,9 @@ shaping_features_probe(ShapingFeatures *ret_features)
         probe_try(SHAPING_TOOL_TC, "filter add dev " PROBE_DEVICE
                                    " parent ffff: protocol all prio 1 u32 match u32 0 0 "
                                    "action mirred egress redirect dev " PROBE_DEVICE);
-    probe_try(SHAPING_TOOL_IP, "link del dev " PROBE_DEVICE);
+    /* One that stays is in the journal: whoever restores it takes it off. */
+    if (probe_try(SHAPING_TOOL_IP, "link del dev " PROBE_DEVICE))
+        shaping_journal_gone(journal, SHAPING_LEAVES_IFB, PROBE_DEVICE, NULL);
     *ret_features = features;
 }
 

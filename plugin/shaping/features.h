@@ -10,6 +10,8 @@
 #include <glib.h>
 #include <stdbool.h>
 
+typedef struct ShapingJournal ShapingJournal; /* journal.h needs this header */
+
 typedef struct {
     bool htb;      /* without it nothing is shaped */
     bool u32;      /* likewise */
@@ -23,9 +25,11 @@ typedef struct {
 
 /*
  * Never fails: what cannot be tried is false. The device is called
- * "convoyprobe" and is gone afterwards; one left behind is removed first.
+ * "convoyprobe" and is gone afterwards; one left behind is removed first, one
+ * that cannot be removed stays in the journal. A journal that cannot be written
+ * means that nothing is tried: `assumed`.
  */
-void shaping_features_probe(ShapingFeatures *ret_features);
+void shaping_features_probe(ShapingJournal *journal, ShapingFeatures *ret_features);
 
 /* NULL when possible, else a static text: "the kernel has no htb qdisc". */
 const char *shaping_features_missing(const ShapingFeatures *features, bool ingress);

@@ -264,6 +264,14 @@ shaping_journal_gone(ShapingJournal *self, ShapingLeaves what, const char *devic
     return journal_append(self, what, device, TRUE, error);
 }
 
+gboolean
+shaping_journal_is_empty(ShapingJournal *self)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->mutex);
+
+    return self->standing->len == 0;
+}
+
 /* What the journal names is taken off only where the kernel says it is ours. */
 static gboolean
 standing_is_ours(const Standing *entry, gboolean *ret_ours, GError **error)
@@ -288,9 +296,10 @@ standing_is_ours(const Standing *entry, gboolean *ret_ours, GError **error)
             return FALSE;
         *ret_ours = observed_has_our_ingress(observed, ifb->ifindex, NULL);
         break;
-    case SHAPING_LEAVES_IFB:
+    case SHAPING_LEAVES_IFB: /* a dummy where the kernel has no ifb to probe with */
         *ret_ours =
-            strcmp(observed->link_kind, "ifb") == 0 && g_str_has_prefix(entry->device, "convoy");
+            g_str_has_prefix(entry->device, "convoy") &&
+            (strcmp(observed->link_kind, "ifb") == 0 || strcmp(observed->link_kind, "dummy") == 0);
         break;
     case SHAPING_LEAVES_NOTHING:
         break;

@@ -29,8 +29,11 @@ gboolean shaping_journal_about_to_make(ShapingJournal *self, ShapingLeaves what,
 gboolean shaping_journal_gone(ShapingJournal *self, ShapingLeaves what, const char *device,
                               GError **error);
 
+/* Nothing of ours stands anywhere, as far as the file knows. */
+gboolean shaping_journal_is_empty(ShapingJournal *self);
+
 /*
- * At start, before any shaper: takes off in reverse order what the file says
+ * While no shaper has anything up: takes off in reverse order what the file says
  * still stands and what the kernel confirms to be ours (handle and kind), then
  * empties the file. Torn or foreign lines, missing devices and things already
  * gone are passed over. *ret_undone (may be NULL) counts what was taken off.

@@ -190,9 +190,15 @@ class Ground(Stage):
             wait_until(f"idle workers on {host}", idle, timeout=SETTLE_SECONDS, interval=0.2)
         except LabError:
             self.leak(f"{title}: {busy} workers of libvirtd on {host} are busy")
-        journal = node.run("cat", JOURNAL, check=False).stdout
-        if journal.strip():
-            self.leak(f"{title}: journal on {host}: {journal.strip()}")
+        with contextlib.suppress(LabError):
+            wait_until(f"empty journal on {host}", lambda: not self.journal(host),
+                       timeout=SETTLE_SECONDS, interval=0.2)
+        journal = self.journal(host)
+        if journal:
+            self.leak(f"{title}: journal on {host}: {journal}")
+
+    def journal(self, host):
+        return self.host(host).run("cat", JOURNAL, check=False).stdout.strip()
 
     def leak(self, problem):
         self.account.leaks += 1

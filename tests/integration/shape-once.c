@@ -158,7 +158,7 @@ main(int argc, char **argv)
         fprintf(stderr, "%s\n", error->message);
         return EXIT_FAILURE;
     }
-    shaping_features_probe(&self.features);
+    shaping_features_probe(self.journal, &self.features);
     self.shaper = shaper_new(self.interface, self.direction, self.journal, &self.features);
     while (fgets(line, sizeof line, stdin) != NULL) {
         g_auto(GStrv) words = g_strsplit(g_strstrip(line), " ", -1);

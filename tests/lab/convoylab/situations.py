@@ -39,18 +39,21 @@ def faults(result):
         (not all(result.network_restored.values()), result.network_difference)) if wrong]
 
 
-def measure(lab, mode, name):
-    """Figures of one migration in situation NAME, `workload_loss` and `faults` with them."""
-    result = experiment.contended_migration(lab, mode, floor=FLOOR, neighbour_streams=STREAMS,
-                                            **SITUATIONS[name])
+def measure(lab, mode, name, **options):
+    """Figures of one migration in situation NAME, `workload_loss` and `faults` with them.
+
+    OPTIONS of experiment.Setup stand above the situation's.
+    """
+    setup = {"floor": FLOOR, "neighbour_streams": STREAMS, **SITUATIONS[name], **options}
+    result = experiment.contended_migration(lab, mode, **setup)
     return {**result.figures(), "workload_loss": round(result.workload_loss(), 4),
             "faults": faults(result)}
 
 
-def measure_pair(lab, name, plain_first=True):
+def measure_pair(lab, name, plain_first=True, **options):
     """{mode: figures} without and with virt-convoy; the latter has their `ratio`."""
     modes = ("none", "full") if plain_first else ("full", "none")
-    pair = {mode: measure(lab, mode, name) for mode in modes}
+    pair = {mode: measure(lab, mode, name, **options) for mode in modes}
     pair["full"]["ratio"] = round(pair["full"]["total_migration_time_s"]
                                   / pair["none"]["total_migration_time_s"], 3)
     return pair
