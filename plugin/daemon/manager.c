@@ -308,6 +308,7 @@ manager_reshape(Manager *manager, ShapingDirection direction, NetworkShapeDone d
         manager_reserve(manager, direction, NULL, &manager->side[direction].reservation);
     if (manager->side[direction].has_reservation)
         planner_fill_plan(manager, direction, &manager->side[direction].reservation, plan);
+    manager->side[direction].floors = planner_floors_stamp(plan);
     network_shape(manager->network, direction, g_steal_pointer(&plan), reshape_done, reshape);
 }
 

@@ -55,15 +55,18 @@ planner_count(const Manager *manager, ShapingDirection direction)
     return count;
 }
 
-/* A VM on its way in counts where it still runs; in post-copy it runs here. */
+/* A VM counts where it runs: that is the destination from the start of post-copy on. */
 static bool
 limits_count_here(const DomainDescription *description, gpointer data)
 {
     const Manager *manager = data;
     const Migration *incoming =
         manager_find(manager, MIGRATION_ROLE_DESTINATION, description->uuid, NULL);
+    const Migration *outgoing =
+        manager_find(manager, MIGRATION_ROLE_SOURCE, description->uuid, NULL);
 
-    return incoming == NULL || incoming->machine.state == MIGRATION_POST_COPY;
+    return (incoming == NULL || incoming->machine.state == MIGRATION_POST_COPY) &&
+           (outgoing == NULL || outgoing->machine.state != MIGRATION_POST_COPY);
 }
 
 bool
@@ -165,6 +168,67 @@ fill_matches(const Manager *manager, const Migration *migration, ShapingMigratio
     }
 }
 
+static bool
+plan_has_mac(const ShapingPlan *plan, const uint8_t mac[SHAPING_MAC_BYTES])
+{
+    for (unsigned i = 0; i < SHAPING_VMS_MAX; i++) {
+        for (unsigned j = 0; j < plan->vm[i].mac_count; j++) {
+            if (memcmp(plan->vm[i].macs[j], mac, SHAPING_MAC_BYTES) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+/* Where a MAC occurs twice (on two bridges) the first VM found has it. */
+static void
+fill_macs(const ShapingPlan *plan, const DomainDescription *description, ShapingVm *vm)
+{
+    for (guint i = 0; i < description->interfaces->len; i++) {
+        const DomainInterface *interface = g_ptr_array_index(description->interfaces, i);
+        uint8_t mac[SHAPING_MAC_BYTES];
+
+        if (vm->mac_count < SHAPING_MACS_MAX && shaping_mac_parse(interface->mac, mac) &&
+            !plan_has_mac(plan, mac))
+            memcpy(vm->macs[vm->mac_count++], mac, sizeof mac);
+    }
+}
+
+void
+planner_fill_floors(const Manager *manager, const Reservation *reservation, ShapingPlan *plan)
+{
+    g_autoptr(GPtrArray) descriptions = registry_list(manager->registry);
+
+    G_STATIC_ASSERT((int)REGISTRY_CLASSES_MAX == (int)SHAPING_VMS_MAX);
+    memset(plan->vm, 0, sizeof plan->vm);
+    for (guint i = 0; i < descriptions->len; i++) {
+        const DomainDescription *description = g_ptr_array_index(descriptions, i);
+        unsigned id = registry_class(manager->registry, description->uuid);
+        ShapingVm *vm = id != 0 ? &plan->vm[id - 1] : NULL;
+
+        if (vm == NULL || !limits_count_here(description, (gpointer)manager))
+            continue;
+        fill_macs(plan, description, vm);
+        vm->id = id;
+        vm->rate = MIN(rate_with_headroom(description->metadata.sla_lower), SHAPING_RATE_MAX);
+        vm->ceil = reservation->workload.ceil;
+    }
+    plan->vm_count = 0;
+    for (unsigned i = 0; i < SHAPING_VMS_MAX; i++) {
+        if (plan->vm[i].mac_count != 0)
+            memmove(&plan->vm[plan->vm_count++], &plan->vm[i], sizeof plan->vm[i]);
+    }
+    memset(&plan->vm[plan->vm_count], 0, (SHAPING_VMS_MAX - plan->vm_count) * sizeof plan->vm[0]);
+}
+
+guint
+planner_floors_stamp(const ShapingPlan *plan)
+{
+    g_autoptr(GBytes) bytes = g_bytes_new_static(plan->vm, sizeof plan->vm);
+
+    return g_bytes_hash(bytes);
+}
+
 void
 planner_fill_plan(const Manager *manager, ShapingDirection direction,
                   const Reservation *reservation, ShapingPlan *plan)
@@ -173,6 +237,7 @@ planner_fill_plan(const Manager *manager, ShapingDirection direction,
                                      reservation->workload.prio };
     plan->migrations = (ShapingClass){ reservation->migration.rate, reservation->migration.ceil,
                                        reservation->migration.prio };
+    planner_fill_floors(manager, reservation, plan);
     for (guint i = 0; i < manager->migrations->len; i++) {
         const Migration *migration = g_ptr_array_index(manager->migrations, i);
         ShapingMigration *leaf;

@@ -19,6 +19,16 @@ unsigned planner_count(const Manager *manager, ShapingDirection direction);
 void planner_fill_plan(const Manager *manager, ShapingDirection direction,
                        const Reservation *reservation, ShapingPlan *plan);
 
+/*
+ * The classes of single VMs: those of this host with a lower limit and a MAC,
+ * ordered by id, as many as there is room for; the rest stay in the common class.
+ * Fills plan->vm with zeroed rests, so that two plans' arrays can be compared.
+ */
+void planner_fill_floors(const Manager *manager, const Reservation *reservation, ShapingPlan *plan);
+
+/* A number that changes whenever one of them does. */
+guint planner_floors_stamp(const ShapingPlan *plan);
+
 /* Would a new plan differ enough (2 % of the link) to be worth a tc run? */
 bool planner_reservation_differs(const Reservation *a, const Reservation *b, uint64_t link);
 

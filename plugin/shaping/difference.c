@@ -283,22 +283,29 @@ filters_wanted(const ShapingPlan *plan, const ShapingMigration *migration, Filte
  * from ingress:
  *
  *   -14 destination MAC   -8 source MAC   -2 protocol
+ *
+ * tc takes offsets that are multiples of four only, so the destination's first
+ * two bytes are the second half of the word at -16.
  */
 static GArray *
 vm_filters_wanted(const ShapingPlan *plan, const ShapingVm *vm)
 {
     GArray *wanted = g_array_new(FALSE, TRUE, sizeof(ObservedFilter));
-    int offset = plan->direction == SHAPING_EGRESS ? -8 : -14;
+    bool source = plan->direction == SHAPING_EGRESS;
 
     for (unsigned i = 0; i < vm->mac_count; i++) {
-        const uint8_t *mac = vm->macs[i];
         ObservedFilter filter = { .class_id = SHAPING_CLASS_ID(SHAPING_CLASS_VM + vm->id) };
+        uint64_t mac = 0;
 
-        key_add(filter.keys, &filter.key_count,
-                (uint32_t)mac[0] << 24 | (uint32_t)mac[1] << 16 | (uint32_t)mac[2] << 8 | mac[3],
-                0xffffffff, offset);
-        key_add(filter.keys, &filter.key_count, (uint32_t)mac[4] << 24 | (uint32_t)mac[5] << 16,
-                0xffff0000, offset + 4);
+        for (unsigned j = 0; j < SHAPING_MAC_BYTES; j++)
+            mac = mac << 8 | vm->macs[i][j];
+        if (source) {
+            key_add(filter.keys, &filter.key_count, (uint32_t)(mac >> 16), 0xffffffff, -8);
+            key_add(filter.keys, &filter.key_count, (uint32_t)(mac << 16), 0xffff0000, -4);
+        } else {
+            key_add(filter.keys, &filter.key_count, (uint32_t)(mac >> 32), 0x0000ffff, -16);
+            key_add(filter.keys, &filter.key_count, (uint32_t)mac, 0xffffffff, -12);
+        }
         g_array_append_val(wanted, filter);
     }
     return wanted;

@@ -420,6 +420,9 @@ def set_up_vms():
         run("ip", "addr", "add", f"{address}/24", "dev", "eth0", namespace=namespace)
         run("ip", "link", "set", "eth0", "up", namespace=namespace)
         run("ip", "link", "set", tap, "master", "br0", "up", namespace=VM_HOST)
+    for namespace in VMS:
+        # Until every link and bridge port is up, states differ by themselves.
+        run("ping", "-c", "1", "-w", "10", FAR_IP, namespace=namespace)
 
 
 def test_floors(state, direction):
