@@ -133,9 +133,12 @@ manager_follow_demand(Manager *manager, ShapingDirection direction, gint64 now_u
             (gint64)manager->config->reshape_interval * 1000 / 2 ||
         network_is_busy(manager->network, direction))
         return;
-    if (manager_reserve(manager, direction, NULL, &next) &&
-        (planner_reservation_differs(reservation, &next, network_usable_rate(manager->network)) ||
-         manager_floors_differ(manager, direction, &next))) {
+    if (!manager_reserve(manager, direction, NULL, &next))
+        return;
+    manager_tell_deadlines(manager, direction, &next);
+    if (planner_reservation_differs(reservation, &next, network_usable_rate(manager->network)) ||
+        planner_shares_differ(manager, direction, &next) ||
+        manager_floors_differ(manager, direction, &next)) {
         manager->side[direction].reshaped_us = now_us;
         manager_reshape(manager, direction, NULL, NULL);
     }
