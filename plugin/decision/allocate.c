@@ -162,16 +162,14 @@ bounds_fill(const AllocateItem *items, size_t count, uint64_t available, Term *t
 static void
 shares_trim(AllocateShare *shares, size_t count, uint64_t available)
 {
-    uint64_t sum = 0;
+    uint64_t left = available;
 
-    for (size_t i = 0; i < count; i++)
-        sum = add_saturating(sum, shares[i].rate);
-    for (size_t i = 0; i < count && sum > available; i++) {
-        uint64_t excess = sum - available;
-        uint64_t taken = excess < shares[i].rate - 1 ? excess : shares[i].rate - 1;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t room = left - (count - i - 1); /* one byte/s for each of the others */
 
-        shares[i].rate -= taken;
-        sum -= taken;
+        if (shares[i].rate > room)
+            shares[i].rate = room;
+        left -= shares[i].rate;
     }
 }
 
