@@ -101,6 +101,17 @@ manager_expire(Manager *manager, Migration *migration, gint64 now_us)
     }
 }
 
+/* A VM with a floor came or went, or its limit or a NIC of it changed. */
+static bool
+manager_floors_differ(const Manager *manager, ShapingDirection direction,
+                      const Reservation *reservation)
+{
+    g_autofree ShapingPlan *plan = g_new0(ShapingPlan, 1);
+
+    planner_fill_floors(manager, reservation, plan);
+    return planner_floors_stamp(plan) != manager->side[direction].floors;
+}
+
 static void
 manager_follow_demand(Manager *manager, ShapingDirection direction, gint64 now_us)
 {
@@ -122,8 +133,12 @@ manager_follow_demand(Manager *manager, ShapingDirection direction, gint64 now_u
             (gint64)manager->config->reshape_interval * 1000 / 2 ||
         network_is_busy(manager->network, direction))
         return;
-    if (manager_reserve(manager, direction, NULL, &next) &&
-        planner_reservation_differs(reservation, &next, network_usable_rate(manager->network))) {
+    if (!manager_reserve(manager, direction, NULL, &next))
+        return;
+    manager_tell_deadlines(manager, direction, &next);
+    if (planner_reservation_differs(reservation, &next, network_usable_rate(manager->network)) ||
+        planner_shares_differ(manager, direction, &next) ||
+        manager_floors_differ(manager, direction, &next)) {
         manager->side[direction].reshaped_us = now_us;
         manager_reshape(manager, direction, NULL, NULL);
     }

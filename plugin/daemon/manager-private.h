@@ -26,6 +26,10 @@ void manager_reconsider(Manager *manager, Migration *migration);
 void manager_reshape(Manager *manager, ShapingDirection direction, NetworkShapeDone done,
                      gpointer user_data);
 
+/* Writes into the logs of direction's migrations what becomes of their deadlines. */
+void manager_tell_deadlines(Manager *manager, ShapingDirection direction,
+                            const Reservation *reservation);
+
 /* Writes the history record, once. */
 void manager_remember(const Manager *manager, Migration *migration);
 

@@ -285,6 +285,48 @@ reshape_done(const GError *error, gpointer data)
         reshape->done(error, reshape->user_data);
 }
 
+/*
+ * Once for each change of the answer; a little below the need (2 %) still counts
+ * as kept, for a guarantee follows the need in steps.
+ */
+void
+manager_tell_deadlines(Manager *manager, ShapingDirection direction, const Reservation *reservation)
+{
+    AllocateShare shares[SHAPING_MIGRATIONS_MAX + 1];
+
+    if (reservation->deadline == RESERVE_DEADLINE_NONE)
+        return;
+    planner_allocate(manager, direction, reservation, shares);
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        Migration *migration = g_ptr_array_index(manager->migrations, i);
+        const AllocateShare *share = &shares[migration->leaf];
+        ReserveDeadline answer = reservation->deadline;
+        g_autofree char *needs = NULL;
+        int64_t left_ms;
+
+        if (!migration_is_transferring(migration) || share->rate == 0 ||
+            migration_direction(migration) != direction ||
+            !planner_time_left(migration, g_get_monotonic_time(), &left_ms))
+            continue;
+        if (share->least - share->least / 50 > share->rate)
+            answer = RESERVE_DEADLINE_MISSED;
+        else if (answer == RESERVE_DEADLINE_MISSED)
+            answer = RESERVE_DEADLINE_RAISED; /* another one's is not kept */
+        if (answer == migration->deadline)
+            continue;
+        migration->deadline = answer;
+        needs = share->least == UINT64_MAX
+                    ? g_strdup("more than any link has")
+                    : g_strdup_printf("%" G_GUINT64_FORMAT " B/s", share->least);
+        migration_note(migration, "deadline",
+                       "%s, deadline: %.1f s, left: %.1f s, needs: %s, guaranteed: "
+                       "%" G_GUINT64_FORMAT " B/s",
+                       reserve_deadline_to_string(answer),
+                       (double)migration->description->metadata.deadline / 1e3,
+                       (double)left_ms / 1e3, needs, share->rate);
+    }
+}
+
 void
 manager_reshape(Manager *manager, ShapingDirection direction, NetworkShapeDone done,
                 gpointer user_data)
@@ -308,6 +350,9 @@ manager_reshape(Manager *manager, ShapingDirection direction, NetworkShapeDone d
         manager_reserve(manager, direction, NULL, &manager->side[direction].reservation);
     if (manager->side[direction].has_reservation)
         planner_fill_plan(manager, direction, &manager->side[direction].reservation, plan);
+    if (manager->side[direction].has_reservation)
+        manager_tell_deadlines(manager, direction, &manager->side[direction].reservation);
+    manager->side[direction].floors = planner_floors_stamp(plan);
     network_shape(manager->network, direction, g_steal_pointer(&plan), reshape_done, reshape);
 }
 

@@ -36,6 +36,7 @@ struct Manager {
         bool has_reservation;
         Reservation reservation; /* as last put into a plan */
         unsigned migrations;     /* in that plan */
+        guint floors;            /* its planner_floors_stamp() */
     } side[2];                   /* by ShapingDirection */
 };
 

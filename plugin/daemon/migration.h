@@ -9,6 +9,7 @@
 #include "common/peer.h"
 #include "daemon/hypervisor.h"
 #include "daemon/migration-state.h"
+#include "decision/allocate.h"
 #include "decision/reserve.h"
 #include "decision/schedule.h"
 #include "decision/technique.h"
@@ -67,6 +68,9 @@ typedef struct {
     GArray *peer_addresses; /* FlowAddress */
     unsigned port_first;    /* 0: the configured range */
     unsigned port_last;
+
+    AllocateShare share;      /* of the migrations class, as last put into a plan */
+    ReserveDeadline deadline; /* as last written to the log */
 
     bool has_limits;
     ReserveQemuLimits limits; /* as last told to QEMU */

@@ -6,6 +6,10 @@
 #include <string.h>
 
 #define SLA_HEADROOM_PERCENT 6
+/* Without a limit for it, QEMU stops the guest when this much is left to send. */
+#define DOWNTIME_DEFAULT_MS 300
+/* The destination is not told what is dirtied and left: its share of a deadline is larger. */
+#define DESTINATION_MARGIN_PERCENT 25
 
 static uint64_t
 subtract(uint64_t a, uint64_t b)
@@ -55,15 +59,89 @@ planner_count(const Manager *manager, ShapingDirection direction)
     return count;
 }
 
-/* A VM on its way in counts where it still runs; in post-copy it runs here. */
+/* A VM counts where it runs: that is the destination from the start of post-copy on. */
 static bool
 limits_count_here(const DomainDescription *description, gpointer data)
 {
     const Manager *manager = data;
     const Migration *incoming =
         manager_find(manager, MIGRATION_ROLE_DESTINATION, description->uuid, NULL);
+    const Migration *outgoing =
+        manager_find(manager, MIGRATION_ROLE_SOURCE, description->uuid, NULL);
 
-    return incoming == NULL || incoming->machine.state == MIGRATION_POST_COPY;
+    return (incoming == NULL || incoming->machine.state == MIGRATION_POST_COPY) &&
+           (outgoing == NULL || outgoing->machine.state != MIGRATION_POST_COPY);
+}
+
+bool
+planner_time_left(const Migration *migration, gint64 now_us, int64_t *ret_ms)
+{
+    const DomainMetadata *metadata =
+        migration->description != NULL ? &migration->description->metadata : NULL;
+    int64_t downtime;
+    int64_t passed = 0;
+
+    if (metadata == NULL || metadata->deadline == 0)
+        return false;
+    downtime = metadata->maximum_downtime != 0
+                   ? (int64_t)MIN(metadata->maximum_downtime, (uint64_t)G_MAXINT32)
+                   : DOWNTIME_DEFAULT_MS;
+    if (migration->machine.role == MIGRATION_ROLE_SOURCE)
+        passed = (now_us - migration->created_us) / 1000;
+    *ret_ms = (int64_t)MIN(metadata->deadline, (uint64_t)G_MAXINT64 / 2) - passed - downtime;
+    return true;
+}
+
+/*
+ * What is left counts with the same headroom as an SLA: classes count headers.
+ * libvirt has no statistics at the destination, so that its need is constant:
+ * the whole memory within the whole time, and a margin.
+ */
+static AllocateItem
+allocation_item(const Migration *migration, gint64 now_us)
+{
+    unsigned weight = reserve_weight(migration->priority);
+    bool source = migration->machine.role == MIGRATION_ROLE_SOURCE;
+    AllocateItem item = { .weight = (double)weight * weight };
+
+    if (source && migration->statistics.valid && migration->statistics.memory_total != 0)
+        item.volume = MAX(migration->statistics.memory_remaining, 1);
+    else if (migration->description != NULL)
+        item.volume = migration->description->current_memory;
+    if (!source)
+        item.volume += item.volume / 100 * DESTINATION_MARGIN_PERCENT;
+    item.volume = rate_with_headroom(item.volume);
+    /* Once post-copy runs nothing is sent twice. */
+    if (migration->machine.state != MIGRATION_POST_COPY)
+        item.dirty_rate = migration->dirty_rate;
+    item.deadline_set = planner_time_left(migration, now_us, &item.time_left_ms);
+    return item;
+}
+
+void
+planner_allocate(const Manager *manager, ShapingDirection direction, const Reservation *reservation,
+                 AllocateShare ret_shares[SHAPING_MIGRATIONS_MAX + 1])
+{
+    AllocateItem items[SHAPING_MIGRATIONS_MAX];
+    AllocateShare shares[SHAPING_MIGRATIONS_MAX] = { { 0 } };
+    unsigned leaves[SHAPING_MIGRATIONS_MAX];
+    gint64 now_us = g_get_monotonic_time();
+    size_t count = 0;
+
+    G_STATIC_ASSERT((int)ALLOCATE_MAX == (int)SHAPING_MIGRATIONS_MAX);
+    memset(ret_shares, 0, (SHAPING_MIGRATIONS_MAX + 1) * sizeof *ret_shares);
+    for (guint i = 0; i < manager->migrations->len && count < SHAPING_MIGRATIONS_MAX; i++) {
+        const Migration *migration = g_ptr_array_index(manager->migrations, i);
+
+        if (!is_on_side(migration, direction))
+            continue;
+        leaves[count] = migration->leaf;
+        items[count++] = allocation_item(migration, now_us);
+    }
+    if (!allocate_rates(items, count, reservation->migration.rate, shares))
+        return;
+    for (size_t i = 0; i < count; i++)
+        ret_shares[leaves[i]] = shares[i];
 }
 
 bool
@@ -72,6 +150,9 @@ manager_reserve(Manager *manager, ShapingDirection direction, const Migration *j
 {
     ReserveInput input = reserve_input_init();
     TrafficRates rates = network_host_rates(manager->network);
+    gint64 now_us = g_get_monotonic_time();
+    uint64_t needed = 0;
+    bool deadline = false;
 
     input.link = network_usable_rate(manager->network);
     input.floor_percent = manager->config->low_priority_floor_percent;
@@ -81,21 +162,30 @@ manager_reserve(Manager *manager, ShapingDirection direction, const Migration *j
     if (!manager->side[direction].held_valid && rates.valid) {
         manager->side[direction].held = direction == SHAPING_EGRESS ? rates.out : rates.in;
         manager->side[direction].held_valid = true;
-        manager->side[direction].followed_us = g_get_monotonic_time();
+        manager->side[direction].followed_us = now_us;
     }
     input.demand_valid = manager->side[direction].held_valid;
     input.demand = manager->side[direction].held;
     for (guint i = 0; i < manager->migrations->len; i++) {
         const Migration *migration = g_ptr_array_index(manager->migrations, i);
+        AllocateReason reason;
+        AllocateItem item;
+        uint64_t least;
 
         if (!is_on_side(migration, direction) && migration != joining)
             continue;
+        item = allocation_item(migration, now_us);
+        least = allocate_least(&item, &reason);
+        deadline |= item.deadline_set;
+        needed = needed > UINT64_MAX - least ? UINT64_MAX : needed + least;
         input.count[migration->priority]++;
         if (migration->priority == PRIORITY_LOW && migration->dirty_rate != 0) {
             input.dirty_valid = true;
             input.dirty_rate = MAX(input.dirty_rate, migration->dirty_rate);
         }
     }
+    if (deadline)
+        input.deadline_rate = MAX(needed, 1);
     return reserve_divide(&input, ret_reservation);
 }
 
@@ -165,23 +255,89 @@ fill_matches(const Manager *manager, const Migration *migration, ShapingMigratio
     }
 }
 
+static bool
+plan_has_mac(const ShapingPlan *plan, const uint8_t mac[SHAPING_MAC_BYTES])
+{
+    for (unsigned i = 0; i < SHAPING_VMS_MAX; i++) {
+        for (unsigned j = 0; j < plan->vm[i].mac_count; j++) {
+            if (memcmp(plan->vm[i].macs[j], mac, SHAPING_MAC_BYTES) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+/* Where a MAC occurs twice (on two bridges) the first VM found has it. */
+static void
+fill_macs(const ShapingPlan *plan, const DomainDescription *description, ShapingVm *vm)
+{
+    for (guint i = 0; i < description->interfaces->len; i++) {
+        const DomainInterface *interface = g_ptr_array_index(description->interfaces, i);
+        uint8_t mac[SHAPING_MAC_BYTES];
+
+        if (vm->mac_count < SHAPING_MACS_MAX && shaping_mac_parse(interface->mac, mac) &&
+            !plan_has_mac(plan, mac))
+            memcpy(vm->macs[vm->mac_count++], mac, sizeof mac);
+    }
+}
+
+void
+planner_fill_floors(const Manager *manager, const Reservation *reservation, ShapingPlan *plan)
+{
+    g_autoptr(GPtrArray) descriptions = registry_list(manager->registry);
+
+    G_STATIC_ASSERT((int)REGISTRY_CLASSES_MAX == (int)SHAPING_VMS_MAX);
+    memset(plan->vm, 0, sizeof plan->vm);
+    for (guint i = 0; i < descriptions->len; i++) {
+        const DomainDescription *description = g_ptr_array_index(descriptions, i);
+        unsigned id = registry_class(manager->registry, description->uuid);
+        ShapingVm *vm = id != 0 ? &plan->vm[id - 1] : NULL;
+
+        if (vm == NULL || !limits_count_here(description, (gpointer)manager))
+            continue;
+        fill_macs(plan, description, vm);
+        vm->id = id;
+        vm->rate = MIN(rate_with_headroom(description->metadata.sla_lower), SHAPING_RATE_MAX);
+        vm->ceil = reservation->workload.ceil;
+    }
+    plan->vm_count = 0;
+    for (unsigned i = 0; i < SHAPING_VMS_MAX; i++) {
+        if (plan->vm[i].mac_count != 0)
+            memmove(&plan->vm[plan->vm_count++], &plan->vm[i], sizeof plan->vm[i]);
+    }
+    memset(&plan->vm[plan->vm_count], 0, (SHAPING_VMS_MAX - plan->vm_count) * sizeof plan->vm[0]);
+}
+
+guint
+planner_floors_stamp(const ShapingPlan *plan)
+{
+    g_autoptr(GBytes) bytes = g_bytes_new_static(plan->vm, sizeof plan->vm);
+
+    return g_bytes_hash(bytes);
+}
+
 void
 planner_fill_plan(const Manager *manager, ShapingDirection direction,
                   const Reservation *reservation, ShapingPlan *plan)
 {
+    AllocateShare shares[SHAPING_MIGRATIONS_MAX + 1];
+
+    planner_allocate(manager, direction, reservation, shares);
     plan->workload = (ShapingClass){ reservation->workload.rate, reservation->workload.ceil,
                                      reservation->workload.prio };
     plan->migrations = (ShapingClass){ reservation->migration.rate, reservation->migration.ceil,
                                        reservation->migration.prio };
+    planner_fill_floors(manager, reservation, plan);
     for (guint i = 0; i < manager->migrations->len; i++) {
-        const Migration *migration = g_ptr_array_index(manager->migrations, i);
+        Migration *migration = g_ptr_array_index(manager->migrations, i);
         ShapingMigration *leaf;
 
         if (!is_on_side(migration, direction) || plan->migration_count >= SHAPING_MIGRATIONS_MAX)
             continue;
         leaf = &plan->migration[plan->migration_count++];
         leaf->id = migration->leaf;
-        leaf->rate = reservation->leaf[migration->priority].rate;
+        migration->share = shares[migration->leaf];
+        leaf->rate = migration->share.rate;
         leaf->ceil = reservation->leaf[migration->priority].ceil;
         fill_matches(manager, migration, leaf);
     }
@@ -206,6 +362,25 @@ planner_reservation_differs(const Reservation *a, const Reservation *b, uint64_t
         return true;
     for (size_t i = 0; i < G_N_ELEMENTS(a->leaf); i++) {
         if (class_differs(&a->leaf[i], &b->leaf[i], tolerance))
+            return true;
+    }
+    return false;
+}
+
+bool
+planner_shares_differ(const Manager *manager, ShapingDirection direction,
+                      const Reservation *reservation)
+{
+    uint64_t tolerance = network_usable_rate(manager->network) / 50;
+    AllocateShare shares[SHAPING_MIGRATIONS_MAX + 1];
+
+    planner_allocate(manager, direction, reservation, shares);
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        const Migration *migration = g_ptr_array_index(manager->migrations, i);
+        uint64_t now = shares[migration->leaf].rate;
+
+        if (is_on_side(migration, direction) &&
+            (now > migration->share.rate + tolerance || now + tolerance < migration->share.rate))
             return true;
     }
     return false;

@@ -19,8 +19,33 @@ unsigned planner_count(const Manager *manager, ShapingDirection direction);
 void planner_fill_plan(const Manager *manager, ShapingDirection direction,
                        const Reservation *reservation, ShapingPlan *plan);
 
+/*
+ * What each migration of that direction gets of the migrations class. ret_shares
+ * is by leaf number, zeroed where there is none.
+ */
+void planner_allocate(const Manager *manager, ShapingDirection direction,
+                      const Reservation *reservation,
+                      AllocateShare ret_shares[SHAPING_MIGRATIONS_MAX + 1]);
+
+/* Milliseconds until its deadline, less the downtime to come; false: it has none. */
+bool planner_time_left(const Migration *migration, gint64 now_us, int64_t *ret_ms);
+
+/*
+ * The classes of single VMs: those of this host with a lower limit and a MAC,
+ * ordered by id, as many as there is room for; the rest stay in the common class.
+ * Fills plan->vm with zeroed rests, so that two plans' arrays can be compared.
+ */
+void planner_fill_floors(const Manager *manager, const Reservation *reservation, ShapingPlan *plan);
+
+/* A number that changes whenever one of them does. */
+guint planner_floors_stamp(const ShapingPlan *plan);
+
 /* Would a new plan differ enough (2 % of the link) to be worth a tc run? */
 bool planner_reservation_differs(const Reservation *a, const Reservation *b, uint64_t link);
+
+/* Likewise for a single migration's share of it, against the plan that stands. */
+bool planner_shares_differ(const Manager *manager, ShapingDirection direction,
+                           const Reservation *reservation);
 
 /*
  * What QEMU should be limited to now; the caller's own limits are respected:

@@ -8,7 +8,8 @@ struct Registry {
 
 typedef struct {
     DomainDescription *description;
-    char *xml; /* to make further descriptions from */
+    char *xml;             /* to make further descriptions from */
+    unsigned class_number; /* 0: none */
 } RegistryEntry;
 
 static void
@@ -39,6 +40,38 @@ registry_free(Registry *registry)
     g_free(registry);
 }
 
+static bool
+description_has_class(const DomainDescription *description)
+{
+    if (description->metadata.sla_lower == 0)
+        return false;
+    for (guint i = 0; i < description->interfaces->len; i++) {
+        const DomainInterface *interface = g_ptr_array_index(description->interfaces, i);
+
+        if (interface->mac != NULL)
+            return true;
+    }
+    return false;
+}
+
+/* The lowest number that no domain has; 0: all are taken. */
+static unsigned
+registry_free_class(const Registry *registry)
+{
+    bool used[REGISTRY_CLASSES_MAX + 1] = { false };
+    GHashTableIter iterator;
+    gpointer value;
+
+    g_hash_table_iter_init(&iterator, registry->domains);
+    while (g_hash_table_iter_next(&iterator, NULL, &value))
+        used[((const RegistryEntry *)value)->class_number] = true;
+    for (unsigned number = 1; number <= REGISTRY_CLASSES_MAX; number++) {
+        if (!used[number])
+            return number;
+    }
+    return 0;
+}
+
 bool
 registry_put(Registry *registry, const char *xml, GError **error)
 {
@@ -55,6 +88,11 @@ registry_put(Registry *registry, const char *xml, GError **error)
     entry = g_new0(RegistryEntry, 1);
     entry->xml = g_strdup(xml);
     entry->description = g_steal_pointer(&description);
+    if (description_has_class(entry->description)) {
+        entry->class_number = registry_class(registry, entry->description->uuid);
+        if (entry->class_number == 0)
+            entry->class_number = registry_free_class(registry);
+    }
     g_hash_table_replace(registry->domains, entry->description->uuid, entry);
     return true;
 }
@@ -77,6 +115,14 @@ registry_find(const Registry *registry, const char *uuid)
     const RegistryEntry *entry = g_hash_table_lookup(registry->domains, uuid);
 
     return entry ? entry->description : NULL;
+}
+
+unsigned
+registry_class(const Registry *registry, const char *uuid)
+{
+    const RegistryEntry *entry = g_hash_table_lookup(registry->domains, uuid);
+
+    return entry ? entry->class_number : 0;
 }
 
 DomainDescription *

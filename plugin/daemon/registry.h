@@ -21,6 +21,15 @@ void registry_clear(Registry *registry);
 /* By UUID; NULL: not known. Valid until the next change. */
 const DomainDescription *registry_find(const Registry *registry, const char *uuid);
 
+enum { REGISTRY_CLASSES_MAX = 64 };
+
+/*
+ * A number of its own, 1 to REGISTRY_CLASSES_MAX, for each domain with a lower
+ * limit and a MAC; it stays the same as long as the domain is known. 0: not
+ * such a domain, or too many of them.
+ */
+unsigned registry_class(const Registry *registry, const char *uuid);
+
 /* A copy of its own for a migration; NULL: not known. */
 DomainDescription *registry_copy(const Registry *registry, const char *uuid);
 

@@ -186,6 +186,47 @@ divide_leaves(const ReserveInput *input, Reservation *result)
     }
 }
 
+unsigned int
+reserve_weight(Priority priority)
+{
+    return (unsigned int)leaf_weight[priority];
+}
+
+const char *
+reserve_deadline_to_string(ReserveDeadline deadline)
+{
+    switch (deadline) {
+    case RESERVE_DEADLINE_NONE:
+        return "none";
+    case RESERVE_DEADLINE_ENOUGH:
+        return "kept by the usual guarantee";
+    case RESERVE_DEADLINE_RAISED:
+        return "kept by a raised guarantee";
+    case RESERVE_DEADLINE_MISSED:
+        return "cannot be kept: all that the workload's lower limits leave";
+    }
+    return "unknown";
+}
+
+/* Escalates by as much as the deadline needs: up to what high priority would get. */
+static void
+keep_deadline(const ReserveInput *input, Reservation *result)
+{
+    uint64_t most = maximum(input->link - result->lower, result->migration.rate);
+
+    if (input->deadline_rate == 0)
+        return;
+    result->deadline = RESERVE_DEADLINE_ENOUGH;
+    if (input->deadline_rate > most)
+        result->deadline = RESERVE_DEADLINE_MISSED;
+    else if (input->deadline_rate > result->migration.rate)
+        result->deadline = RESERVE_DEADLINE_RAISED;
+    if (input->deadline_rate > result->migration.rate)
+        result->migration.rate = minimum(input->deadline_rate, most);
+    result->migration.ceil = maximum(result->migration.ceil, result->migration.rate);
+    result->workload.rate = minimum(result->workload.rate, input->link - result->migration.rate);
+}
+
 bool
 reserve_divide(const ReserveInput *input, Reservation *ret_reservation)
 {
@@ -223,6 +264,7 @@ reserve_divide(const ReserveInput *input, Reservation *ret_reservation)
         result.migration = (ReserveClass){ .rate = floor, .ceil = link, .prio = 1 };
         break;
     }
+    keep_deadline(input, &result);
     divide_leaves(input, &result);
     *ret_reservation = result;
     return true;

@@ -12,6 +12,9 @@
  *   * without a declared lower limit the ceil is C: the minimum that then
  *     stands for L is guaranteed to the workload but lent while it is unused
  *
+ * A deadline raises what medium and low are guaranteed as far as it needs, at
+ * most to C - L; the workload's rate gives way, never below L.
+ *
  * Only numbers: rendering and applying them is shaping/'s. All rates are
  * bytes/s. Arithmetic saturates; no input can break the promises below.
  */
@@ -40,6 +43,11 @@ typedef struct {
     uint64_t dirty_rate;
     unsigned int floor_percent;            /* of C, guaranteed to low; 5 */
     unsigned int minimum_workload_percent; /* of C, is L when none is declared; 10 */
+    /*
+     * Where one of the migrations has a deadline: what all of them need together
+     * (the sum of allocate_least()); 0: none has. More than there is: unlimited.
+     */
+    uint64_t deadline_rate;
     /* Migrations on this link and direction, by Priority. The highest one decides. */
     unsigned int count[3];
 } ReserveInput;
@@ -60,6 +68,14 @@ typedef enum {
     RESERVE_FLOOR_UNKNOWN,      /* dirty rate unknown: decide after the first pass */
 } ReserveFloor;
 
+/* Do the migrations get what their deadlines need? */
+typedef enum {
+    RESERVE_DEADLINE_NONE = 0, /* none has one */
+    RESERVE_DEADLINE_ENOUGH,   /* without more than the priority gives */
+    RESERVE_DEADLINE_RAISED,   /* the guarantee was raised to it */
+    RESERVE_DEADLINE_MISSED,   /* it needs more than C - L: they are guaranteed all of that */
+} ReserveDeadline;
+
 /*
  * Promised: 0 < rate <= ceil <= C for every class, workload.rate +
  * migration.rate <= C, the leaves' rates times their counts add up to at most
@@ -76,7 +92,16 @@ typedef struct {
     ReserveClass leaf[3]; /* for each migration of that Priority */
     uint64_t unshaped[3]; /* likewise, bytes/s: its rate where no classes stand */
     ReserveFloor floor;
+    ReserveDeadline deadline;
 } Reservation;
+
+/*
+ * What one migration of that priority counts against another: an equal one
+ * that has equally much to move gets as many times its rate.
+ */
+unsigned int reserve_weight(Priority priority);
+
+const char *reserve_deadline_to_string(ReserveDeadline deadline);
 
 /* The defaults: percentages set, everything else zero. */
 ReserveInput reserve_input_init(void);

@@ -16,15 +16,17 @@ typedef enum {
     FAMILY_IPV6,
     FAMILY_VLAN,
     FAMILY_COUNT,
+    FAMILY_ANY = FAMILY_COUNT, /* of a VM: whatever it sends, ARP included */
 } FilterFamily;
 
 static const struct {
     const char *name;
     uint16_t protocol;
-} family_table[FAMILY_COUNT] = {
+} family_table[] = {
     [FAMILY_IPV4] = { "ip", ETH_P_IP },
     [FAMILY_IPV6] = { "ipv6", ETH_P_IPV6 },
     [FAMILY_VLAN] = { "802.1Q", ETH_P_8021Q },
+    [FAMILY_ANY] = { "all", ETH_P_ALL },
 };
 
 typedef struct {
@@ -156,8 +158,8 @@ leaf_qdisc_differ(Difference *self, unsigned minor, unsigned major, uint64_t cei
 {
     const ObservedQdisc *found = NULL;
     const char *kind = self->features->fq_codel ? "fq_codel" : "bfifo";
-    uint32_t limit =
-        self->features->fq_codel ? 0 : fifo_limit(ceiling, minor != SHAPING_CLASS_WORKLOAD);
+    bool is_migration = major > SHAPING_MIGRATION_QDISC_MAJOR && major < SHAPING_VM_QDISC_MAJOR;
+    uint32_t limit = self->features->fq_codel ? 0 : fifo_limit(ceiling, is_migration);
     const char *verb = "add";
     g_autofree char *options = limit == 0 ? g_strdup("") : g_strdup_printf(" limit %u", limit);
 
@@ -275,6 +277,40 @@ filters_wanted(const ShapingPlan *plan, const ShapingMigration *migration, Filte
     return wanted;
 }
 
+/*
+ * The Ethernet header lies before the network header, at negative offsets; the
+ * kernel counts both from the same place on an uplink and on an ifb that is fed
+ * from ingress:
+ *
+ *   -14 destination MAC   -8 source MAC   -2 protocol
+ *
+ * tc takes offsets that are multiples of four only, so the destination's first
+ * two bytes are the second half of the word at -16.
+ */
+static GArray *
+vm_filters_wanted(const ShapingPlan *plan, const ShapingVm *vm)
+{
+    GArray *wanted = g_array_new(FALSE, TRUE, sizeof(ObservedFilter));
+    bool source = plan->direction == SHAPING_EGRESS;
+
+    for (unsigned i = 0; i < vm->mac_count; i++) {
+        ObservedFilter filter = { .class_id = SHAPING_CLASS_ID(SHAPING_CLASS_VM + vm->id) };
+        uint64_t mac = 0;
+
+        for (unsigned j = 0; j < SHAPING_MAC_BYTES; j++)
+            mac = mac << 8 | vm->macs[i][j];
+        if (source) {
+            key_add(filter.keys, &filter.key_count, (uint32_t)(mac >> 16), 0xffffffff, -8);
+            key_add(filter.keys, &filter.key_count, (uint32_t)(mac << 16), 0xffff0000, -4);
+        } else {
+            key_add(filter.keys, &filter.key_count, (uint32_t)(mac >> 32), 0x0000ffff, -16);
+            key_add(filter.keys, &filter.key_count, (uint32_t)mac, 0xffffffff, -12);
+        }
+        g_array_append_val(wanted, filter);
+    }
+    return wanted;
+}
+
 static bool
 keys_equal(const ObservedFilter *a, const ObservedFilter *b)
 {
@@ -323,10 +359,8 @@ filters_delete(Difference *self, unsigned preference, FilterFamily family)
 }
 
 static void
-filters_differ(Difference *self, const ShapingMigration *migration, FilterFamily family)
+filters_differ(Difference *self, unsigned preference, FilterFamily family, const GArray *wanted)
 {
-    g_autoptr(GArray) wanted = filters_wanted(self->plan, migration, family);
-    unsigned preference = filter_preference(migration->id, family);
     bool same;
 
     if (filters_standing(self, preference, family, wanted, &same) > 0 && !same)
@@ -350,6 +384,16 @@ filters_differ(Difference *self, const ShapingMigration *migration, FilterFamily
 /* -- the tree --------------------------------------------------------------- */
 
 static bool
+plan_has_vm(const ShapingPlan *plan, unsigned id)
+{
+    for (unsigned i = 0; i < plan->vm_count; i++) {
+        if (plan->vm[i].id == id)
+            return true;
+    }
+    return false;
+}
+
+static bool
 plan_has_migration(const ShapingPlan *plan, unsigned id)
 {
     for (unsigned i = 0; i < plan->migration_count; i++) {
@@ -359,26 +403,66 @@ plan_has_migration(const ShapingPlan *plan, unsigned id)
     return false;
 }
 
+static void
+filters_end(Difference *self, unsigned preference, FilterFamily family)
+{
+    g_autoptr(GArray) none = g_array_new(FALSE, TRUE, sizeof(ObservedFilter));
+    bool same;
+
+    if (filters_standing(self, preference, family, none, &same) > 0)
+        filters_delete(self, preference, family);
+}
+
+static void
+class_end(Difference *self, unsigned minor)
+{
+    if (class_find(self, SHAPING_CLASS_ID(minor)) != NULL)
+        steps_add(self->steps, SHAPING_TOOL_TC, SHAPING_LEAVES_NOTHING, self->device,
+                  "class del dev %s classid %x:%x", self->device, SHAPING_HANDLE_MAJOR, minor);
+}
+
 /* A class goes after the filters that point to it: the kernel insists. */
+static void
+ended_vms_differ(Difference *self)
+{
+    for (unsigned id = 1; id <= SHAPING_VMS_MAX; id++) {
+        if (plan_has_vm(self->plan, id))
+            continue;
+        filters_end(self, SHAPING_VM_FILTER_PREFERENCE + id, FAMILY_ANY);
+        class_end(self, SHAPING_CLASS_VM + id);
+    }
+}
+
 static void
 ended_migrations_differ(Difference *self)
 {
     for (unsigned id = 1; id <= SHAPING_MIGRATIONS_MAX; id++) {
-        unsigned minor = SHAPING_CLASS_MIGRATION + id;
-
         if (plan_has_migration(self->plan, id))
             continue;
-        for (unsigned family = 0; family < FAMILY_COUNT; family++) {
-            g_autoptr(GArray) none = g_array_new(FALSE, TRUE, sizeof(ObservedFilter));
-            unsigned preference = filter_preference(id, family);
-            bool same;
+        for (unsigned family = 0; family < FAMILY_COUNT; family++)
+            filters_end(self, filter_preference(id, family), family);
+        class_end(self, SHAPING_CLASS_MIGRATION + id);
+    }
+}
 
-            if (filters_standing(self, preference, family, none, &same) > 0)
-                filters_delete(self, preference, family);
-        }
-        if (class_find(self, SHAPING_CLASS_ID(minor)) != NULL)
-            steps_add(self->steps, SHAPING_TOOL_TC, SHAPING_LEAVES_NOTHING, self->device,
-                      "class del dev %s classid %x:%x", self->device, SHAPING_HANDLE_MAJOR, minor);
+static void
+workload_differ(Difference *self)
+{
+    const ShapingPlan *plan = self->plan;
+    ShapingClass rest = shaping_plan_default_class(plan);
+
+    class_differ(self, SHAPING_CLASS_LINK, SHAPING_CLASS_WORKLOAD, &plan->workload, false);
+    class_differ(self, SHAPING_CLASS_WORKLOAD, SHAPING_CLASS_DEFAULT, &rest, true);
+    leaf_qdisc_differ(self, SHAPING_CLASS_DEFAULT, SHAPING_WORKLOAD_QDISC_MAJOR, rest.ceil);
+    for (unsigned i = 0; i < plan->vm_count; i++) {
+        const ShapingVm *vm = &plan->vm[i];
+        unsigned minor = SHAPING_CLASS_VM + vm->id;
+        ShapingClass class = { vm->rate, vm->ceil, plan->workload.prio };
+        g_autoptr(GArray) wanted = vm_filters_wanted(plan, vm);
+
+        class_differ(self, SHAPING_CLASS_WORKLOAD, minor, &class, true);
+        leaf_qdisc_differ(self, minor, SHAPING_VM_QDISC_MAJOR + vm->id, vm->ceil);
+        filters_differ(self, SHAPING_VM_FILTER_PREFERENCE + vm->id, FAMILY_ANY, wanted);
     }
 }
 
@@ -388,17 +472,17 @@ tree_differ(Difference *self, ShapingLeaves root_leaves)
     const ShapingPlan *plan = self->plan;
     ShapingClass link = { .rate = plan->link_rate, .ceil = plan->link_rate };
 
-    if (self->fresh)
+    if (self->fresh) {
         steps_add(self->steps, SHAPING_TOOL_TC, root_leaves, self->device,
                   "qdisc add dev %s root handle %x: htb default %x", self->device,
-                  SHAPING_HANDLE_MAJOR, SHAPING_CLASS_WORKLOAD);
-    else
+                  SHAPING_HANDLE_MAJOR, SHAPING_CLASS_DEFAULT);
+    } else {
+        ended_vms_differ(self);
         ended_migrations_differ(self);
+    }
 
     class_differ(self, 0, SHAPING_CLASS_LINK, &link, false);
-    class_differ(self, SHAPING_CLASS_LINK, SHAPING_CLASS_WORKLOAD, &plan->workload, true);
-    leaf_qdisc_differ(self, SHAPING_CLASS_WORKLOAD, SHAPING_WORKLOAD_QDISC_MAJOR,
-                      plan->workload.ceil);
+    workload_differ(self);
     class_differ(self, SHAPING_CLASS_LINK, SHAPING_CLASS_MIGRATIONS, &plan->migrations, false);
     for (unsigned i = 0; i < plan->migration_count; i++) {
         const ShapingMigration *migration = &plan->migration[i];
@@ -408,8 +492,11 @@ tree_differ(Difference *self, ShapingLeaves root_leaves)
         class_differ(self, SHAPING_CLASS_MIGRATIONS, minor, &class, true);
         leaf_qdisc_differ(self, minor, SHAPING_MIGRATION_QDISC_MAJOR + migration->id,
                           migration->ceil);
-        for (unsigned family = 0; family < FAMILY_COUNT; family++)
-            filters_differ(self, migration, family);
+        for (unsigned family = 0; family < FAMILY_COUNT; family++) {
+            g_autoptr(GArray) wanted = filters_wanted(plan, migration, family);
+
+            filters_differ(self, filter_preference(migration->id, family), family, wanted);
+        }
     }
 }
 

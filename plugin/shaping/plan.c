@@ -61,6 +61,30 @@ shaping_ifb_name(int ifindex, char ret_name[IF_NAMESIZE])
     g_snprintf(ret_name, IF_NAMESIZE, "convoy%d", ifindex);
 }
 
+bool
+shaping_mac_parse(const char *text, uint8_t ret_mac[SHAPING_MAC_BYTES])
+{
+    uint8_t mac[SHAPING_MAC_BYTES];
+    unsigned any = 0;
+
+    if (text == NULL || strlen(text) != 3 * SHAPING_MAC_BYTES - 1)
+        return false;
+    for (unsigned i = 0; i < SHAPING_MAC_BYTES; i++) {
+        int high = g_ascii_xdigit_value(text[3 * i]);
+        int low = g_ascii_xdigit_value(text[3 * i + 1]);
+
+        if (high < 0 || low < 0 || (i + 1 < SHAPING_MAC_BYTES && text[3 * i + 2] != ':'))
+            return false;
+        mac[i] = (uint8_t)(high << 4 | low);
+        any |= mac[i];
+    }
+    /* The lowest bit of the first byte marks groups. */
+    if (any == 0 || (mac[0] & 1) != 0)
+        return false;
+    memcpy(ret_mac, mac, sizeof mac);
+    return true;
+}
+
 static gboolean
 plan_refuse(GError **error, const char *field, unsigned id, guint64 value, const char *rule)
 {
@@ -114,6 +138,51 @@ match_validate(const FlowMatch *match, unsigned id, GError **error)
     return TRUE;
 }
 
+/* Two classes for one address: only the first would ever be used. */
+static bool
+mac_is_repeated(const ShapingPlan *plan, unsigned vm, unsigned number)
+{
+    for (unsigned i = 0; i <= vm; i++) {
+        unsigned count = i == vm ? number : plan->vm[i].mac_count;
+
+        for (unsigned j = 0; j < count; j++) {
+            if (memcmp(plan->vm[i].macs[j], plan->vm[vm].macs[number], SHAPING_MAC_BYTES) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+static gboolean
+vms_validate(const ShapingPlan *plan, GError **error)
+{
+    guint64 seen[2] = { 0, 0 };
+
+    if (plan->vm_count > SHAPING_VMS_MAX)
+        return plan_refuse(error, "number of VMs", 0, plan->vm_count, "is above 64");
+    for (unsigned i = 0; i < plan->vm_count; i++) {
+        const ShapingVm *vm = &plan->vm[i];
+
+        if (vm->id < 1 || vm->id > SHAPING_VMS_MAX)
+            return plan_refuse(error, "VM id", 0, vm->id, "is not in 1 to 64");
+        if ((seen[vm->id / 64] & (UINT64_C(1) << (vm->id % 64))) != 0)
+            return plan_refuse(error, "VM id", 0, vm->id, "occurs twice");
+        seen[vm->id / 64] |= UINT64_C(1) << (vm->id % 64);
+        if (vm->rate > SHAPING_RATE_MAX)
+            return plan_refuse(error, "rate of a VM", 0, vm->rate, "is above the greatest rate");
+        if (vm->ceil > SHAPING_RATE_MAX)
+            return plan_refuse(error, "ceil of a VM", 0, vm->ceil, "is above the greatest rate");
+        if (vm->mac_count < 1 || vm->mac_count > SHAPING_MACS_MAX)
+            return plan_refuse(error, "number of MACs of a VM", 0, vm->mac_count,
+                               "is not in 1 to 8");
+        for (unsigned j = 0; j < vm->mac_count; j++) {
+            if (mac_is_repeated(plan, i, j))
+                return plan_refuse(error, "MAC of VM", 0, vm->id, "occurs twice");
+        }
+    }
+    return TRUE;
+}
+
 gboolean
 shaping_plan_validate(const ShapingPlan *plan, GError **error)
 {
@@ -133,7 +202,7 @@ shaping_plan_validate(const ShapingPlan *plan, GError **error)
         return plan_refuse(error, "link rate", 0, plan->link_rate,
                            "is 0 or above the greatest rate");
     if (!class_validate(&plan->workload, "workload class", error) ||
-        !class_validate(&plan->migrations, "migrations class", error))
+        !class_validate(&plan->migrations, "migrations class", error) || !vms_validate(plan, error))
         return FALSE;
     if (plan->migration_count > SHAPING_MIGRATIONS_MAX)
         return plan_refuse(error, "number of migrations", 0, plan->migration_count, "is above 64");
@@ -169,11 +238,49 @@ rates_normalise(uint64_t *rate, uint64_t *ceiling, uint64_t parent_ceiling)
     *rate = CLAMP(*rate, SHAPING_RATE_MIN, *ceiling);
 }
 
+/* At most 64 rates of SHAPING_RATE_MAX (2^40): no sum reaches 64 bits. */
+static uint64_t
+vm_rates_sum(const ShapingPlan *plan)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < plan->vm_count; i++)
+        sum += plan->vm[i].rate;
+    return sum;
+}
+
+static void
+vms_normalise(ShapingPlan *plan)
+{
+    uint64_t sum;
+
+    for (unsigned i = 0; i < plan->vm_count; i++)
+        rates_normalise(&plan->vm[i].rate, &plan->vm[i].ceil, plan->workload.ceil);
+    sum = vm_rates_sum(plan);
+    for (unsigned i = 0; i < plan->vm_count && sum > plan->workload.rate; i++) {
+        double share = (double)plan->workload.rate / (double)sum;
+        uint64_t rate = (uint64_t)((double)plan->vm[i].rate * share);
+
+        plan->vm[i].rate = MAX(rate, SHAPING_RATE_MIN);
+    }
+}
+
+ShapingClass
+shaping_plan_default_class(const ShapingPlan *plan)
+{
+    ShapingClass class = plan->workload;
+    uint64_t sum = vm_rates_sum(plan);
+
+    class.rate = class.rate > sum ? MAX(class.rate - sum, SHAPING_RATE_MIN) : SHAPING_RATE_MIN;
+    return class;
+}
+
 void
 shaping_plan_normalise(ShapingPlan *plan)
 {
     plan->link_rate = MAX(plan->link_rate, SHAPING_RATE_MIN);
     rates_normalise(&plan->workload.rate, &plan->workload.ceil, plan->link_rate);
+    vms_normalise(plan);
     rates_normalise(&plan->migrations.rate, &plan->migrations.ceil, plan->link_rate);
     for (unsigned i = 0; i < plan->migration_count; i++)
         rates_normalise(&plan->migration[i].rate, &plan->migration[i].ceil, plan->migrations.ceil);

@@ -5,12 +5,17 @@
  *   egress: on the uplink               ingress: on an ifb device fed from the
  *                                       uplink's ingress (u32 + mirred)
  *
- *   htb c0b0: default 10
+ *   htb c0b0: default 11
  *    |
  *    `- class c0b0:1           link        rate = ceil = usable link rate
  *        |
- *        |- class c0b0:10      workload    everything no filter selects
- *        |    `- c0b1:         fq_codel, else bfifo
+ *        |- class c0b0:10      workload    parent of all that is no migration
+ *        |    |- class c0b0:11   everything no filter selects
+ *        |    |    `- c0b1:      fq_codel, else bfifo
+ *        |    |- class c0b0:201  VM 1, with a floor of its own
+ *        |    |    `- c201:
+ *        |    `- class c0b0:202  VM 2 ... up to c0b0:240 (64)
+ *        |         `- c202:
  *        |
  *        `- class c0b0:20      migrations  parent of all running migrations
  *            |- class c0b0:101   migration 1
@@ -18,11 +23,14 @@
  *            `- class c0b0:102   migration 2 ... up to c0b0:140 (64)
  *                 `- c102:
  *
- *   filters (u32): parent c0b0:, preference 4096 + 4 * id + family, so that
- *   each migration's filters can be replaced without touching another's.
+ *   filters (u32): parent c0b0:, preference 4096 + 4 * id + family for a
+ *   migration and 8192 + id for a VM, so that each one's filters can be
+ *   replaced without touching another's. A VM is known by its MAC: the source
+ *   of what leaves by the uplink, the destination of what comes in.
  *
  * All numbers of tc above are hexadecimal. HTB heeds `prio` on leaves only:
- * a migration's leaf takes the priority of the migrations class.
+ * a leaf takes the priority of the class above it. HTB counts what a leaf
+ * sent in all classes above it too, so c0b0:10 counts the whole workload.
  *
  * Rates are bytes per second. Nothing here talks to the kernel.
  */
@@ -47,16 +55,23 @@ typedef enum {
 enum {
     SHAPING_MIGRATIONS_MAX = 64,
     SHAPING_MATCHES_MAX = 8, /* per migration */
+    SHAPING_VMS_MAX = 64,
+    SHAPING_MACS_MAX = 8, /* per VM */
+    SHAPING_MAC_BYTES = 6,
 
     SHAPING_HANDLE_MAJOR = 0xc0b0,
     SHAPING_WORKLOAD_QDISC_MAJOR = 0xc0b1,
     SHAPING_MIGRATION_QDISC_MAJOR = 0xc100, /* + id */
+    SHAPING_VM_QDISC_MAJOR = 0xc200,        /* + id */
     SHAPING_CLASS_LINK = 0x1,
     SHAPING_CLASS_WORKLOAD = 0x10,
+    SHAPING_CLASS_DEFAULT = 0x11,
     SHAPING_CLASS_MIGRATIONS = 0x20,
     SHAPING_CLASS_MIGRATION = 0x100,      /* + id */
+    SHAPING_CLASS_VM = 0x200,             /* + id */
     SHAPING_REDIRECT_PREFERENCE = 0xc0b0, /* of the filter at ingress */
     SHAPING_FILTER_PREFERENCE = 4096,     /* + 4 * id + family */
+    SHAPING_VM_FILTER_PREFERENCE = 8192,  /* + id */
 
     /* QEMU's default range; 64 ports, one mask: 49152/0xffc0. */
     SHAPING_PORT_LOW = 49152,
@@ -115,15 +130,26 @@ typedef struct {
     FlowMatch matches[SHAPING_MATCHES_MAX];
 } ShapingMigration;
 
-/* About 25 kB: allocate it, do not put many on the stack. */
+/* A VM of this host whose floor is kept against the other VMs as well. */
+typedef struct {
+    unsigned id;   /* 1 to SHAPING_VMS_MAX, unique; kept while the VM is here */
+    uint64_t rate; /* its floor; it borrows from the workload class */
+    uint64_t ceil;
+    unsigned mac_count; /* 1 to SHAPING_MACS_MAX */
+    uint8_t macs[SHAPING_MACS_MAX][SHAPING_MAC_BYTES];
+} ShapingVm;
+
+/* About 30 kB: allocate it, do not put many on the stack. */
 typedef struct {
     char interface[IF_NAMESIZE]; /* the uplink, in both directions */
     ShapingDirection direction;
-    bool vlan_tagged;   /* select inside 802.1Q too (Uplink.vlan_tagged) */
-    uint64_t link_rate; /* usable: keep it a little below the physical one,
-                         * or the queue builds elsewhere */
-    ShapingClass workload;
+    bool vlan_tagged;      /* select inside 802.1Q too (Uplink.vlan_tagged) */
+    uint64_t link_rate;    /* usable: keep it a little below the physical one,
+                            * or the queue builds elsewhere */
+    ShapingClass workload; /* all VMs together */
     ShapingClass migrations;
+    unsigned vm_count;
+    ShapingVm vm[SHAPING_VMS_MAX];
     unsigned migration_count;
     ShapingMigration migration[SHAPING_MIGRATIONS_MAX];
 } ShapingPlan;
@@ -134,9 +160,13 @@ bool flow_address_parse(const char *text, FlowAddress *ret_address);
 /* A match with the default port range at the destination. */
 FlowMatch flow_match_default(FlowAddress source, FlowAddress destination);
 
+/* "52:54:00:00:00:01", a unicast address that is not all zeros. */
+bool shaping_mac_parse(const char *text, uint8_t ret_mac[SHAPING_MAC_BYTES]);
+
 /*
  * Rejects what cannot be meant (bad name, id twice, no match, low > high,
- * mixed families, rate 0 for the link, rates above SHAPING_RATE_MAX).
+ * mixed families, a MAC twice, rate 0 for the link, rates above
+ * SHAPING_RATE_MAX).
  * SHAPING_ERROR_INVALID names the field and the value.
  */
 gboolean shaping_plan_validate(const ShapingPlan *plan, GError **error);
@@ -144,10 +174,15 @@ gboolean shaping_plan_validate(const ShapingPlan *plan, GError **error);
 /*
  * Brings rates into an order HTB can keep: link_rate and every ceil at least
  * SHAPING_RATE_MIN, ceil at most its parent's, SHAPING_RATE_MIN <= rate <=
- * ceil. A reserve of 0 (medium priority with U = C) is legal input.
- * shaper_apply() does this by itself.
+ * ceil. A reserve of 0 (medium priority with U = C) is legal input. Floors of
+ * VMs that add up to more than the workload's rate shrink in proportion, since
+ * HTB would give them what the migrations were promised. shaper_apply() does
+ * this by itself.
  */
 void shaping_plan_normalise(ShapingPlan *plan);
+
+/* Of a normalised plan: what the VMs' floors leave of the workload's rate. */
+ShapingClass shaping_plan_default_class(const ShapingPlan *plan);
 
 /* port/mask pairs that cover low..high exactly; returns their number. */
 typedef struct {

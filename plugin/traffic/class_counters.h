@@ -16,7 +16,7 @@
 typedef struct {
     uint32_t class_id; /* major << 16 | minor, as in linux/pkt_sched.h */
     uint32_t parent_id;
-    uint64_t bytes; /* sent since the class exists */
+    uint64_t bytes; /* sent since the class exists; with children: by all of them */
 } ClassCounter;
 
 /* A netlink socket kept open between ticks. Not for two threads at once. */

@@ -5,7 +5,7 @@
  * which is how a killed daemon is played.
  *
  *   shape-once STATE-DIRECTORY INTERFACE egress|ingress
- *     apply LINK WORKLOAD MIGRATION CEIL PEER [PEER]   rates in bytes/s
+ *     apply LINK WORKLOAD MIGRATION CEIL PEER|vm=MAC,RATE ...   rates in bytes/s
  *     remove | restore | counters | features | uplink PEER|default
  */
 #include "shaping/features.h"
@@ -38,6 +38,22 @@ answer(const Program *self, const GError *error)
     }
 }
 
+static bool
+plan_add_vm(ShapingPlan *plan, const char *text)
+{
+    g_auto(GStrv) parts = g_strsplit(text, ",", 2);
+    ShapingVm *vm = &plan->vm[plan->vm_count];
+
+    if (g_strv_length(parts) != 2 || plan->vm_count >= SHAPING_VMS_MAX ||
+        !shaping_mac_parse(parts[0], vm->macs[0]))
+        return false;
+    vm->id = ++plan->vm_count;
+    vm->mac_count = 1;
+    vm->rate = g_ascii_strtoull(parts[1], NULL, 10);
+    vm->ceil = plan->workload.ceil;
+    return true;
+}
+
 static void
 command_apply(Program *self, char **words)
 {
@@ -52,9 +68,17 @@ command_apply(Program *self, char **words)
     plan->migrations = (ShapingClass){g_ascii_strtoull(words[3], NULL, 10),
                                       g_ascii_strtoull(words[4], NULL, 10), 0};
     for (unsigned i = 0; words[5 + i] != NULL; i++) {
-        ShapingMigration *migration = &plan->migration[plan->migration_count++];
+        ShapingMigration *migration;
         FlowAddress any = {0}, peer;
 
+        if (g_str_has_prefix(words[5 + i], "vm=")) {
+            if (!plan_add_vm(plan, words[5 + i] + strlen("vm="))) {
+                printf("error 0 not MAC,RATE: %s\n", words[5 + i]);
+                return;
+            }
+            continue;
+        }
+        migration = &plan->migration[plan->migration_count++];
         if (!flow_address_parse(words[5 + i], &peer)) {
             printf("error 0 not an address: %s\n", words[5 + i]);
             return;
@@ -145,7 +169,7 @@ main(int argc, char **argv)
 {
     Program self = {0};
     g_autoptr(GError) error = NULL;
-    char line[1024];
+    char line[4096];
 
     if (argc != 4) {
         fprintf(stderr, "usage: shape-once STATE-DIRECTORY INTERFACE egress|ingress\n");

@@ -119,9 +119,9 @@ def plan(workload, migration, ceil, *peers, link=LINK):
 
 
 class Server:
-    def __init__(self, port):
+    def __init__(self, port, namespace=DESTINATION):
         self.process = subprocess.Popen(
-            ["ip", "netns", "exec", DESTINATION, "iperf3", "-s", "-p", str(port)]
+            ["ip", "netns", "exec", namespace, "iperf3", "-s", "-p", str(port)]
             + ["--forceflush"],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -143,15 +143,19 @@ class Server:
 
 
 def measure(*flows):
-    """Bytes per second that each (address, port) received, all at once."""
+    """Bytes per second that each (address, port) received, all at once.
+
+    A flow may go on with the sender's namespace and more words for iperf3.
+    """
     clients = [
         subprocess.Popen(
-            ["ip", "netns", "exec", SOURCE, "iperf3", "-c", address, "-p", str(port)]
-            + ["-t", "3", "-O", "1", "-J", "-C", "cubic"],
+            ["ip", "netns", "exec", rest[0] if rest else SOURCE]
+            + ["iperf3", "-c", address, "-p", str(port)]
+            + ["-t", "3", "-O", "1", "-J", "-C", "cubic", *rest[1:]],
             stdout=subprocess.PIPE,
             text=True,
         )
-        for address, port in flows
+        for address, port, *rest in flows
     ]
     rates = []
     for client in clients:
@@ -390,6 +394,124 @@ def test_lying_tc(state, folder):
     shaper.close()
 
 
+VM_HOST = f"convoy-shape-{os.getpid()}-c"
+FAR_HOST = f"convoy-shape-{os.getpid()}-d"
+VMS = [f"convoy-shape-{os.getpid()}-vm{number}" for number in (1, 2)]
+VM_MACS = ["52:54:00:a1:b2:c3", "52:54:00:a1:b2:c4"]  # differ in the last byte
+HOST_IP, FAR_IP, VM_IPS = "10.92.0.1", "10.92.0.2", ["10.92.0.11", "10.92.0.12"]
+
+
+def set_up_vms():
+    """Two "VMs" behind the bridge of a host whose uplink leads to another one."""
+    for namespace in (VM_HOST, FAR_HOST, *VMS):
+        run("ip", "netns", "add", namespace)
+    run("ip", "link", "add", "up0", "netns", VM_HOST, "type", "veth", "peer", "name", "up0",
+        "netns", FAR_HOST)
+    run("ip", "addr", "add", f"{FAR_IP}/24", "dev", "up0", namespace=FAR_HOST)
+    run("ip", "link", "set", "up0", "up", namespace=FAR_HOST)
+    run("ip", "link", "add", "br0", "type", "bridge", namespace=VM_HOST)
+    run("ip", "link", "set", "br0", "up", namespace=VM_HOST)
+    run("ip", "link", "set", "up0", "master", "br0", "up", namespace=VM_HOST)
+    run("ip", "addr", "add", f"{HOST_IP}/24", "dev", "br0", namespace=VM_HOST)
+    for namespace, mac, address in zip(VMS, VM_MACS, VM_IPS):
+        tap = f"tap{VMS.index(namespace)}"
+        run("ip", "link", "add", "eth0", "address", mac, "netns", namespace, "type", "veth",
+            "peer", "name", tap, "netns", VM_HOST)
+        run("ip", "addr", "add", f"{address}/24", "dev", "eth0", namespace=namespace)
+        run("ip", "link", "set", "eth0", "up", namespace=namespace)
+        run("ip", "link", "set", tap, "master", "br0", "up", namespace=VM_HOST)
+    for namespace in VMS:
+        # Until every link and bridge port is up, states differ by themselves.
+        run("ping", "-c", "1", "-w", "10", FAR_IP, namespace=namespace)
+
+
+def test_floors(state, direction):
+    """Each VM keeps its floor while the other VM and a migration want everything."""
+    before = state_of(VM_HOST, "up0")
+    first, second = 8 * MEGABYTE, 4 * MEGABYTE
+    vms = [f"vm={mac},{rate}" for mac, rate in zip(VM_MACS, (first, second))]
+    shaper = Shaper(VM_HOST, state, "up0", direction)
+    if direction == "egress":
+        servers = [Server(port, FAR_HOST) for port in (MIGRATION_PORT, 5201, 5202)]
+        migration = (FAR_IP, MIGRATION_PORT, VM_HOST)
+        flows = [(FAR_IP, 5201 + number, vm) for number, vm in enumerate(VMS)]
+        peer = FAR_IP
+    else:
+        servers = [Server(MIGRATION_PORT, VM_HOST)] + [Server(5201, vm) for vm in VMS]
+        migration = (HOST_IP, MIGRATION_PORT, FAR_HOST)
+        flows = [(address, 5201, FAR_HOST) for address in VM_IPS]
+        peer = FAR_IP
+    many = ("-P", "8")
+    try:
+        shaper.ask(plan(15 * MEGABYTE, 10 * MEGABYTE, LINK, peer))
+        one = measure(migration, flows[0], (*flows[1], *many))
+        note(f"{direction}: without floors, 1 and 8 connections: {megabytes(*one)}")
+        check(one[1] < 0.8 * first, f"{direction}: many connections push one aside", one)
+
+        answer = shaper.ask(plan(15 * MEGABYTE, 10 * MEGABYTE, LINK, peer, *vms))
+        check((steps(answer)[0] or 0) > 0, f"{direction}: floors are added", answer)
+        answer = shaper.ask(plan(15 * MEGABYTE, 10 * MEGABYTE, LINK, peer, *vms))
+        check(steps(answer)[0] == 0, f"{direction}: adding them twice changes nothing", answer)
+        for number in (0, 1):
+            loads = [(*flow, *many) if i != number else flow for i, flow in enumerate(flows)]
+            got = measure(migration, *loads)
+            floors = (first, second)
+            note(f"{direction}: VM {number + 1} with one connection: {megabytes(*got)}")
+            check(all(rate > 0.90 * floor for rate, floor in zip(got[1:], floors)),
+                  f"{direction}: each VM keeps its floor, VM {number + 1} with one connection",
+                  got)
+            check(near(got[0], 10 * MEGABYTE) and near(got[1] + got[2], 15 * MEGABYTE),
+                  f"{direction}: migration and workload keep theirs", got)
+        got = measure(migration, (*flows[0], "-b", "24M"), (*flows[1], *many))
+        note(f"{direction}: VM 1 wants 3 MB/s: {megabytes(*got)}")
+        check(near(got[1], 3 * MEGABYTE), f"{direction}: a VM below its floor gets all it wants",
+              got)
+        check(got[2] > 0.9 * 11 * MEGABYTE, f"{direction}: and lends the rest to the other", got)
+        got = measure((*flows[1], *many))
+        check(near(got[0], LINK), f"{direction}: alone, a VM may borrow the link", got)
+
+        counters = re.match(r"ok workload=(\d+) migrations=(\d+)$", shaper.ask("counters"))
+        classes = run("tc", "-s", "class", "show", "dev",
+                      "up0" if direction == "egress" else ifb_of(VM_HOST), namespace=VM_HOST)
+        leaves = sum(sent_of(classes, name) for name in ("c0b0:11", "c0b0:201", "c0b0:202"))
+        check(counters is not None and abs(int(counters[1]) - leaves) < 0.01 * leaves,
+              f"{direction}: the workload's counter is the sum of its classes",
+              f"{counters and counters[0]} leaves={leaves}")
+
+        durations = []
+        for i in range(20):
+            answer = shaper.ask(plan((14 + i % 2) * MEGABYTE, 10 * MEGABYTE, LINK, peer, *vms))
+            durations.append(steps(answer)[1])
+        note(f"{direction}: reshape with floors: median {statistics.median(durations)} us, "
+             f"worst {max(durations)} us of {len(durations)}")
+        answer = shaper.ask(plan(15 * MEGABYTE, 10 * MEGABYTE, LINK, peer, vms[0]))
+        check((steps(answer)[0] or 0) > 0, f"{direction}: a VM went", answer)
+        full = [f"vm=52:54:00:00:01:{number:02x},20000" for number in range(64)]
+        answer = shaper.ask(plan(15 * MEGABYTE, 10 * MEGABYTE, LINK, peer, *full))
+        check((steps(answer)[0] or 0) >= 3 * 64, f"{direction}: 64 VMs", answer)
+        durations = []
+        for i in range(10):
+            answer = shaper.ask(plan((14 + i % 2) * MEGABYTE, 10 * MEGABYTE, LINK, peer, *full))
+            durations.append(steps(answer)[1])
+        note(f"{direction}: reshape beside 64 floors: median {statistics.median(durations)} us")
+        shaper.ask("remove")
+        after = state_of(VM_HOST, "up0")
+        check(after == before, f"{direction}: floors removed, byte-identical to before",
+              f"{before}---\n{after}")
+    finally:
+        for server in servers:
+            server.close()
+        shaper.close()
+
+
+def ifb_of(namespace):
+    return re.search(r"(convoy\d+):", run("ip", "link", namespace=namespace))[1]
+
+
+def sent_of(classes, name):
+    return int(re.search(rf"class htb {name} .*\n Sent (\d+) bytes", classes)[1])
+
+
 def test_uplink(state):
     """Through a bridge: by kind, and by the forwarding database."""
     shaper = Shaper(SOURCE, state, "up0", "egress")
@@ -489,11 +611,14 @@ def main():
                 test_failing_tc(state, folder, "egress", lines)
                 test_failing_tc(state, folder, "ingress", lines)
             test_lying_tc(state, folder)
+            set_up_vms()
+            test_floors(state, "egress")
+            test_floors(state, "ingress")
             test_uplink(state)
         finally:
             for server in servers:
                 server.close()
-            for namespace in (SOURCE, DESTINATION):
+            for namespace in (SOURCE, DESTINATION, VM_HOST, FAR_HOST, *VMS):
                 run("ip", "netns", "del", namespace, may_fail=True)
     print(f"1..{tests}")
     return 1 if failures else 0

@@ -27,6 +27,45 @@ put(Registry *registry, unsigned number, const char *bandwidth)
     g_assert_no_error(error);
 }
 
+/* Numbers stay while a domain is known, and are used again when it has gone. */
+static void
+test_classes(void)
+{
+    static const char *const with_mac = "<devices><interface type='bridge'>"
+                                        "<mac address='52:54:00:00:00:01'/></interface></devices>";
+    g_autoptr(Registry) registry = registry_new();
+    char uuid[REGISTRY_CLASSES_MAX + 3][37];
+
+    for (unsigned i = 1; i <= REGISTRY_CLASSES_MAX + 2; i++) {
+        g_autofree char *plain = domain_xml(i, i == 1 ? "upper='9'" : "lower='1'");
+        g_auto(GStrv) halves = g_strsplit(plain, "</domain>", 2);
+        g_autofree char *xml = g_strconcat(halves[0], i == 2 ? "" : with_mac, "</domain>", NULL);
+
+        g_snprintf(uuid[i], sizeof uuid[i], "00000000-0000-4000-8000-%012u", i);
+        g_assert_true(registry_put(registry, xml, NULL));
+        if (i >= 3) {
+            g_assert_cmpuint(registry_class(registry, uuid[i]), ==, i - 2);
+            g_assert_true(registry_put(registry, xml, NULL)); /* the same domain again */
+            g_assert_cmpuint(registry_class(registry, uuid[i]), ==, i - 2);
+        }
+        if (i == REGISTRY_CLASSES_MAX + 2) { /* one more, then one less */
+            g_autofree char *text = domain_xml(99, "lower='1'");
+            g_auto(GStrv) parts = g_strsplit(text, "</domain>", 2);
+            g_autofree char *late = g_strconcat(parts[0], with_mac, "</domain>", NULL);
+            const char *name = "00000000-0000-4000-8000-000000000099";
+
+            g_assert_true(registry_put(registry, late, NULL));
+            g_assert_cmpuint(registry_class(registry, name), ==, 0);
+            registry_remove(registry, uuid[5]);
+            g_assert_true(registry_put(registry, late, NULL));
+            g_assert_cmpuint(registry_class(registry, name), ==, 3);
+        }
+    }
+    g_assert_cmpuint(registry_class(registry, uuid[1]), ==, 0); /* no lower limit */
+    g_assert_cmpuint(registry_class(registry, uuid[2]), ==, 0); /* no MAC */
+    g_assert_cmpuint(registry_class(registry, "unknown"), ==, 0);
+}
+
 static bool
 not_the_first(const DomainDescription *description, gpointer data G_GNUC_UNUSED)
 {
@@ -102,6 +141,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/registry/sums", test_sums);
     g_test_add_func("/registry/replace-and-remove", test_replace_and_remove);
+    g_test_add_func("/registry/classes", test_classes);
     g_test_add_func("/registry/unusable", test_unusable);
     return g_test_run();
 }

@@ -158,6 +158,48 @@ assert_class(const ReserveClass *found, uint64_t link)
     g_assert_cmpuint(found->prio, <=, 7);
 }
 
+/* Only as far as the deadline needs, and never below the workload's lower limits. */
+static void
+test_deadline(void)
+{
+    static const struct {
+        Priority priority;
+        uint64_t needed;
+        uint64_t workload, migration, ceil;
+        ReserveDeadline deadline;
+    } rows[] = {
+        { PRIORITY_MEDIUM, 0, 60 * MB, 40 * MB, 80 * MB, RESERVE_DEADLINE_NONE },
+        { PRIORITY_MEDIUM, 1, 60 * MB, 40 * MB, 80 * MB, RESERVE_DEADLINE_ENOUGH },
+        { PRIORITY_MEDIUM, 40 * MB, 60 * MB, 40 * MB, 80 * MB, RESERVE_DEADLINE_ENOUGH },
+        { PRIORITY_MEDIUM, 55 * MB, 45 * MB, 55 * MB, 80 * MB, RESERVE_DEADLINE_RAISED },
+        { PRIORITY_MEDIUM, 80 * MB, 20 * MB, 80 * MB, 80 * MB, RESERVE_DEADLINE_RAISED },
+        { PRIORITY_MEDIUM, 80 * MB + 1, 20 * MB, 80 * MB, 80 * MB, RESERVE_DEADLINE_MISSED },
+        { PRIORITY_MEDIUM, UINT64_MAX, 20 * MB, 80 * MB, 80 * MB, RESERVE_DEADLINE_MISSED },
+        { PRIORITY_LOW, 5 * MB, 90 * MB, 5 * MB, 100 * MB, RESERVE_DEADLINE_ENOUGH },
+        { PRIORITY_LOW, 30 * MB, 70 * MB, 30 * MB, 100 * MB, RESERVE_DEADLINE_RAISED },
+        { PRIORITY_LOW, UINT64_MAX, 20 * MB, 80 * MB, 100 * MB, RESERVE_DEADLINE_MISSED },
+        { PRIORITY_HIGH, 80 * MB, 20 * MB, 80 * MB, 100 * MB, RESERVE_DEADLINE_ENOUGH },
+        { PRIORITY_HIGH, 81 * MB, 20 * MB, 80 * MB, 100 * MB, RESERVE_DEADLINE_MISSED },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        ReserveInput input = input_for(rows[i].priority);
+        Reservation found;
+
+        input.demand_valid = true;
+        input.demand = 90 * MB;
+        input.deadline_rate = rows[i].needed;
+        g_test_message("row %" G_GSIZE_FORMAT, i);
+        g_assert_true(reserve_divide(&input, &found));
+        g_assert_cmpuint(found.workload.rate, ==, rows[i].workload);
+        g_assert_cmpuint(found.migration.rate, ==, rows[i].migration);
+        g_assert_cmpuint(found.migration.ceil, ==, rows[i].ceil);
+        g_assert_cmpuint(found.leaf[rows[i].priority].rate, ==, rows[i].migration);
+        g_assert_cmpint(found.deadline, ==, rows[i].deadline);
+        g_assert_nonnull(reserve_deadline_to_string(found.deadline));
+    }
+}
+
 static void
 assert_promises(const ReserveInput *input)
 {
@@ -217,7 +259,8 @@ test_promises(void)
                                                        .dirty_rate = rates[r],
                                                        .floor_percent = percents[p],
                                                        .minimum_workload_percent =
-                                                           percents[(p + l) % 6] };
+                                                           percents[(p + l) % 6],
+                                                       .deadline_rate = rates[(d + u + r) % 6] };
 
                                 for (unsigned int i = 0; i < 3; i++)
                                     input.count[i] = counts[n][i];
@@ -324,6 +367,7 @@ main(int argc, char **argv)
     g_test_add_func("/decision/reserve/medium", test_medium);
     g_test_add_func("/decision/reserve/medium-without-sla", test_medium_without_sla);
     g_test_add_func("/decision/reserve/low", test_low);
+    g_test_add_func("/decision/reserve/deadline", test_deadline);
     g_test_add_func("/decision/reserve/mixed-priorities", test_mixed_priorities);
     g_test_add_func("/decision/reserve/unknown-link", test_unknown_link);
     g_test_add_func("/decision/reserve/promises", test_promises);

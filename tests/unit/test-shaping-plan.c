@@ -44,6 +44,19 @@ plan_add(ShapingPlan *plan, unsigned id, uint64_t rate, FlowMatch match)
     migration->matches[0] = match;
 }
 
+static void
+plan_add_vm(ShapingPlan *plan, unsigned id, uint64_t rate, const char *mac, const char *second)
+{
+    ShapingVm *vm = &plan->vm[plan->vm_count++];
+
+    vm->id = id;
+    vm->rate = rate;
+    vm->ceil = plan->workload.ceil;
+    g_assert_true(shaping_mac_parse(mac, vm->macs[vm->mac_count++]));
+    if (second != NULL)
+        g_assert_true(shaping_mac_parse(second, vm->macs[vm->mac_count++]));
+}
+
 /* 400 Mbit/s are 50 MB/s; the workload keeps 30, migrations get 20. */
 static ShapingPlan *
 plan_new(ShapingDirection direction)
@@ -347,6 +360,41 @@ test_ingress(void)
     model_clear(&model);
 }
 
+/* A VM with a floor has a class under the workload's, by its MACs. */
+static void
+test_vms(void)
+{
+    static const char *const names[][4] = {
+        { "egress-vms", "egress-vms-reshape", "egress-vms-mac", "egress-vms-gone" },
+        { "ingress-vms", "ingress-vms-reshape", "ingress-vms-mac", "ingress-vms-gone" },
+    };
+
+    for (int direction = 0; direction < 2; direction++) {
+        g_autofree ShapingPlan *plan = plan_new((ShapingDirection)direction);
+        Model model;
+
+        plan_add(plan, 1, 20000000, flow_match_default(address(NULL), address(NULL)));
+        plan_add_vm(plan, 1, 5000000, "52:54:00:ab:cd:ef", NULL);
+        plan_add_vm(plan, 64, 8000000, "52:54:00:00:00:02", "52:54:00:00:00:03");
+        model_init(&model);
+        golden_build(&model, names[direction][0], plan, &features_small);
+
+        /* The workload's share alone moves: two classes of it, and the migrations'. */
+        plan->workload.rate = 25000000;
+        plan->migrations.rate = 25000000;
+        golden_build(&model, names[direction][1], plan, &features_small);
+
+        /* Another NIC of the same VM: its filters only. */
+        g_assert_true(shaping_mac_parse("52:54:00:00:00:04", plan->vm[1].macs[1]));
+        golden_build(&model, names[direction][2], plan, &features_small);
+
+        /* It went: filters first, then the class. */
+        plan->vm_count = 1;
+        golden_build(&model, names[direction][3], plan, &features_small);
+        model_clear(&model);
+    }
+}
+
 static void
 test_vlan_and_odd_ports(void)
 {
@@ -391,7 +439,7 @@ test_no_migration(void)
 
     model_init(&model);
     steps = model_difference(&model, plan, &features_full);
-    g_assert_cmpuint(steps->len, ==, 5); /* root, three classes, one leaf qdisc */
+    g_assert_cmpuint(steps->len, ==, 6); /* root, four classes, one leaf qdisc */
     model_clear(&model);
 }
 
@@ -406,9 +454,14 @@ test_full_plan(void)
 
     for (unsigned id = 1; id <= SHAPING_MIGRATIONS_MAX; id++)
         plan_add(plan, id, 0, flow_match_default(address(NULL), address(NULL)));
+    for (unsigned id = 1; id <= SHAPING_VMS_MAX; id++) {
+        g_autofree char *mac = g_strdup_printf("52:54:00:00:00:%02x", id);
+
+        plan_add_vm(plan, id, SHAPING_RATE_MAX, mac, NULL);
+    }
     model_init(&model);
     steps = model_difference(&model, plan, &features_small);
-    g_assert_cmpuint(steps->len, ==, 5 + 64 * 4);
+    g_assert_cmpuint(steps->len, ==, 6 + 64 * 4 + 64 * 3);
     model_run(&model, steps);
     again = model_difference(&model, plan, &features_small);
     g_assert_cmpuint(again->len, ==, 0);
@@ -565,6 +618,113 @@ test_validate(void)
     }
 }
 
+static void
+test_validate_vms(void)
+{
+    static const struct {
+        unsigned id, second_id, mac_count;
+        uint64_t rate, ceil;
+        const char *second_mac;
+        const char *text; /* NULL: valid */
+    } rows[] = {
+        { 1, 64, 1, 0, 0, "52:54:00:00:00:02", NULL },
+        { 1, 2, 1, SHAPING_RATE_MAX, SHAPING_RATE_MAX, "52:54:00:00:00:02", NULL },
+        { 0, 2, 1, 0, 0, "52:54:00:00:00:02", "VM id 0" },
+        { 65, 2, 1, 0, 0, "52:54:00:00:00:02", "VM id 65" },
+        { UINT32_MAX, 2, 1, 0, 0, "52:54:00:00:00:02", "VM id 4294967295" },
+        { 2, 2, 1, 0, 0, "52:54:00:00:00:02", "VM id 2 occurs twice" },
+        { 1, 2, 0, 0, 0, "52:54:00:00:00:02", "MACs of a VM 0" },
+        { 1, 2, 9, 0, 0, "52:54:00:00:00:02", "MACs of a VM 9" },
+        { 1, 2, 2, 0, 0, "52:54:00:00:00:02", NULL },
+        { 1, 2, 1, UINT64_MAX, 0, "52:54:00:00:00:02", "rate of a VM" },
+        { 1, 2, 1, 0, UINT64_MAX, "52:54:00:00:00:02", "ceil of a VM" },
+        { 1, 2, 1, 0, 0, "52:54:00:00:00:01", "MAC of VM 2 occurs twice" },
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autofree ShapingPlan *plan = plan_new(SHAPING_EGRESS);
+        g_autoptr(GError) error = NULL;
+        gboolean valid;
+
+        plan_add_vm(plan, rows[i].id, rows[i].rate, "52:54:00:00:00:01", "52:54:00:00:00:07");
+        plan->vm[0].ceil = rows[i].ceil;
+        plan->vm[0].mac_count = rows[i].mac_count;
+        plan_add_vm(plan, rows[i].second_id, 1, rows[i].second_mac, NULL);
+        valid = shaping_plan_validate(plan, &error);
+        g_test_message("row %" G_GSIZE_FORMAT ": %s", i, valid ? "valid" : error->message);
+        g_assert_cmpint(valid, ==, rows[i].text == NULL);
+        if (!valid) {
+            g_assert_error(error, SHAPING_ERROR, SHAPING_ERROR_INVALID);
+            g_assert_nonnull(strstr(error->message, rows[i].text));
+        }
+    }
+}
+
+/* The floors never take more than the workload has, and what they leave is the rest's. */
+static void
+test_normalise_vms(void)
+{
+    static const struct {
+        uint64_t workload, first, second;         /* wanted */
+        uint64_t first_rate, second_rate, others; /* given */
+    } rows[] = {
+        { 30000000, 5000000, 8000000, 5000000, 8000000, 17000000 },
+        { 30000000, 10000000, 20000000, 10000000, 20000000, SHAPING_RATE_MIN },
+        { 30000000, 30000000, 60000000, 12857142, 17142857, SHAPING_RATE_MIN }, /* ceil first */
+        { 30000000, 0, 0, SHAPING_RATE_MIN, SHAPING_RATE_MIN, 29975000 },
+        { 30000000, UINT64_MAX, 0, 29990627, SHAPING_RATE_MIN, SHAPING_RATE_MIN },
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autofree ShapingPlan *plan = plan_new(SHAPING_EGRESS);
+        ShapingClass others;
+
+        plan->workload.rate = rows[i].workload;
+        plan->workload.ceil = 40000000;
+        plan_add_vm(plan, 1, rows[i].first, "52:54:00:00:00:01", NULL);
+        plan_add_vm(plan, 2, rows[i].second, "52:54:00:00:00:02", NULL);
+        shaping_plan_normalise(plan);
+        others = shaping_plan_default_class(plan);
+        g_test_message("row %" G_GSIZE_FORMAT, i);
+        g_assert_cmpuint(plan->vm[0].rate, ==, rows[i].first_rate);
+        g_assert_cmpuint(plan->vm[1].rate, ==, rows[i].second_rate);
+        g_assert_cmpuint(others.rate, ==, rows[i].others);
+        g_assert_cmpuint(others.ceil, ==, 40000000);
+        g_assert_cmpuint(others.prio, ==, plan->workload.prio);
+    }
+}
+
+static void
+test_macs(void)
+{
+    static const struct {
+        const char *text;
+        bool valid;
+    } rows[] = {
+        { "52:54:00:AB:cd:eF", true },
+        { "52:54:00:ab:cd", false },
+        { "52:54:00:ab:cd:ef:", false },
+        { "52-54-00-ab-cd-ef", false },
+        { "52:54:00:ab:cd:eg", false },
+        { "00:00:00:00:00:00", false },
+        { "ff:ff:ff:ff:ff:ff", false },
+        { "01:00:5e:00:00:01", false },
+        { "", false },
+        { NULL, false },
+        { "52:54:00:ab:cd:ef ", false },
+        { "5:54:00:ab:cd:ef:0", false },
+    };
+
+    for (gsize i = 0; i < G_N_ELEMENTS(rows); i++) {
+        uint8_t mac[SHAPING_MAC_BYTES] = { 9, 9, 9, 9, 9, 9 };
+
+        g_test_message("row %" G_GSIZE_FORMAT, i);
+        g_assert_cmpint(shaping_mac_parse(rows[i].text, mac), ==, rows[i].valid);
+        g_assert_cmpuint(mac[5], ==, rows[i].valid ? 0xef : 9);
+        g_assert_cmpuint(mac[0], ==, rows[i].valid ? 0x52 : 9);
+    }
+}
+
 /* A full-length name without a terminator must not be read past its end. */
 static void
 test_unterminated_name(void)
@@ -650,6 +810,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/shaping/render/egress", test_egress);
     g_test_add_func("/shaping/render/ingress", test_ingress);
+    g_test_add_func("/shaping/render/vms", test_vms);
     g_test_add_func("/shaping/render/vlan", test_vlan_and_odd_ports);
     g_test_add_func("/shaping/render/above-32-bits", test_rates_above_32_bits);
     g_test_add_func("/shaping/render/no-migration", test_no_migration);
@@ -657,6 +818,9 @@ main(int argc, char **argv)
     g_test_add_func("/shaping/foreign/root", test_foreign);
     g_test_add_func("/shaping/foreign/ingress", test_ingress_is_ours);
     g_test_add_func("/shaping/plan/validate", test_validate);
+    g_test_add_func("/shaping/plan/validate-vms", test_validate_vms);
+    g_test_add_func("/shaping/plan/normalise-vms", test_normalise_vms);
+    g_test_add_func("/shaping/plan/macs", test_macs);
     g_test_add_func("/shaping/plan/unterminated-name", test_unterminated_name);
     g_test_add_func("/shaping/plan/normalise", test_normalise);
     g_test_add_func("/shaping/plan/port-split", test_port_split);

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The division itself. Each item's cost is convex in its rate, so its marginal
+ * gain falls as the rate grows: for a multiplier (the gain at which everybody
+ * stops) each rate follows by one bisection, and the multiplier by another, over
+ * its logarithm, until the rates add up to what there is.
+ */
+#include "decision/allocate.h"
+
+#include <math.h>
+
+/* Halvings of an interval of at most 2^11 powers of two: finer than a double. */
+#define STEPS 100
+#define RATE_LEAST 1.0
+
+typedef struct {
+    double volume;
+    double dirty_rate;
+    double weight;
+    double least;
+    double most;
+} Term;
+
+static uint64_t
+add_saturating(uint64_t left, uint64_t right)
+{
+    return left > UINT64_MAX - right ? UINT64_MAX : left + right;
+}
+
+/* value * factor / divisor, rounded up, saturating; divisor is not 0. */
+static uint64_t
+scaled_up(uint64_t value, uint64_t factor, uint64_t divisor)
+{
+    uint64_t whole = value / divisor;
+    uint64_t rest = value % divisor;
+
+    if (factor != 0 && (whole > UINT64_MAX / factor || rest > (UINT64_MAX - divisor) / factor))
+        return UINT64_MAX;
+    return add_saturating(whole * factor, (rest * factor + divisor - 1) / divisor);
+}
+
+uint64_t
+allocate_least(const AllocateItem *item, AllocateReason *ret_reason)
+{
+    uint64_t least = scaled_up(item->dirty_rate, ALLOCATE_RHO_PERCENT, 100);
+
+    *ret_reason = ALLOCATE_REASON_DIRTY_RATE;
+    if (item->deadline_set) {
+        uint64_t needed = UINT64_MAX;
+
+        if (item->time_left_ms > 0)
+            needed = add_saturating(scaled_up(item->volume, 1000, (uint64_t)item->time_left_ms),
+                                    item->dirty_rate);
+        if (needed >= least) {
+            *ret_reason = ALLOCATE_REASON_DEADLINE;
+            least = needed;
+        }
+    }
+    return least;
+}
+
+/* What one more byte/s would save: less the more it has. */
+static double
+marginal_gain(const Term *term, double rate)
+{
+    double ratio = term->dirty_rate / rate;
+    double gain = 0;
+
+    for (int i = ALLOCATE_ROUNDS; i > 0; i--)
+        gain = gain * ratio + i;
+    return term->weight * term->volume / rate / rate * gain;
+}
+
+/* The rate at which the gain has fallen to `multiplier`, within its bounds. */
+static double
+rate_at(const Term *term, double multiplier)
+{
+    double low = term->least;
+    double high = term->most;
+
+    if (marginal_gain(term, low) <= multiplier)
+        return low;
+    for (int i = 0; i < STEPS && low < high; i++) {
+        double middle = low + (high - low) / 2;
+
+        if (marginal_gain(term, middle) > multiplier)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static double
+sum_at(const Term *terms, size_t count, double multiplier)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < count; i++)
+        sum += rate_at(&terms[i], multiplier);
+    return sum;
+}
+
+/* The least multiplier whose rates fit into what there is. */
+static double
+multiplier_find(const Term *terms, size_t count, double available)
+{
+    double low = -1000; /* powers of two: every gain lies in between */
+    double high = 1000;
+
+    for (int i = 0; i < STEPS; i++) {
+        double middle = low + (high - low) / 2;
+
+        if (sum_at(terms, count, exp2(middle)) > available)
+            low = middle;
+        else
+            high = middle;
+    }
+    return exp2(high);
+}
+
+static double
+volume_known(const AllocateItem *items, size_t count)
+{
+    double sum = 0;
+    double known = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        if (items[i].volume != 0) {
+            sum += (double)items[i].volume;
+            known++;
+        }
+    }
+    return known > 0 ? sum / known : 1;
+}
+
+/* The bounds, none above what there is; their sum. */
+static double
+bounds_fill(const AllocateItem *items, size_t count, uint64_t available, Term *terms,
+            AllocateShare *shares)
+{
+    double mean = volume_known(items, count);
+    double sum = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        double weight = items[i].weight;
+
+        shares[i].least = allocate_least(&items[i], &shares[i].reason);
+        terms[i] = (Term){
+            .volume = items[i].volume != 0 ? (double)items[i].volume : mean,
+            .dirty_rate = (double)items[i].dirty_rate,
+            .weight = isfinite(weight) && weight > 0 ? fmin(fmax(weight, 1e-6), 1e6) : 1,
+            .least = fmax(fmin((double)shares[i].least, (double)available), RATE_LEAST),
+            .most = (double)available,
+        };
+        sum += terms[i].least;
+    }
+    return sum;
+}
+
+/* Rounding must not make the sum exceed what there is. */
+static void
+shares_trim(AllocateShare *shares, size_t count, uint64_t available)
+{
+    uint64_t left = available;
+
+    for (size_t i = 0; i < count; i++) {
+        uint64_t room = left - (count - i - 1); /* one byte/s for each of the others */
+
+        if (shares[i].rate > room)
+            shares[i].rate = room;
+        left -= shares[i].rate;
+    }
+}
+
+bool
+allocate_rates(const AllocateItem *items, size_t count, uint64_t available,
+               AllocateShare *ret_shares)
+{
+    AllocateShare shares[ALLOCATE_MAX];
+    Term terms[ALLOCATE_MAX];
+    double scale = 1;
+    double multiplier = INFINITY;
+    double bounds;
+
+    if (count == 0 || count > ALLOCATE_MAX || available < count)
+        return false;
+    bounds = bounds_fill(items, count, available, terms, shares);
+    if (bounds > (double)available)
+        scale = (double)available / bounds;
+    else
+        multiplier = multiplier_find(terms, count, (double)available);
+    for (size_t i = 0; i < count; i++) {
+        double rate = scale < 1 ? terms[i].least * scale : rate_at(&terms[i], multiplier);
+
+        if (scale < 1 || shares[i].least > available)
+            shares[i].reason = ALLOCATE_REASON_SCALED;
+        else if (rate > terms[i].least || shares[i].least == 0)
+            shares[i].reason = ALLOCATE_REASON_WEIGHT;
+        /* From 2^64 on a double does not fit; none is above `available`. */
+        shares[i].rate = rate >= (double)available ? available : (uint64_t)rate;
+        if (shares[i].rate == 0)
+            shares[i].rate = 1;
+    }
+    shares_trim(shares, count, available);
+    for (size_t i = 0; i < count; i++)
+        ret_shares[i] = shares[i];
+    return true;
+}
+
+const char *
+allocate_reason_to_string(AllocateReason reason)
+{
+    switch (reason) {
+    case ALLOCATE_REASON_WEIGHT:
+        return "least sum of migration times";
+    case ALLOCATE_REASON_DIRTY_RATE:
+        return "what its dirty rate needs";
+    case ALLOCATE_REASON_DEADLINE:
+        return "what its deadline needs";
+    case ALLOCATE_REASON_SCALED:
+        return "less than it needs: there is no more";
+    }
+    return "unknown";
+}

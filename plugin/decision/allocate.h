@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * How several migrations share what an uplink has for them, and what a
+ * deadline needs. Pre-copy of a volume V that is dirtied at D moves V in its
+ * first round, V D/R in the second, and so on, so that at the rate R it takes
+ * the sum over i of V D^i / R^(i+1). The rates are those for which the weighted
+ * sum of these times is least, with one multiplier found by bisection:
+ *
+ *   minimise    sum over j of w_j * sum over i < ROUNDS of V_j D_j^i / R_j^(i+1)
+ *   subject to  sum of R_j <= A,
+ *               R_j >= max(rho D_j, D_j + V_j / time left of j)
+ *
+ * after Cerroni and Esposito, who show that a few rounds suffice. With one
+ * volume for all and nothing dirtied, the rates are as the square roots of the
+ * weights. All rates are bytes/s; arithmetic saturates.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    ALLOCATE_MAX = 64,
+    ALLOCATE_ROUNDS = 5,
+    ALLOCATE_RHO_PERCENT = 125, /* a rate must exceed the dirty rate by this, or passes do not
+                                 * shrink */
+};
+
+/* Zero-initialise, then fill in. */
+typedef struct {
+    uint64_t volume;     /* bytes still to move; 0 unknown: the mean of those that are known */
+    uint64_t dirty_rate; /* 0 unknown or none */
+    double weight;       /* above 0; anything else counts as 1 */
+    bool deadline_set;
+    int64_t time_left_ms; /* until the deadline, less the downtime to come; below 1: it is over */
+} AllocateItem;
+
+/* Why a rate is what it is. */
+typedef enum {
+    ALLOCATE_REASON_WEIGHT,     /* its part of the least sum of times */
+    ALLOCATE_REASON_DIRTY_RATE, /* at its bound: less, and its passes would not shrink */
+    ALLOCATE_REASON_DEADLINE,   /* at its bound: less, and it would be late */
+    ALLOCATE_REASON_SCALED,     /* the bounds add up to more than there is: less than its bound */
+} AllocateReason;
+
+typedef struct {
+    uint64_t rate;  /* above 0 */
+    uint64_t least; /* its bound */
+    AllocateReason reason;
+} AllocateShare;
+
+/* The bound of one: what it must have at least; 0 none, UINT64_MAX no rate would do. */
+uint64_t allocate_least(const AllocateItem *item, AllocateReason *ret_reason);
+
+/*
+ * Divides `available` among `count` items. False, and nothing written: no item
+ * or more than ALLOCATE_MAX, or less than one byte/s for each. The rates never
+ * add up to more than `available`.
+ */
+bool allocate_rates(const AllocateItem *items, size_t count, uint64_t available,
+                    AllocateShare *ret_shares);
+
+const char *allocate_reason_to_string(AllocateReason reason);

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Division among migrations: the worked example, bounds, deadlines, nonsense. */
+#include "decision/allocate.h"
+
+#include <glib.h>
+#include <math.h>
+
+#define MB UINT64_C(1000000)
+#define SOME UINT64_MAX /* any rate above 0 */
+
+typedef struct {
+    const char *name;
+    size_t count;
+    AllocateItem items[3];
+    uint64_t available;
+    uint64_t rates[3]; /* within 0.1 MB/s or 0.1 % */
+    AllocateReason reasons[3];
+} Row;
+
+#define WEIGHT ALLOCATE_REASON_WEIGHT
+#define DIRTY ALLOCATE_REASON_DIRTY_RATE
+#define DEADLINE ALLOCATE_REASON_DEADLINE
+#define SCALED ALLOCATE_REASON_SCALED
+#define ITEM(v, d)                                                                                 \
+    {                                                                                              \
+        .volume = (v)*MB, .dirty_rate = (uint64_t)((d)*1e6), .weight = 1                           \
+    }
+#define UNTIL(v, d, ms)                                                                            \
+    {                                                                                              \
+        .volume = (v)*MB, .dirty_rate = (uint64_t)((d)*1e6), .weight = 1, .deadline_set = true,    \
+        .time_left_ms = (ms)                                                                       \
+    }
+
+static const Row rows[] = {
+    { "worked example",
+      3,
+      { ITEM(1000, 10.24), ITEM(4000, 30), ITEM(2000, 5) },
+      118 * MB,
+      { 26900000, 62200000, 28900000 },
+      { WEIGHT, WEIGHT, WEIGHT } },
+    { "one alone gets all", 1, { ITEM(1000, 10) }, 118 * MB, { 118 * MB }, { WEIGHT } },
+    { "equal ones share equally",
+      3,
+      { ITEM(500, 3), ITEM(500, 3), ITEM(500, 3) },
+      90 * MB,
+      { 30 * MB, 30 * MB, 30 * MB },
+      { WEIGHT, WEIGHT, WEIGHT } },
+    { "square roots of volumes",
+      2,
+      { ITEM(100, 0), ITEM(400, 0) },
+      90 * MB,
+      { 30 * MB, 60 * MB },
+      { WEIGHT, WEIGHT } },
+    { "square roots of weights",
+      2,
+      { { .volume = MB, .weight = 1 }, { .volume = MB, .weight = 16 } },
+      50 * MB,
+      { 10 * MB, 40 * MB },
+      { WEIGHT, WEIGHT } },
+    { "the dirty rate binds",
+      2,
+      { ITEM(1, 60), ITEM(100000, 0) },
+      100 * MB,
+      { 75 * MB, 25 * MB },
+      { DIRTY, WEIGHT } },
+    { "a deadline binds: V/t + D",
+      2,
+      { UNTIL(1000, 10, 20000), ITEM(1000, 10) },
+      100 * MB,
+      { 60 * MB, 40 * MB },
+      { DEADLINE, WEIGHT } },
+    { "a far deadline does not",
+      2,
+      { UNTIL(1000, 10, 2000000), ITEM(1000, 10) },
+      100 * MB,
+      { 50 * MB, 50 * MB },
+      { WEIGHT, WEIGHT } },
+    { "bounds above what there is shrink alike, none above it",
+      2,
+      { UNTIL(1000, 0, 10000), ITEM(1, 40) },
+      75 * MB,
+      { 45 * MB, 30 * MB },
+      { SCALED, SCALED } },
+    { "a deadline that is over takes no more than there is",
+      2,
+      { UNTIL(1000, 0, 0), UNTIL(1000, 0, -5) },
+      80 * MB,
+      { 40 * MB, 40 * MB },
+      { SCALED, SCALED } },
+    { "over, and alone", 1, { UNTIL(1000, 0, INT64_MIN) }, 80 * MB, { 80 * MB }, { SCALED } },
+    { "unknown volumes: by weight",
+      2,
+      { { .weight = 1 }, { .weight = 4 } },
+      30 * MB,
+      { 10 * MB, 20 * MB },
+      { WEIGHT, WEIGHT } },
+    { "one unknown volume is the mean",
+      2,
+      { { .weight = 1 }, ITEM(100, 0) },
+      30 * MB,
+      { 15 * MB, 15 * MB },
+      { WEIGHT, WEIGHT } },
+    { "weights of nonsense count as 1",
+      3,
+      { { .volume = MB, .weight = NAN },
+        { .volume = MB, .weight = -1 },
+        { .volume = MB, .weight = INFINITY } },
+      30 * MB,
+      { 10 * MB, 10 * MB, 10 * MB },
+      { WEIGHT, WEIGHT, WEIGHT } },
+    { "greatest numbers",
+      2,
+      { { .volume = UINT64_MAX, .dirty_rate = UINT64_MAX, .weight = 1 },
+        { .volume = UINT64_MAX, .dirty_rate = UINT64_MAX, .weight = 1 } },
+      UINT64_MAX,
+      { SOME, SOME },
+      { SCALED, SCALED } },
+    { "2^32 bytes/s",
+      2,
+      { ITEM(1000, 0), ITEM(1000, 0) },
+      UINT64_C(1) << 33,
+      { UINT64_C(1) << 32, UINT64_C(1) << 32 },
+      { WEIGHT, WEIGHT } },
+    { "hardly anything", 2, { ITEM(1000, 0), ITEM(4000, 50) }, 2, { 1, 1 }, { SCALED, SCALED } },
+};
+
+static void
+test_rows(void)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        const Row *row = &rows[i];
+        AllocateShare shares[3];
+        uint64_t sum = 0;
+
+        g_test_message("%s", row->name);
+        g_assert_true(allocate_rates(row->items, row->count, row->available, shares));
+        for (size_t j = 0; j < row->count; j++) {
+            g_test_message("  %" G_GUINT64_FORMAT " %s", shares[j].rate,
+                           allocate_reason_to_string(shares[j].reason));
+            g_assert_cmpuint(shares[j].rate, >, 0);
+            if (row->rates[j] != SOME)
+                g_assert_cmpfloat(fabs((double)shares[j].rate - (double)row->rates[j]), <=,
+                                  fmin(0.1e6, 0.002 * (double)row->rates[j]) + 1);
+            g_assert_cmpint(shares[j].reason, ==, row->reasons[j]);
+            g_assert_cmpuint(shares[j].rate, <=, row->available - sum);
+            sum += shares[j].rate;
+        }
+    }
+}
+
+/* The published figure: 264 s in sum, where equal shares take 410 s. */
+static void
+test_worked_example_sum(void)
+{
+    AllocateShare shares[3];
+    double sum = 0;
+
+    g_assert_true(allocate_rates(rows[0].items, 3, rows[0].available, shares));
+    for (size_t j = 0; j < 3; j++) {
+        double round = (double)rows[0].items[j].volume / (double)shares[j].rate;
+
+        for (int i = 0; i < ALLOCATE_ROUNDS; i++) {
+            sum += round;
+            round *= (double)rows[0].items[j].dirty_rate / (double)shares[j].rate;
+        }
+    }
+    g_assert_cmpfloat(fabs(sum - 264.2), <, 0.2);
+}
+
+/* No neighbour of the answer is better: rates moved from one to another. */
+static double
+cost(const AllocateItem *items, const double *rates)
+{
+    double sum = 0;
+
+    for (size_t j = 0; j < 3; j++) {
+        double round = items[j].weight * (double)items[j].volume / rates[j];
+
+        for (int i = 0; i < ALLOCATE_ROUNDS; i++) {
+            sum += round;
+            round *= (double)items[j].dirty_rate / rates[j];
+        }
+    }
+    return sum;
+}
+
+static void
+test_is_the_least(void)
+{
+    for (int number = 0; number < 500; number++) {
+        AllocateItem items[3] = { { 0 } };
+        AllocateShare shares[3];
+        double rates[3];
+
+        for (int j = 0; j < 3; j++) {
+            items[j].volume = MB * (uint64_t)g_test_rand_int_range(1, 9000);
+            items[j].dirty_rate = MB * (uint64_t)g_test_rand_int_range(0, 20);
+            items[j].weight = g_test_rand_int_range(1, 300);
+        }
+        g_assert_true(allocate_rates(items, 3, 100 * MB, shares));
+        for (int j = 0; j < 3; j++)
+            rates[j] = (double)shares[j].rate;
+        for (int from = 0; from < 3; from++) {
+            for (int to = 0; to < 3; to++) {
+                double moved[3] = { rates[0], rates[1], rates[2] };
+
+                moved[from] -= 0.2e6;
+                moved[to] += 0.2e6;
+                if (from == to || moved[from] < (double)shares[from].least)
+                    continue;
+                g_assert_cmpfloat(cost(items, moved), >=, cost(items, rates) * (1 - 1e-9));
+            }
+        }
+    }
+}
+
+static void
+test_least(void)
+{
+    static const struct {
+        AllocateItem item;
+        uint64_t least;
+        AllocateReason reason;
+    } cases[] = {
+        { { .volume = 0 }, 0, DIRTY },
+        { ITEM(1000, 8), 10 * MB, DIRTY },
+        { UNTIL(1000, 8, 100000), 18 * MB, DEADLINE },
+        { UNTIL(1000, 8, 1000000000), 10 * MB, DIRTY }, /* rho D is more */
+        { UNTIL(0, 0, 5000), 0, DEADLINE },
+        { UNTIL(1, 0, 0), UINT64_MAX, DEADLINE },
+        { { .volume = UINT64_MAX, .deadline_set = true, .time_left_ms = 1 }, UINT64_MAX, DEADLINE },
+        { { .volume = UINT64_MAX, .deadline_set = true, .time_left_ms = INT64_MAX },
+          2001,
+          DEADLINE },
+        { { .dirty_rate = UINT64_MAX }, UINT64_MAX, DIRTY },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        AllocateReason reason;
+
+        g_test_message("row %" G_GSIZE_FORMAT, i);
+        g_assert_cmpuint(allocate_least(&cases[i].item, &reason), ==, cases[i].least);
+        g_assert_cmpint(reason, ==, cases[i].reason);
+    }
+}
+
+static void
+test_refused(void)
+{
+    AllocateItem items[ALLOCATE_MAX + 1] = { { 0 } };
+    AllocateShare shares[ALLOCATE_MAX + 1] = { { .rate = 7 } };
+
+    g_assert_false(allocate_rates(items, 0, MB, shares));
+    g_assert_false(allocate_rates(items, ALLOCATE_MAX + 1, MB, shares));
+    g_assert_false(allocate_rates(items, 2, 1, shares));
+    g_assert_false(allocate_rates(items, 1, 0, shares));
+    g_assert_cmpuint(shares[0].rate, ==, 7);
+    g_assert_true(allocate_rates(items, ALLOCATE_MAX, MB, shares));
+    g_assert_cmpuint(shares[63].rate, >=, MB / 64 - 1); /* rounded down */
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/allocate/rows", test_rows);
+    g_test_add_func("/allocate/worked-example-sum", test_worked_example_sum);
+    g_test_add_func("/allocate/is-the-least", test_is_the_least);
+    g_test_add_func("/allocate/least", test_least);
+    g_test_add_func("/allocate/refused", test_refused);
+    return g_test_run();
+}
