@@ -34,6 +34,7 @@ typedef struct {
     uint64_t bandwidth_mib;
     uint64_t post_copy_bandwidth_mib;
     bool has_connections;
+    bool renamed;
     bool cancelled;
 } Call;
 
@@ -54,6 +55,7 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Call, call_clear)
 static void
 call_read(GVariant *dictionary, Call *ret_call)
 {
+    const char *other_name = NULL;
     GVariant *parameters = g_variant_lookup_value(dictionary, "parameters", G_VARIANT_TYPE_VARDICT);
     gboolean cancelled = FALSE;
 
@@ -74,6 +76,8 @@ call_read(GVariant *dictionary, Call *ret_call)
         return;
     g_variant_lookup(parameters, VIR_MIGRATE_PARAM_URI, "&s", &ret_call->migrate_uri);
     ret_call->migrate_uri = text_within(ret_call->migrate_uri, URI_MAXIMUM);
+    ret_call->renamed =
+        g_variant_lookup(parameters, VIR_MIGRATE_PARAM_DEST_NAME, "&s", &other_name);
     ret_call->bandwidth_mib = ipc_lookup_number(parameters, VIR_MIGRATE_PARAM_BANDWIDTH);
     ret_call->post_copy_bandwidth_mib =
         ipc_lookup_number(parameters, VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY);
@@ -97,6 +101,7 @@ call_apply(Manager *manager, Migration *migration, const Call *call, GError **er
     migration->peer_to_peer = call->flags & VIR_MIGRATE_PEER2PEER;
     migration->tunnelled = call->flags & VIR_MIGRATE_TUNNELLED;
     migration->post_copy_by_user = call->flags & VIR_MIGRATE_POSTCOPY;
+    migration->recovery.renamed = call->renamed;
     migration->user_bandwidth_mib = call->bandwidth_mib;
     migration->user_post_copy_bandwidth_mib = call->post_copy_bandwidth_mib;
     if (!migration->post_copy_by_user)
@@ -417,6 +422,27 @@ perform_peer_to_peer_agree(Manager *manager, Migration *migration)
                               migration->destination_uri != NULL;
 }
 
+/*
+ * It takes processor time from the guest, which nobody agreed to: only where a
+ * measured dirty rate says that nothing else can end the migration. QEMU itself
+ * begins to throttle only when passes do not shrink.
+ */
+static void
+add_auto_converge(const Manager *manager, Migration *migration)
+{
+    const Prediction *prediction = &migration->decision.prediction[TECHNIQUE_PRE_COPY];
+
+    if (!manager->config->auto_converge || migration->machine.post_copy_possible ||
+        !migration->has_decision || prediction->converges || prediction->dirty_assumed ||
+        gate_auto_converge_flags(migration->user_flags) != NULL)
+        return;
+    migration->flags |= VIR_MIGRATE_AUTO_CONVERGE;
+    migration_note(migration, "auto-converge",
+                   "added: post-copy is excluded and pre-copy is not expected to end, dirty_rate: "
+                   "%" G_GUINT64_FORMAT " B/s, rate: %" G_GUINT64_FORMAT " B/s",
+                   (uint64_t)migration->decision.dirty_rate, migration->decision.rate_pre);
+}
+
 static void
 enter_perform(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *invocation,
               const Call *call)
@@ -449,6 +475,7 @@ enter_perform(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *
         perform_direct_agree(manager, migration, call);
         manager_decide(manager, migration);
     }
+    add_auto_converge(manager, migration);
     if (!migration->offer_wanted) {
         decided.technique = migration->decision.technique;
         manager_input(manager, migration, &decided);
@@ -680,7 +707,11 @@ leave_source(Manager *manager, Migration *migration, const char *entry, bool suc
         return; /* the next phase follows */
     if (success)
         input.type = MIGRATION_INPUT_SUCCEEDED;
-    manager_input(manager, migration, &input);
+    /* libvirt keeps such a VM on both hosts; what became of it is seen by polling. */
+    if (!success && migration->machine.state == MIGRATION_POST_COPY)
+        manager_post_copy_broke(manager, migration, migration->failure);
+    else
+        manager_input(manager, migration, &input);
 }
 
 static void

@@ -9,6 +9,7 @@
 #include "common/peer.h"
 #include "daemon/hypervisor.h"
 #include "daemon/migration-state.h"
+#include "decision/converge.h"
 #include "decision/reserve.h"
 #include "decision/schedule.h"
 #include "decision/technique.h"
@@ -76,6 +77,24 @@ typedef struct {
     bool querying;
     char *schedule_reason;
 
+    ConvergeState converge;
+    bool expected_not_to_end;    /* the predictor's word, from the passes seen */
+    bool polled_often;           /* a decision is near */
+    bool last_round;             /* has all of the link but the floors */
+    uint64_t downtime_limit_ms;  /* as last told to QEMU by us; 0: never */
+    bool downtime_limit_by_user; /* somebody changed it since: his stays */
+
+    struct {
+        bool broken;  /* libvirt keeps the VM paused in post-copy */
+        bool trying;  /* a resume is under way */
+        bool renamed; /* the caller chose another name at the destination */
+        unsigned tries;
+        gint64 next_us;
+        uint64_t moved; /* to notice a silent path */
+        gint64 moved_us;
+        bool silent_told;
+    } recovery;
+
     gint64 created_us; /* monotonic */
     gint64 created_wall_us;
     gint64 polled_us; /* last WaitTurn of the held caller */
@@ -118,6 +137,13 @@ migration_is_transferring(const Migration *migration)
 {
     return migration->machine.state == MIGRATION_RUNNING ||
            migration->machine.state == MIGRATION_POST_COPY;
+}
+
+/* In its last round a migration has the share of high priority. */
+static inline Priority
+migration_share(const Migration *migration)
+{
+    return migration->last_round ? PRIORITY_HIGH : migration->priority;
 }
 
 /* What was done, as far as this end knows; "-" while nothing is decided. */

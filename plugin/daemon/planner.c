@@ -90,8 +90,8 @@ manager_reserve(Manager *manager, ShapingDirection direction, const Migration *j
 
         if (!is_on_side(migration, direction) && migration != joining)
             continue;
-        input.count[migration->priority]++;
-        if (migration->priority == PRIORITY_LOW && migration->dirty_rate != 0) {
+        input.count[migration_share(migration)]++;
+        if (migration_share(migration) == PRIORITY_LOW && migration->dirty_rate != 0) {
             input.dirty_valid = true;
             input.dirty_rate = MAX(input.dirty_rate, migration->dirty_rate);
         }
@@ -113,8 +113,8 @@ planner_technique_input(const Manager *manager, Migration *migration, TechniqueI
     if (migration->description != NULL) {
         input->vm = network_vm_rates(manager->network, migration->description);
         input->memory = migration->description->current_memory;
-        input->predict.downtime_limit_ms = migration->description->metadata.maximum_downtime;
     }
+    input->predict.downtime_limit_ms = manager_maximum_downtime(manager, migration);
     if (migration->statistics.valid && migration->statistics.memory_total != 0)
         input->memory = migration->machine.iteration >= 2 ? migration->statistics.memory_remaining
                                                           : migration->statistics.memory_total;
@@ -181,8 +181,8 @@ planner_fill_plan(const Manager *manager, ShapingDirection direction,
             continue;
         leaf = &plan->migration[plan->migration_count++];
         leaf->id = migration->leaf;
-        leaf->rate = reservation->leaf[migration->priority].rate;
-        leaf->ceil = reservation->leaf[migration->priority].ceil;
+        leaf->rate = reservation->leaf[migration_share(migration)].rate;
+        leaf->ceil = reservation->leaf[migration_share(migration)].ceil;
         fill_matches(manager, migration, leaf);
     }
 }
@@ -219,7 +219,7 @@ planner_qemu_limits(Manager *manager, const Migration *migration, ReserveQemuLim
 
     if (!manager->side[direction].has_reservation)
         return false;
-    limits = reserve_qemu_limits(&manager->side[direction].reservation, migration->priority,
+    limits = reserve_qemu_limits(&manager->side[direction].reservation, migration_share(migration),
                                  network_is_shaped(manager->network, direction));
     if (migration->user_bandwidth_mib != 0)
         limits.post_copy = MIN(limits.post_copy, migration->user_bandwidth_mib);

@@ -21,6 +21,7 @@
 #define SWITCH_RATIO 1.04
 #define STALLED_PASS_FIRST 3u
 #define RAMP_PASS_FIRST 4u /* after pass 3 */
+#define DOWNTIME_FIRST_MIN_MS 50u
 #define RAMP_PAUSE_MIN_S 1.0
 #define RAMP_PAUSE_MAX_S 10.0
 #define COLLAPSED_RATIO 0.25
@@ -276,6 +277,16 @@ converge_next_downtime(uint64_t present_ms, uint64_t needed_ms, uint64_t maximum
     return maximum_ms;
 }
 
+uint64_t
+converge_first_downtime(uint64_t maximum_ms, Priority priority)
+{
+    uint64_t first = maximum_ms / CONVERGE_RAMP_STEPS;
+
+    if (first < DOWNTIME_FIRST_MIN_MS)
+        first = DOWNTIME_FIRST_MIN_MS;
+    return priority == PRIORITY_HIGH || first > maximum_ms ? maximum_ms : first;
+}
+
 static uint64_t
 downtime_now(const ConvergeState *state, const ConvergeLimits *limits)
 {
@@ -347,7 +358,10 @@ try_ramp(ConvergeState *state, const ConvergeSample *sample, const ConvergeLimit
 {
     uint64_t present = downtime_now(state, limits);
     double pause = clamp(state->pass_seconds, RAMP_PAUSE_MIN_S, RAMP_PAUSE_MAX_S);
-    double needed = clamp(decision->downtime_needed, 0.0, (double)INT64_MAX / 2);
+    /* When not even the maximum would do, single steps: the guest may calm down. */
+    double needed = decision->downtime_needed <= (double)limits->downtime_maximum_ms
+                        ? decision->downtime_needed
+                        : 0.0;
     char text[96];
 
     if (limits->downtime_maximum_ms <= present || state->iteration < RAMP_PASS_FIRST ||
@@ -475,7 +489,7 @@ converge_step(ConvergeState *state, const ConvergeSample *sample, const Converge
                  ramp_may_end_it(state, sample, limits, &decision))) {
         if (limits->post_copy_allowed)
             try_post_copy(state, sample, limits, &decision, false);
-        else if (measured)
+        else if (measured && limits->downtime_maximum_ms <= downtime_now(state, limits))
             report_stall(state, sample, limits, &decision);
     }
     *ret_decision = decision;

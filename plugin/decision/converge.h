@@ -136,6 +136,12 @@ void converge_step(ConvergeState *state, const ConvergeSample *sample, const Con
 /* libvirt did not start post-copy: go on with what else is allowed. */
 void converge_refused(ConvergeState *state);
 
+/*
+ * Where the ramp begins: its first step, but at least 50 ms, which a switchover
+ * takes anyway. High priority begins at the maximum: its time counts. 0 for 0.
+ */
+uint64_t converge_first_downtime(uint64_t maximum_ms, Priority priority);
+
 /* The step of the ramp at or above `needed_ms` and above `present_ms`; at most maximum_ms. */
 uint64_t converge_next_downtime(uint64_t present_ms, uint64_t needed_ms, uint64_t maximum_ms);
 

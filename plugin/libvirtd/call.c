@@ -33,6 +33,8 @@
 #include "libvirtd/rules.h"
 
 #define MATCHING_FLAGS ((uint64_t)VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_PARALLEL)
+/* What the source may switch on by itself when it performs. */
+#define SOURCE_FLAGS ((uint64_t)VIR_MIGRATE_AUTO_CONVERGE)
 
 /* What one phase carries from its question to its report. */
 typedef struct {
@@ -443,7 +445,7 @@ perform_peer_to_peer(Phase *phase, Call *call, RunningCall *running)
     virErrorPtr error;
     bool repeat;
 
-    phase->additions = rules_reduce(&asked, MATCHING_FLAGS, &phase->answer.wanted);
+    phase->additions = rules_reduce(&asked, MATCHING_FLAGS | SOURCE_FLAGS, &phase->answer.wanted);
     if (rules_adds_anything(&phase->additions) && real->get_state != NULL &&
         real->get_state(call->domain, &before[0], &before[1], 0) < 0)
         before[0] = -1;
@@ -483,7 +485,7 @@ perform_direct(Phase *phase, Call *call, const Record *record)
         wanted.flags |= VIR_MIGRATE_PARALLEL;
         wanted.connections = note.connections;
     }
-    phase->additions = rules_reduce(&asked, permitted, &wanted);
+    phase->additions = rules_reduce(&asked, permitted | SOURCE_FLAGS, &wanted);
     run_with_additions(phase, call, NULL);
 }
 

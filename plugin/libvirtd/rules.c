@@ -26,6 +26,9 @@ rules_addable_flags(const Asked *asked)
     if (asked->typed_parameters && !asked->rdma &&
         !(asked->flags & (VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_PARALLEL)))
         flags |= VIR_MIGRATE_PARALLEL;
+    /* The source's own business: the other end need not agree. */
+    if (asked->flags & VIR_MIGRATE_LIVE)
+        flags |= VIR_MIGRATE_AUTO_CONVERGE;
     return flags;
 }
 
@@ -41,6 +44,11 @@ rules_reduce(const Asked *asked, uint64_t permitted_flags, const Additions *want
     if ((reduced.flags & VIR_MIGRATE_POSTCOPY) && (reduced.flags & VIR_MIGRATE_PARALLEL))
         reduced.flags &= ~(uint64_t)VIR_MIGRATE_PARALLEL;
     all = asked->flags | reduced.flags;
+    /* A guest that can be switched need not be throttled. */
+    if (all & VIR_MIGRATE_POSTCOPY) {
+        reduced.flags &= ~(uint64_t)VIR_MIGRATE_AUTO_CONVERGE;
+        all = asked->flags | reduced.flags;
+    }
 
     if (!asked->bandwidth && wanted->bandwidth <= BANDWIDTH_MAXIMUM)
         reduced.bandwidth = wanted->bandwidth;

@@ -33,7 +33,7 @@ uint64_t rules_addable_flags(const Asked *asked);
 
 /*
  * Reduces wanted to what may be added: from permitted_flags only, never
- * post-copy with parallel, never a parameter that the caller set or that needs
+ * post-copy with parallel or with auto-converge, never a parameter that the caller set or that needs
  * a flag which is not there. wanted->flags may contain the caller's own.
  */
 Additions rules_reduce(const Asked *asked, uint64_t permitted_flags, const Additions *wanted);
