@@ -18,6 +18,10 @@
 #define NAME_MAXIMUM 4096u
 #define URI_MAXIMUM 4096u
 #define MESSAGE_MAXIMUM 1024u
+/* VIR_MIGRATE_PARAM_BANDWIDTH_AVAIL_SWITCHOVER, which headers before 11.1 do not have. */
+#define PARAM_SWITCHOVER "bandwidth.avail.switchover"
+#define SWITCHOVER_LIBVIRT 11001000u
+#define SWITCHOVER_QEMU 8002000u
 #define HOOK_FOLLOWS_PLUGIN_US (60 * G_USEC_PER_SEC)
 
 /* ---- reading a call ---------------------------------------------------- */
@@ -129,6 +133,8 @@ answer_new(const Migration *migration, bool with_parameters, const char *cookie_
         if (migration->user_bandwidth_mib == 0)
             g_variant_dict_insert(&parameters, VIR_MIGRATE_PARAM_BANDWIDTH, "t",
                                   migration->limits.max_bandwidth);
+        if (migration->switchover_mib != 0)
+            g_variant_dict_insert(&parameters, PARAM_SWITCHOVER, "t", migration->switchover_mib);
         if ((migration->flags & VIR_MIGRATE_POSTCOPY) &&
             migration->user_post_copy_bandwidth_mib == 0)
             g_variant_dict_insert(&parameters, VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY, "t",
@@ -166,6 +172,29 @@ pending_unref(Pending *pending)
     g_free(pending);
 }
 
+/*
+ * QEMU ends pre-copy when what is left fits the downtime at the rate it measures:
+ * under the caller's own limit that is less than the class really gives to the
+ * switchover. Only what the class guarantees is told, so that the downtime holds.
+ */
+static void
+find_switchover(const Manager *manager, Migration *migration)
+{
+    const Reservation *reservation = &manager->side[SHAPING_EGRESS].reservation;
+    uint64_t guaranteed;
+
+    migration->switchover_mib = 0;
+    if (!migration->peer_to_peer || migration->user_bandwidth_mib == 0 ||
+        !manager->side[SHAPING_EGRESS].has_reservation ||
+        !network_is_shaped(manager->network, SHAPING_EGRESS) ||
+        hypervisor_libvirt_version(manager->hypervisor) < SWITCHOVER_LIBVIRT ||
+        hypervisor_qemu_version(manager->hypervisor) < SWITCHOVER_QEMU)
+        return;
+    guaranteed = reservation->leaf[migration->priority].rate >> 20;
+    if (guaranteed > migration->user_bandwidth_mib)
+        migration->switchover_mib = guaranteed;
+}
+
 static void
 pending_answer(Pending *pending)
 {
@@ -173,6 +202,8 @@ pending_answer(Pending *pending)
 
     if (pending->invocation == NULL)
         return;
+    if (migration != NULL)
+        find_switchover(pending->manager, migration);
     convoy_daemon1_complete_enter_call(pending->skeleton, g_steal_pointer(&pending->invocation),
                                        answer_new(migration, true, NULL, NULL));
 }

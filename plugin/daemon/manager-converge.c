@@ -164,8 +164,13 @@ manager_converge(Manager *manager, Migration *migration)
         .transferred = statistics->memory_processed,
         .dirty_rate = statistics->dirty_rate,
     };
-    ConvergeDecision decision;
+    ConvergeDecision decision = { 0 };
 
+    if (migration->machine.state != MIGRATION_RUNNING) {
+        migration->polled_often = false;
+        follow_last_round(manager, migration, &decision);
+        return;
+    }
     converge_step(&migration->converge, &sample, &limits, &decision);
     migration->polled_often = decision.near;
     follow_last_round(manager, migration, &decision);

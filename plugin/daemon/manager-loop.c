@@ -67,8 +67,7 @@ job_polled(const JobStatistics *statistics, const GError *error, gpointer data)
             (uint64_t)((double)statistics->memory_remaining / migration->pass_seconds);
         manager_reconsider(manager, migration);
     }
-    if (migration->machine.role == MIGRATION_ROLE_SOURCE &&
-        migration->machine.state == MIGRATION_RUNNING)
+    if (migration->machine.role == MIGRATION_ROLE_SOURCE)
         manager_converge(manager, migration);
 }
 

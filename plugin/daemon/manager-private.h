@@ -23,7 +23,7 @@ Migration *reference_active(const Reference *reference);
 void manager_reconsider(Manager *manager, Migration *migration);
 
 /*
- * After each reading of a running pre-copy: asks decision/converge.h whether it
+ * After each reading of a source's job: while it is pre-copy, asks decision/converge.h whether it
  * ends, and does what that says.
  */
 void manager_converge(Manager *manager, Migration *migration);

@@ -43,6 +43,7 @@ typedef struct {
     uint64_t flags;
     uint64_t user_bandwidth_mib; /* MiB/s; 0: left open by the caller */
     uint64_t user_post_copy_bandwidth_mib;
+    uint64_t switchover_mib; /* MiB/s told to QEMU for the switchover; 0: nothing */
 
     Priority priority;
     TechniqueSet allowed;

@@ -303,6 +303,7 @@ begin_with_daemon(Phase *phase, Call *call, const char *uuid, virConnectPtr conn
     /* The parameters belong to Perform, where the destination has answered. */
     phase->answer.wanted.bandwidth = 0;
     phase->answer.wanted.bandwidth_post_copy = 0;
+    phase->answer.wanted.bandwidth_switchover = 0;
     phase->answer.wanted.connections = 0;
     phase->additions = rules_reduce(&asked, VIR_MIGRATE_POSTCOPY, &phase->answer.wanted);
     run_with_additions(phase, call, NULL);
@@ -382,6 +383,7 @@ prepare_with_daemon(Phase *phase, Call *call, bool tunnel, const char *name, con
     /* Limits of the stream are the source's to set. */
     phase->additions.bandwidth = 0;
     phase->additions.bandwidth_post_copy = 0;
+    phase->additions.bandwidth_switchover = 0;
     if (cookie_domain_is_extension(xml, phase->answer.domain_xml))
         new_xml = phase->answer.domain_xml;
     run_with_additions(phase, call, new_xml);

@@ -256,24 +256,36 @@ test_rules_parameters(void)
         .flags = PARALLEL,
         .bandwidth = 10,
         .bandwidth_post_copy = 20,
+        .bandwidth_switchover = 30,
         .connections = 4,
     };
     const Additions huge = {
         .flags = POSTCOPY | PARALLEL,
         .bandwidth = UINT64_MAX,
         .bandwidth_post_copy = UINT64_MAX,
+        .bandwidth_switchover = UINT64_MAX,
         .connections = UINT_MAX,
     };
     Asked asked = { .flags = LIVE, .typed_parameters = true };
     Additions reduced = rules_reduce(&asked, UINT64_MAX, &wanted);
 
     g_assert_cmpuint(reduced.bandwidth, ==, 10);
-    g_assert_cmpuint(reduced.bandwidth_post_copy, ==, 0); /* no post-copy here */
+    g_assert_cmpuint(reduced.bandwidth_post_copy, ==, 0);  /* no post-copy here */
+    g_assert_cmpuint(reduced.bandwidth_switchover, ==, 0); /* could not be repeated without */
     g_assert_cmpuint(reduced.connections, ==, 4);
     asked.flags = LIVE | POSTCOPY;
     reduced = rules_reduce(&asked, UINT64_MAX, &wanted);
     g_assert_cmpuint(reduced.bandwidth_post_copy, ==, 20);
     g_assert_cmpuint(reduced.connections, ==, 0);
+    asked.flags = LIVE | VIR_MIGRATE_PEER2PEER;
+    reduced = rules_reduce(&asked, UINT64_MAX, &wanted);
+    g_assert_cmpuint(reduced.bandwidth_switchover, ==, 30);
+    reduced = rules_reduce(&asked, UINT64_MAX, &huge);
+    g_assert_cmpuint(reduced.bandwidth_switchover, ==, 0);
+    asked.bandwidth_switchover = true;
+    reduced = rules_reduce(&asked, UINT64_MAX, &wanted);
+    g_assert_cmpuint(reduced.bandwidth_switchover, ==, 0);
+    asked.bandwidth_switchover = false;
     asked.flags = LIVE | PARALLEL; /* the user's own: both ends have the user's number */
     reduced = rules_reduce(&asked, UINT64_MAX, &wanted);
     g_assert_cmpuint(reduced.connections, ==, 0);
