@@ -254,6 +254,37 @@ test_clock_steps(void)
     }
 }
 
+/* The share is lent for 2 s, and for a window and more after that not again. */
+static void
+test_last_round_is_lent(void)
+{
+    static const struct {
+        double seconds;
+        bool lent;
+    } looks[] = { { 0, true }, { 1.5, true }, { 2.5, false }, { 20, false }, { 23, true } };
+    ConvergeLimits limits = { .memory = 200 * MB, .rate_full = 100 * MB };
+    ConvergeState state = { 0 };
+    ConvergeDecision decision;
+    uint64_t moved = 0;
+
+    for (int second = 0; second < 11; second++, moved += 20 * MB)
+        converge_step(&state,
+                      &(ConvergeSample){ START + second * S, second < 10 ? 1 : 2,
+                                         200 * MB - (uint64_t)second * 16 * MB, moved, MB },
+                      &limits, &decision);
+    for (size_t i = 0; i < G_N_ELEMENTS(looks); i++) {
+        gint64 at_us = START + 11 * S + (gint64)(looks[i].seconds * 1e6);
+
+        converge_step(
+            &state,
+            &(ConvergeSample){ at_us, 2, 20 * MB, moved + (uint64_t)(looks[i].seconds * 20e6), MB },
+            &limits, &decision);
+        g_test_message("at %.1f s", looks[i].seconds);
+        g_assert_cmpint(decision.last_round, ==, looks[i].lent);
+        g_assert_cmpint(decision.action == CONVERGE_LAST_ROUND, ==, i == 0 || i == 4);
+    }
+}
+
 static void
 test_next_downtime(void)
 {
@@ -500,6 +531,7 @@ main(int argc, char **argv)
     g_test_add_func("/converge/conversations", test_conversations);
     g_test_add_func("/converge/hostile", test_hostile);
     g_test_add_func("/converge/clock-steps", test_clock_steps);
+    g_test_add_func("/converge/last-round-is-lent", test_last_round_is_lent);
     g_test_add_func("/converge/next-downtime", test_next_downtime);
     g_test_add_func("/converge/simulated/post-copy", test_simulated_post_copy);
     g_test_add_func("/converge/simulated/pre-copy", test_simulated_pre_copy);
