@@ -270,15 +270,15 @@ test_last_round_is_lent(void)
     for (int second = 0; second < 11; second++, moved += 20 * MB)
         converge_step(&state,
                       &(ConvergeSample){ START + second * S, second < 10 ? 1 : 2,
-                                         200 * MB - (uint64_t)second * 16 * MB, moved, MB },
+                                         200 * MB - (uint64_t)second * 16 * MB, moved, MB / 10 },
                       &limits, &decision);
     for (size_t i = 0; i < G_N_ELEMENTS(looks); i++) {
         gint64 at_us = START + 11 * S + (gint64)(looks[i].seconds * 1e6);
 
-        converge_step(
-            &state,
-            &(ConvergeSample){ at_us, 2, 20 * MB, moved + (uint64_t)(looks[i].seconds * 20e6), MB },
-            &limits, &decision);
+        converge_step(&state,
+                      &(ConvergeSample){ at_us, 2, 20 * MB,
+                                         moved + (uint64_t)(looks[i].seconds * 20e6), MB / 10 },
+                      &limits, &decision);
         g_test_message("at %.1f s", looks[i].seconds);
         g_assert_cmpint(decision.last_round, ==, looks[i].lent);
         g_assert_cmpint(decision.action == CONVERGE_LAST_ROUND, ==, i == 0 || i == 4);
