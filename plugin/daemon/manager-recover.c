@@ -14,8 +14,6 @@
 
 #include "daemon/peer-address.h"
 
-#include <string.h>
-
 #define FIRST_PAUSE_US (2 * G_USEC_PER_SEC)
 #define PAUSE_DOUBLINGS_MAXIMUM 7u
 #define SILENT_US (10 * G_USEC_PER_SEC)
@@ -24,9 +22,7 @@
 static char *
 recovery_uri(const Manager *manager, const Migration *migration, const char **ret_why)
 {
-    const char *form = manager->config->destination_uri;
-    const char *mark = strstr(form, "%s");
-    g_autofree char *host = NULL;
+    char *uri = NULL;
 
     *ret_why = NULL;
     if (!manager->config->resume_post_copy)
@@ -34,32 +30,21 @@ recovery_uri(const Manager *manager, const Migration *migration, const char **re
     else if (migration->recovery.renamed)
         *ret_why = "the VM has another name at the destination";
     else if (migration->destination_uri != NULL)
-        return g_strdup(migration->destination_uri);
-    else if (form[0] == '\0')
-        *ret_why = "no destination-uri is configured";
-    else if (mark == NULL)
-        return g_strdup(form);
-    else if ((host = peer_host_from_uri(migration->migrate_uri)) == NULL)
-        *ret_why = "the destination's name is not known";
-    if (*ret_why != NULL)
-        return NULL;
-    return g_strdup_printf("%.*s%s%s%s%s", (int)(mark - form), form, strchr(host, ':') ? "[" : "",
-                           host, strchr(host, ':') ? "]" : "", mark + strlen("%s"));
+        uri = g_strdup(migration->destination_uri);
+    else
+        uri = peer_uri_from_form(manager->config->destination_uri, migration->migrate_uri);
+    if (uri == NULL && *ret_why == NULL)
+        *ret_why = "the destination's URI is not known (destination-uri)";
+    return uri;
 }
 
 /* The caller's network for migrations, but a new port: the old one may be taken. */
 static char *
 recovery_migrate_uri(const Migration *migration)
 {
-    g_autofree char *host = NULL;
-
     if (migration->peer_to_peer)
         return g_strdup(migration->migrate_uri);
-    host = peer_host_from_uri(migration->migrate_uri);
-    if (host == NULL)
-        return NULL;
-    return strchr(host, ':') ? g_strdup_printf("tcp://[%s]", host)
-                             : g_strdup_printf("tcp://%s", host);
+    return peer_uri_from_form("tcp://%s", migration->migrate_uri);
 }
 
 void

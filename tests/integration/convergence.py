@@ -113,14 +113,30 @@ def wait_seconds(running):
     return time.monotonic() - running.clock
 
 
-def break_post_copy(stage, source, flags, title):
-    """In post-copy at a low rate libvirt pauses it, as a broken network would."""
+def link(stage, host, state):
+    """Pull the cable of HOST at the switch, or plug it in again."""
+    stage.lab.execute("switch", "ip", "link", "set", f"sw-{host[-1]}", state)
+
+
+def break_post_copy(stage, source, flags, title, cut):
+    """In post-copy at a low rate the link is CUT for some seconds, and libvirt told so."""
     tap, destination = stage.tap, OTHER[source]
     flags = (*flags, "--postcopy", "--postcopy-bandwidth", "6")
     with stage.migrating(GUEST, source, flags, timeout=60) as running:
         running.wait_for("post-copy", lambda: "postcopy-active" in running.account().statuses)
-        stage.host(source).virsh("domjobabort", GUEST, "--postcopy")
-        running.wait(30)
+        if cut:
+            link(stage, destination, "down")
+        try:
+            # QEMU itself would notice only when TCP gives up.
+            stage.host(source).virsh("domjobabort", GUEST, "--postcopy")
+            wait_until("the failure in explain", lambda: explain_has(
+                stage, source, "post-copy-failed"), timeout=20, interval=0.2)
+            if cut:
+                wait_until("a try to resume", lambda: explain_has(stage, source, "resume"),
+                           timeout=20, interval=0.2)
+        finally:
+            link(stage, destination, "up")
+        running.wait(60)
     tap.ok(running.outcome.returncode != 0, f"{title}: the caller's command fails",
            running.outcome.describe())
     try:
@@ -147,8 +163,9 @@ def ended(stage, source):
 def check_resume(stage):
     start(stage, working_set=30, dirty_rate=4)
     metadata(stage, "host-a", "--technique", "post-copy")
-    break_post_copy(stage, "host-a", DIRECT, "broken post-copy, direct")
-    break_post_copy(stage, "host-b", P2P, "broken post-copy, --p2p")
+    break_post_copy(stage, "host-a", DIRECT, "broken post-copy, direct, the link cut",
+                    cut=True)
+    break_post_copy(stage, "host-b", P2P, "broken post-copy, --p2p", cut=False)
 
 
 CHECKS = {"hybrid": check_hybrid, "ramp": check_ramp, "no-way": check_no_way,
