@@ -327,8 +327,10 @@ destination_waits(const Request *request, GError **error)
     bool waits = domain != NULL &&
                  state_is(domain, VIR_DOMAIN_RUNNING, VIR_DOMAIN_RUNNING_POSTCOPY_FAILED, &state);
 
-    if (!waits && domain == NULL)
-        hypervisor_error_set(error, "asking the destination");
+    if (!waits && connection == NULL)
+        hypervisor_error_set(error, "connecting to the destination");
+    else if (!waits && domain == NULL)
+        hypervisor_error_set(error, "the VM is not at the destination any more");
     else if (!waits)
         g_set_error_literal(error, hypervisor_error_quark(), VIR_ERR_OPERATION_INVALID,
                             "the destination has not noticed the break yet");

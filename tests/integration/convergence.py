@@ -124,6 +124,8 @@ def break_post_copy(stage, source, flags, title, cut):
     flags = (*flags, "--postcopy", "--postcopy-bandwidth", "6")
     with stage.migrating(GUEST, source, flags, timeout=60) as running:
         running.wait_for("post-copy", lambda: "postcopy-active" in running.account().statuses)
+        # Before the guest runs there its QEMU would give up, and all is still at the source.
+        running.wait_for("the guest at the destination", lambda: stage.lab.guests.ask(GUEST))
         if cut:
             link(stage, destination, "down")
         try:

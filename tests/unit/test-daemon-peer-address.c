@@ -61,7 +61,7 @@ test_forms(void)
         const char *form;
         const char *migrate_uri;
         const char *expected;
-    } rows[] = {
+    } forms[] = {
         { "qemu://%s/system", "tcp:host-b:49152", "qemu://host-b/system" },
         { "qemu+tls://%s:16514/system", "tcp://[fd77::2]:49152",
           "qemu+tls://[fd77::2]:16514/system" },
@@ -74,10 +74,10 @@ test_forms(void)
         { "%s%s%n", "tcp:host-b", "host-b%s%n" },
     };
 
-    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
-        g_autofree char *uri = peer_uri_from_form(rows[i].form, rows[i].migrate_uri);
+    for (size_t i = 0; i < G_N_ELEMENTS(forms); i++) {
+        g_autofree char *uri = peer_uri_from_form(forms[i].form, forms[i].migrate_uri);
 
-        g_assert_cmpstr(uri, ==, rows[i].expected);
+        g_assert_cmpstr(uri, ==, forms[i].expected);
     }
 }
 
