@@ -59,6 +59,24 @@ static const ConfigOption options[] = {
       "no: never add post-copy or hybrid to a migration, whatever allow-techniques says. A "
       "domain in its post-copy phase is lost when the network or either host fails.",
       FIELD(allow_post_copy) },
+    { "policy", "maximum-downtime", CONFIG_TYPE_DURATION, "ms", 0, MINUTE, "0s",
+      "Downtime up to which the limit may be raised for domains whose metadata states no "
+      "maximum, when a migration would not end otherwise. 0s: libvirt's own limit (300 ms) "
+      "stays.",
+      FIELD(maximum_downtime) },
+    { "policy", "auto-converge", CONFIG_TYPE_MEASURE, "", 0, 0, "auto",
+      "auto: add auto-converge, which throttles the guest's processors step by step, where "
+      "post-copy is excluded and the measured dirty rate says that the migration could not end "
+      "otherwise. never: only where the caller asks for it.",
+      FIELD(auto_converge) },
+    { "policy", "resume-post-copy", CONFIG_TYPE_BOOLEAN, "", 0, 0, "yes",
+      "Resume a post-copy that broke, and left its domain paused, when the other host can be "
+      "reached again. no: leave that to virsh migrate --postcopy-resume.",
+      FIELD(resume_post_copy) },
+    { "policy", "destination-uri", CONFIG_TYPE_TEXT, "", 0, TEXT_MAXIMUM, "qemu://%s/system",
+      "Connection URI of the other host, named by %s, for resuming a migration whose caller "
+      "connected there himself (without --p2p). Empty: such a migration is not resumed.",
+      FIELD(destination_uri) },
     { "policy", "low-priority-floor-percent", CONFIG_TYPE_PERCENT, "%", 1, 90, "5",
       "Part of the link that migrations of low priority are guaranteed.",
       FIELD(low_priority_floor_percent) },

@@ -44,6 +44,10 @@ typedef struct {
     uint64_t one_stream_rate;            /* bytes/s one connection can fill */
     unsigned maximum_running;            /* migrations at a time; 0 = by rule */
     bool allow_post_copy;                /* false: also removes hybrid */
+    unsigned maximum_downtime;           /* ms; 0 = libvirt's own limit stays */
+    bool auto_converge;                  /* true = "auto": where nothing else could end it */
+    bool resume_post_copy;
+    char *destination_uri; /* "%s" stands for the other host; "" = not known */
     /* [daemon] */
     unsigned call_timeout;     /* ms a held libvirt call may cost in all */
     unsigned sample_interval;  /* ms */

@@ -18,6 +18,10 @@
 #define NAME_MAXIMUM 4096u
 #define URI_MAXIMUM 4096u
 #define MESSAGE_MAXIMUM 1024u
+/* VIR_MIGRATE_PARAM_BANDWIDTH_AVAIL_SWITCHOVER, which headers before 11.1 do not have. */
+#define PARAM_SWITCHOVER "bandwidth.avail.switchover"
+#define SWITCHOVER_LIBVIRT 11001000u
+#define SWITCHOVER_QEMU 8002000u
 #define HOOK_FOLLOWS_PLUGIN_US (60 * G_USEC_PER_SEC)
 
 /* ---- reading a call ---------------------------------------------------- */
@@ -34,6 +38,7 @@ typedef struct {
     uint64_t bandwidth_mib;
     uint64_t post_copy_bandwidth_mib;
     bool has_connections;
+    bool renamed;
     bool cancelled;
 } Call;
 
@@ -54,6 +59,7 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Call, call_clear)
 static void
 call_read(GVariant *dictionary, Call *ret_call)
 {
+    const char *other_name = NULL;
     GVariant *parameters = g_variant_lookup_value(dictionary, "parameters", G_VARIANT_TYPE_VARDICT);
     gboolean cancelled = FALSE;
 
@@ -74,6 +80,8 @@ call_read(GVariant *dictionary, Call *ret_call)
         return;
     g_variant_lookup(parameters, VIR_MIGRATE_PARAM_URI, "&s", &ret_call->migrate_uri);
     ret_call->migrate_uri = text_within(ret_call->migrate_uri, URI_MAXIMUM);
+    ret_call->renamed =
+        g_variant_lookup(parameters, VIR_MIGRATE_PARAM_DEST_NAME, "&s", &other_name);
     ret_call->bandwidth_mib = ipc_lookup_number(parameters, VIR_MIGRATE_PARAM_BANDWIDTH);
     ret_call->post_copy_bandwidth_mib =
         ipc_lookup_number(parameters, VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY);
@@ -97,6 +105,7 @@ call_apply(Manager *manager, Migration *migration, const Call *call, GError **er
     migration->peer_to_peer = call->flags & VIR_MIGRATE_PEER2PEER;
     migration->tunnelled = call->flags & VIR_MIGRATE_TUNNELLED;
     migration->post_copy_by_user = call->flags & VIR_MIGRATE_POSTCOPY;
+    migration->recovery.renamed = call->renamed;
     migration->user_bandwidth_mib = call->bandwidth_mib;
     migration->user_post_copy_bandwidth_mib = call->post_copy_bandwidth_mib;
     if (!migration->post_copy_by_user)
@@ -124,6 +133,8 @@ answer_new(const Migration *migration, bool with_parameters, const char *cookie_
         if (migration->user_bandwidth_mib == 0)
             g_variant_dict_insert(&parameters, VIR_MIGRATE_PARAM_BANDWIDTH, "t",
                                   migration->limits.max_bandwidth);
+        if (migration->switchover_mib != 0)
+            g_variant_dict_insert(&parameters, PARAM_SWITCHOVER, "t", migration->switchover_mib);
         if ((migration->flags & VIR_MIGRATE_POSTCOPY) &&
             migration->user_post_copy_bandwidth_mib == 0)
             g_variant_dict_insert(&parameters, VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY, "t",
@@ -161,6 +172,29 @@ pending_unref(Pending *pending)
     g_free(pending);
 }
 
+/*
+ * QEMU ends pre-copy when what is left fits the downtime at the rate it measures:
+ * under the caller's own limit that is less than the class really gives to the
+ * switchover. Only what the class guarantees is told, so that the downtime holds.
+ */
+static void
+find_switchover(const Manager *manager, Migration *migration)
+{
+    const Reservation *reservation = &manager->side[SHAPING_EGRESS].reservation;
+    uint64_t guaranteed;
+
+    migration->switchover_mib = 0;
+    if (!migration->peer_to_peer || migration->user_bandwidth_mib == 0 ||
+        !manager->side[SHAPING_EGRESS].has_reservation ||
+        !network_is_shaped(manager->network, SHAPING_EGRESS) ||
+        hypervisor_libvirt_version(manager->hypervisor) < SWITCHOVER_LIBVIRT ||
+        hypervisor_qemu_version(manager->hypervisor) < SWITCHOVER_QEMU)
+        return;
+    guaranteed = reservation->leaf[migration->priority].rate >> 20;
+    if (guaranteed > migration->user_bandwidth_mib)
+        migration->switchover_mib = guaranteed;
+}
+
 static void
 pending_answer(Pending *pending)
 {
@@ -168,6 +202,8 @@ pending_answer(Pending *pending)
 
     if (pending->invocation == NULL)
         return;
+    if (migration != NULL)
+        find_switchover(pending->manager, migration);
     convoy_daemon1_complete_enter_call(pending->skeleton, g_steal_pointer(&pending->invocation),
                                        answer_new(migration, true, NULL, NULL));
 }
@@ -417,6 +453,27 @@ perform_peer_to_peer_agree(Manager *manager, Migration *migration)
                               migration->destination_uri != NULL;
 }
 
+/*
+ * It takes processor time from the guest, which nobody agreed to: only where a
+ * measured dirty rate says that nothing else can end the migration. QEMU itself
+ * begins to throttle only when passes do not shrink.
+ */
+static void
+add_auto_converge(const Manager *manager, Migration *migration)
+{
+    const Prediction *prediction = &migration->decision.prediction[TECHNIQUE_PRE_COPY];
+
+    if (!manager->config->auto_converge || migration->machine.post_copy_possible ||
+        !migration->has_decision || prediction->converges || prediction->dirty_assumed ||
+        gate_auto_converge_flags(migration->user_flags) != NULL)
+        return;
+    migration->flags |= VIR_MIGRATE_AUTO_CONVERGE;
+    migration_note(migration, "auto-converge",
+                   "added: post-copy is excluded and pre-copy is not expected to end, dirty_rate: "
+                   "%" G_GUINT64_FORMAT " B/s, rate: %" G_GUINT64_FORMAT " B/s",
+                   (uint64_t)migration->decision.dirty_rate, migration->decision.rate_pre);
+}
+
 static void
 enter_perform(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *invocation,
               const Call *call)
@@ -449,6 +506,7 @@ enter_perform(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *
         perform_direct_agree(manager, migration, call);
         manager_decide(manager, migration);
     }
+    add_auto_converge(manager, migration);
     if (!migration->offer_wanted) {
         decided.technique = migration->decision.technique;
         manager_input(manager, migration, &decided);
@@ -680,7 +738,11 @@ leave_source(Manager *manager, Migration *migration, const char *entry, bool suc
         return; /* the next phase follows */
     if (success)
         input.type = MIGRATION_INPUT_SUCCEEDED;
-    manager_input(manager, migration, &input);
+    /* libvirt keeps such a VM on both hosts; what became of it is seen by polling. */
+    if (!success && migration->machine.state == MIGRATION_POST_COPY)
+        manager_post_copy_broke(manager, migration, migration->failure);
+    else
+        manager_input(manager, migration, &input);
 }
 
 static void

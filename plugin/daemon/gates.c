@@ -67,6 +67,21 @@ gate_parallel_flags(uint64_t flags, const char *migrate_uri, bool post_copy)
     return first_reason(flags, reasons, sizeof(reasons) / sizeof(reasons[0]));
 }
 
+const char *
+gate_auto_converge_flags(uint64_t flags)
+{
+    static const FlagReason reasons[] = {
+        { VIR_MIGRATE_AUTO_CONVERGE, "the caller asked for it" },
+        { VIR_MIGRATE_OFFLINE, "the migration is offline" },
+        { VIR_MIGRATE_TUNNELLED, "the migration is tunnelled" },
+        { VIR_MIGRATE_COMPRESSED, "compression was asked for" },
+    };
+
+    if (!(flags & VIR_MIGRATE_LIVE))
+        return "the migration is not live";
+    return first_reason(flags, reasons, sizeof(reasons) / sizeof(reasons[0]));
+}
+
 bool
 gate_is_steerable(uint64_t flags)
 {

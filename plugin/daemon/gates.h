@@ -10,6 +10,9 @@
 
 #include "common/types.h"
 
+/* The same for VIR_MIGRATE_AUTO_CONVERGE. */
+const char *gate_auto_converge_flags(uint64_t flags);
+
 /*
  * Why VIR_MIGRATE_POSTCOPY must not be added to a call with these flags, as
  * static text; NULL when it may be. migrate_uri may be NULL.

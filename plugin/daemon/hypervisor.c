@@ -77,6 +77,8 @@ struct Request {
     virConnectPtr connection;
     char *uuid;
     char *destination_uri;
+    char *migrate_uri;
+    char *own_uri; /* of a request that opens a connection of its own to this host */
     uint64_t numbers[2];
     RequestRun run;
     RequestFinish finish;
@@ -98,6 +100,8 @@ request_free(gpointer data)
         virConnectClose(request->connection);
     g_free(request->uuid);
     g_free(request->destination_uri);
+    g_free(request->migrate_uri);
+    g_free(request->own_uri);
     g_clear_pointer(&request->texts, g_ptr_array_unref);
     g_free(request->text);
     g_free(request);
@@ -266,6 +270,135 @@ hypervisor_set_max_downtime(Hypervisor *hypervisor, const char *uuid, uint64_t m
 
     request->numbers[0] = milliseconds;
     request_start(hypervisor, request);
+}
+
+static bool
+run_raise_max_downtime(Request *request, virDomainPtr domain, GError **error)
+{
+    unsigned long long present = 0;
+
+    if (request->numbers[1] != 0 && virDomainMigrateGetMaxDowntime(domain, &present, 0) == 0 &&
+        present != request->numbers[1]) {
+        g_set_error(error, hypervisor_error_quark(), HYPERVISOR_ERROR_CHANGED,
+                    "somebody else set the downtime limit to %llu ms", present);
+        return false;
+    }
+    virResetLastError();
+    return run_set_max_downtime(request, domain, error);
+}
+
+void
+hypervisor_raise_max_downtime(Hypervisor *hypervisor, const char *uuid, uint64_t present_ms,
+                              uint64_t milliseconds, HypervisorDone done, gpointer user_data)
+{
+    Request *request = request_new(hypervisor, uuid, run_raise_max_downtime, finish_plain,
+                                   G_CALLBACK(done), user_data);
+
+    request->numbers[0] = milliseconds;
+    request->numbers[1] = present_ms;
+    request_start(hypervisor, request);
+}
+
+/* What the resumed call must repeat for its last phases; the rest was settled at the start. */
+#define RESUME_KEEPS_FLAGS                                                                         \
+    ((uint64_t)VIR_MIGRATE_LIVE | VIR_MIGRATE_PERSIST_DEST | VIR_MIGRATE_UNDEFINE_SOURCE |         \
+     VIR_MIGRATE_UNSAFE | VIR_MIGRATE_TLS)
+
+static bool
+state_is(virDomainPtr domain, int wanted_state, int wanted_reason, int *ret_state)
+{
+    int state = -1;
+    int reason = -1;
+    bool known = virDomainGetState(domain, &state, &reason, 0) == 0;
+
+    virResetLastError();
+    *ret_state = known ? state : -1;
+    return known && state == wanted_state && reason == wanted_reason;
+}
+
+/* The destination waits for us only after it has noticed the break too. */
+static bool
+destination_waits(const Request *request, GError **error)
+{
+    virConnectPtr connection = virConnectOpen(request->destination_uri);
+    virDomainPtr domain =
+        connection != NULL ? virDomainLookupByUUIDString(connection, request->text) : NULL;
+    int state = -1;
+    bool waits = domain != NULL &&
+                 state_is(domain, VIR_DOMAIN_RUNNING, VIR_DOMAIN_RUNNING_POSTCOPY_FAILED, &state);
+
+    if (!waits && connection == NULL)
+        hypervisor_error_set(error, "connecting to the destination");
+    else if (!waits && domain == NULL)
+        hypervisor_error_set(error, "the VM is not at the destination any more");
+    else if (!waits)
+        g_set_error_literal(error, hypervisor_error_quark(), VIR_ERR_OPERATION_INVALID,
+                            "the destination has not noticed the break yet");
+    if (domain != NULL)
+        virDomainFree(domain);
+    if (connection != NULL)
+        virConnectClose(connection);
+    return waits;
+}
+
+static bool
+resume_call(const Request *request, virDomainPtr domain, GError **error)
+{
+    uint64_t flags = (request->numbers[0] & RESUME_KEEPS_FLAGS) | VIR_MIGRATE_LIVE |
+                     VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_POSTCOPY_RESUME;
+    virTypedParameterPtr parameters = NULL;
+    int count = 0;
+    int maximum = 0;
+    bool ok = request->migrate_uri == NULL ||
+              virTypedParamsAddString(&parameters, &count, &maximum, VIR_MIGRATE_PARAM_URI,
+                                      request->migrate_uri) == 0;
+
+    ok = ok && virDomainMigrateToURI3(domain, request->destination_uri, parameters, (unsigned)count,
+                                      (unsigned)flags) == 0;
+    if (!ok)
+        hypervisor_error_set(error, "resuming post-copy");
+    virTypedParamsFree(parameters, count);
+    return ok;
+}
+
+/* A connection of its own: the call lasts as long as the migration. */
+static bool
+run_resume_post_copy(Request *request, virDomainPtr unused G_GNUC_UNUSED, GError **error)
+{
+    virConnectPtr connection = virConnectOpen(request->own_uri);
+    virDomainPtr domain =
+        connection != NULL ? virDomainLookupByUUIDString(connection, request->text) : NULL;
+    int state = -1;
+    bool ok = false;
+
+    if (domain == NULL)
+        hypervisor_error_set(error, "domain look-up");
+    else if (!state_is(domain, VIR_DOMAIN_PAUSED, VIR_DOMAIN_PAUSED_POSTCOPY_FAILED, &state))
+        g_set_error(error, hypervisor_error_quark(), HYPERVISOR_ERROR_GOES_ON,
+                    "it is not paused by a break any more (state %d)", state);
+    else
+        ok = destination_waits(request, error) && resume_call(request, domain, error);
+    if (domain != NULL)
+        virDomainFree(domain);
+    if (connection != NULL)
+        virConnectClose(connection);
+    return ok;
+}
+
+void
+hypervisor_resume_post_copy(Hypervisor *hypervisor, const char *uuid, const char *destination_uri,
+                            const char *migrate_uri, uint64_t flags, HypervisorDone done,
+                            gpointer user_data)
+{
+    Request *request = request_new(hypervisor, NULL, run_resume_post_copy, finish_plain,
+                                   G_CALLBACK(done), user_data);
+
+    request->text = g_strdup(uuid);
+    request->own_uri = g_strdup(hypervisor->uri);
+    request->destination_uri = g_strdup(destination_uri);
+    request->migrate_uri = g_strdup(migrate_uri);
+    request->numbers[0] = flags;
+    request_start_in(hypervisor, hypervisor->foreign_workers, request);
 }
 
 /* Fills ret_statistics from libvirt's typed parameters; absent fields stay zero. */

@@ -83,6 +83,10 @@ bool hypervisor_is_connected(const Hypervisor *hypervisor);
 uint32_t hypervisor_qemu_version(const Hypervisor *hypervisor);
 uint32_t hypervisor_libvirt_version(const Hypervisor *hypervisor);
 
+/* Outcomes that are no virErrorNumber, as codes in `error` of the functions that say so. */
+#define HYPERVISOR_ERROR_CHANGED (-1)
+#define HYPERVISOR_ERROR_GOES_ON (-2)
+
 /* error is NULL on success. */
 typedef void (*HypervisorDone)(const GError *error, gpointer user_data);
 /* statistics->active is false when no migration job runs on the domain. */
@@ -105,6 +109,24 @@ void hypervisor_set_max_speed(Hypervisor *hypervisor, const char *uuid, uint64_t
 
 void hypervisor_set_max_downtime(Hypervisor *hypervisor, const char *uuid, uint64_t milliseconds,
                                  HypervisorDone done, gpointer user_data);
+
+/*
+ * Raises the limit only while it is what we set before: present_ms is that, or 0 when
+ * nothing was set. HYPERVISOR_ERROR_CHANGED when somebody else has changed it.
+ */
+void hypervisor_raise_max_downtime(Hypervisor *hypervisor, const char *uuid, uint64_t present_ms,
+                                   uint64_t milliseconds, HypervisorDone done, gpointer user_data);
+
+/*
+ * Resumes a post-copy that broke, peer-to-peer through destination_uri, and ends
+ * when the migration does. HYPERVISOR_ERROR_GOES_ON when the VM is not paused for
+ * that reason any more. The destination is asked first, over a connection of its
+ * own: while it cannot be reached, or has not noticed the break, this domain's
+ * migration is not touched. migrate_uri may be NULL. flags: the original ones.
+ */
+void hypervisor_resume_post_copy(Hypervisor *hypervisor, const char *uuid,
+                                 const char *destination_uri, const char *migrate_uri,
+                                 uint64_t flags, HypervisorDone done, gpointer user_data);
 
 void hypervisor_query_job(Hypervisor *hypervisor, const char *uuid, HypervisorJobDone done,
                           gpointer user_data);

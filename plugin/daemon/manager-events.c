@@ -174,7 +174,10 @@ on_post_copy_entered(Manager *manager, const HypervisorEvent *event)
     for (int role = MIGRATION_ROLE_SOURCE; role <= MIGRATION_ROLE_DESTINATION; role++) {
         Migration *migration = manager_find(manager, (MigrationRole)role, event->uuid, event->name);
 
-        if (migration == NULL || migration->machine.state == MIGRATION_POST_COPY)
+        if (migration == NULL)
+            continue;
+        manager_post_copy_goes_on(migration, "libvirt says that it moves again");
+        if (migration->machine.state == MIGRATION_POST_COPY)
             continue;
         migration->post_copy_us = g_get_monotonic_time();
         migration_note(migration, "post-copy", "the VM runs at the destination");
@@ -272,8 +275,7 @@ manager_event(const HypervisorEvent *event, gpointer data)
     case HYPERVISOR_POST_COPY_FAILED:
         migration = manager_find(manager, MIGRATION_ROLE_SOURCE, event->uuid, event->name);
         if (migration != NULL)
-            migration_note(migration, "post-copy-failed",
-                           "the VM is paused, not lost: run `virsh migrate --postcopy-resume`");
+            manager_post_copy_broke(manager, migration, "libvirt reports a failure");
         break;
     case HYPERVISOR_MIGRATION_ITERATION:
         on_iteration(manager, event);

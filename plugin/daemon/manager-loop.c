@@ -67,6 +67,8 @@ job_polled(const JobStatistics *statistics, const GError *error, gpointer data)
             (uint64_t)((double)statistics->memory_remaining / migration->pass_seconds);
         manager_reconsider(manager, migration);
     }
+    if (migration->machine.role == MIGRATION_ROLE_SOURCE)
+        manager_converge(manager, migration);
 }
 
 /* number: the pass whose beginning is asked for; 0: just a look. */
@@ -176,6 +178,12 @@ manager_tick(gint64 now_us, gpointer data)
         classify_traffic(&rates, network_usable_rate(manager->network), manager->host_class, NULL);
     for (int direction = 0; direction < 2; direction++)
         manager_follow_demand(manager, (ShapingDirection)direction, now_us);
+    for (guint i = 0; !poll && i < manager->migrations->len; i++) {
+        Migration *migration = g_ptr_array_index(manager->migrations, i);
+
+        if (migration->polled_often && migration_is_transferring(migration))
+            manager_poll(manager, migration, 0);
+    }
     if (!poll)
         return;
     manager->last_poll_us = now_us;
@@ -203,6 +211,7 @@ manager_tick(gint64 now_us, gpointer data)
         if (migration->offer_asked_us != 0 && now_us - migration->offer_asked_us > OFFER_MAXIMUM_US)
             manager_offer_answered(manager, migration, "the destination did not answer in time");
         manager_poll(manager, migration, 0);
+        manager_recover(manager, migration, now_us);
     }
     manager_schedule(manager);
 }

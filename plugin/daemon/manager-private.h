@@ -19,8 +19,19 @@ Reference *reference_new(Manager *manager, const Migration *migration);
 /* NULL when it has ended. */
 Migration *reference_active(const Reference *reference);
 
-/* Dirtying faster than expected: post-copy while it is possible, never back. */
+/* The dirty curve was measured anew: does the predictor still expect an end? */
 void manager_reconsider(Manager *manager, Migration *migration);
+
+/*
+ * After each reading of a source's job: while it is pre-copy, asks decision/converge.h whether it
+ * ends, and does what that says.
+ */
+void manager_converge(Manager *manager, Migration *migration);
+
+/* It goes on, whoever did it; nothing when it was not broken. */
+void manager_post_copy_goes_on(Migration *migration, const char *how);
+/* Called every second for each source in post-copy: tries to resume a broken one. */
+void manager_recover(Manager *manager, Migration *migration, gint64 now_us);
 
 /* Makes direction's classes fit what transfers now. done may be NULL. */
 void manager_reshape(Manager *manager, ShapingDirection direction, NetworkShapeDone done,

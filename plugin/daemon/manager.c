@@ -189,32 +189,6 @@ manager_measure_dirty_rate(Manager *manager, Migration *migration)
                                       reference_new(manager, migration));
 }
 
-/* Dirtying faster than expected: post-copy while it is possible, never back. */
-void
-manager_reconsider(Manager *manager, Migration *migration)
-{
-    Technique before = migration->decision.technique;
-    MigrationInput decided = { .type = MIGRATION_INPUT_DECIDED };
-    TechniqueInput input;
-    TechniqueDecision decision;
-
-    if (migration->machine.state != MIGRATION_RUNNING || !migration->machine.decided ||
-        migration->machine.technique != TECHNIQUE_PRE_COPY ||
-        !migration->machine.post_copy_possible || migration->machine.post_copy_requested)
-        return;
-    planner_technique_input(manager, migration, &input);
-    technique_decide(&input, &decision);
-    if (decision.technique == TECHNIQUE_PRE_COPY ||
-        (decision.rule != TECHNIQUE_RULE_GATE_CONVERGENCE &&
-         decision.rule != TECHNIQUE_RULE_GATE_FLOOR))
-        return;
-    migration->decision = decision;
-    migration_note(migration, "decision-changed", "from: %s, to: hybrid, reason: %s",
-                   technique_to_string(before), decision.reason);
-    decided.technique = TECHNIQUE_HYBRID;
-    manager_input(manager, migration, &decided);
-}
-
 /* ---- the network ------------------------------------------------------- */
 
 typedef struct {
@@ -369,6 +343,7 @@ post_copy_started(const GError *error, gpointer data)
         return;
     migration_note(migration, "post-copy-refused", "reason: %s, goes on as: pre-copy",
                    error->message);
+    converge_refused(&migration->converge);
     manager_input(reference->manager, migration, &refused);
 }
 
@@ -508,6 +483,28 @@ manager_end(Manager *manager, Migration *migration)
     manager_schedule(manager);
 }
 
+uint64_t
+manager_maximum_downtime(const Manager *manager, const Migration *migration)
+{
+    if (migration->description != NULL && migration->description->metadata.maximum_downtime != 0)
+        return migration->description->metadata.maximum_downtime;
+    return manager->config->maximum_downtime;
+}
+
+/* Without a maximum libvirt's own limit stays as it is. */
+static void
+manager_begin_downtime(Manager *manager, Migration *migration)
+{
+    uint64_t first =
+        converge_first_downtime(manager_maximum_downtime(manager, migration), migration->priority);
+
+    if (first == 0 || migration->machine.role != MIGRATION_ROLE_SOURCE)
+        return;
+    migration->downtime_limit_ms = first;
+    hypervisor_set_max_downtime(manager->hypervisor, migration->uuid, first, downtime_set,
+                                reference_new(manager, migration));
+}
+
 static void
 manager_carry_out(Manager *manager, Migration *migration, unsigned actions, NetworkShapeDone done,
                   gpointer user_data)
@@ -519,11 +516,8 @@ manager_carry_out(Manager *manager, Migration *migration, unsigned actions, Netw
     } else if (done != NULL) {
         done(NULL, user_data);
     }
-    if ((actions & MIGRATION_ACTION_LIMIT) && migration->description != NULL &&
-        migration->description->metadata.maximum_downtime != 0)
-        hypervisor_set_max_downtime(manager->hypervisor, migration->uuid,
-                                    migration->description->metadata.maximum_downtime, downtime_set,
-                                    reference_new(manager, migration));
+    if (actions & MIGRATION_ACTION_LIMIT)
+        manager_begin_downtime(manager, migration);
     /* Not every call could hand them over: held ones, and those without a parameter list. */
     if ((actions & MIGRATION_ACTION_LIMIT) && migration->has_limits)
         manager_tell_limits(manager, migration);

@@ -73,6 +73,15 @@ void manager_exclude_post_copy(Migration *migration, const char *reason);
  */
 void manager_measure_dirty_rate(Manager *manager, Migration *migration);
 
+/*
+ * libvirt keeps the VM of a source's migration paused in post-copy: it is
+ * resumed when the path is back. how: what was seen, for people.
+ */
+void manager_post_copy_broke(Manager *manager, Migration *migration, const char *how);
+
+/* ms; 0: neither the domain's metadata nor the configuration states one. */
+uint64_t manager_maximum_downtime(const Manager *manager, const Migration *migration);
+
 /* Chooses the technique from present rates; may be called again. */
 void manager_decide(Manager *manager, Migration *migration);
 

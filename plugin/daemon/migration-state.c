@@ -15,7 +15,8 @@ bool
 migration_machine_post_copy_due(const MigrationMachine *machine)
 {
     if (machine->role != MIGRATION_ROLE_SOURCE || machine->state != MIGRATION_RUNNING ||
-        !machine->decided || !machine->post_copy_possible || machine->post_copy_requested)
+        !machine->decided || !machine->post_copy_possible || machine->post_copy_requested ||
+        machine->post_copy_held)
         return false;
     switch (machine->technique) {
     case TECHNIQUE_PRE_COPY:

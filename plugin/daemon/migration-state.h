@@ -72,7 +72,8 @@ typedef struct {
     bool decided; /* technique is final for now; false: wait for the offer */
     bool post_copy_possible;
     bool post_copy_requested;
-    unsigned iteration; /* the last one seen; 0 none */
+    bool post_copy_held; /* not now: the path has just collapsed */
+    unsigned iteration;  /* the last one seen; 0 none */
 } MigrationMachine;
 
 /* waiting: starts held; otherwise admitted. */

@@ -10,6 +10,7 @@
 #include "daemon/hypervisor.h"
 #include "daemon/migration-state.h"
 #include "decision/allocate.h"
+#include "decision/converge.h"
 #include "decision/reserve.h"
 #include "decision/schedule.h"
 #include "decision/technique.h"
@@ -43,6 +44,7 @@ typedef struct {
     uint64_t flags;
     uint64_t user_bandwidth_mib; /* MiB/s; 0: left open by the caller */
     uint64_t user_post_copy_bandwidth_mib;
+    uint64_t switchover_mib; /* MiB/s told to QEMU for the switchover; 0: nothing */
 
     Priority priority;
     TechniqueSet allowed;
@@ -79,6 +81,24 @@ typedef struct {
     unsigned idle_polls;
     bool querying;
     char *schedule_reason;
+
+    ConvergeState converge;
+    bool expected_not_to_end;    /* the predictor's word, from the passes seen */
+    bool polled_often;           /* a decision is near */
+    bool last_round;             /* has all of the link but the floors */
+    uint64_t downtime_limit_ms;  /* as last told to QEMU by us; 0: never */
+    bool downtime_limit_by_user; /* somebody changed it since: his stays */
+
+    struct {
+        bool broken;  /* libvirt keeps the VM paused in post-copy */
+        bool trying;  /* a resume is under way */
+        bool renamed; /* the caller chose another name at the destination */
+        unsigned tries;
+        gint64 next_us;
+        uint64_t moved; /* to notice a silent path */
+        gint64 moved_us;
+        bool silent_told;
+    } recovery;
 
     gint64 created_us; /* monotonic */
     gint64 created_wall_us;
@@ -122,6 +142,13 @@ migration_is_transferring(const Migration *migration)
 {
     return migration->machine.state == MIGRATION_RUNNING ||
            migration->machine.state == MIGRATION_POST_COPY;
+}
+
+/* In its last round a migration has the share of high priority. */
+static inline Priority
+migration_shaped_as(const Migration *migration)
+{
+    return migration->last_round ? PRIORITY_HIGH : migration->priority;
 }
 
 /* What was done, as far as this end knows; "-" while nothing is decided. */

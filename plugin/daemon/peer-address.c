@@ -29,6 +29,25 @@ peer_host_from_uri(const char *text)
     return host != NULL && host[0] != '\0' ? g_strdup(host) : NULL;
 }
 
+char *
+peer_uri_from_form(const char *form, const char *migrate_uri)
+{
+    const char *mark = strstr(form, "%s");
+    g_autofree char *host = NULL;
+    bool bracketed;
+
+    if (form[0] == '\0')
+        return NULL;
+    if (mark == NULL)
+        return g_strdup(form);
+    host = peer_host_from_uri(migrate_uri);
+    if (host == NULL)
+        return NULL;
+    bracketed = strchr(host, ':') != NULL;
+    return g_strdup_printf("%.*s%s%s%s%s", (int)(mark - form), form, bracketed ? "[" : "", host,
+                           bracketed ? "]" : "", mark + strlen("%s"));
+}
+
 void
 peer_port_from_uri(const char *text, unsigned *ret_first, unsigned *ret_last)
 {

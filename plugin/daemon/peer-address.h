@@ -26,6 +26,13 @@ void peer_address_resolve(const char *migrate_uri, const char *destination_uri,
 /* The host of such a URI; NULL: none. Free with g_free. Pure. */
 char *peer_host_from_uri(const char *uri);
 
+/*
+ * form with the host of migrate_uri in place of its first "%s", IPv6 in brackets
+ * ("qemu://%s/system"); a form without "%s" as it is. NULL when form is empty, or
+ * needs a host and there is none. Free with g_free. Pure.
+ */
+char *peer_uri_from_form(const char *form, const char *migrate_uri);
+
 /* Sets both to the URI's port; untouched when it has none. uri may be NULL. Pure. */
 void peer_port_from_uri(const char *uri, unsigned *ret_first, unsigned *ret_last);
 

@@ -100,7 +100,7 @@ planner_time_left(const Migration *migration, gint64 now_us, int64_t *ret_ms)
 static AllocateItem
 allocation_item(const Migration *migration, gint64 now_us)
 {
-    unsigned weight = reserve_weight(migration->priority);
+    unsigned weight = reserve_weight(migration_shaped_as(migration));
     bool source = migration->machine.role == MIGRATION_ROLE_SOURCE;
     AllocateItem item = { .weight = (double)weight * weight };
 
@@ -178,8 +178,8 @@ manager_reserve(Manager *manager, ShapingDirection direction, const Migration *j
         least = allocate_least(&item, &reason);
         deadline |= item.deadline_set;
         needed = needed > UINT64_MAX - least ? UINT64_MAX : needed + least;
-        input.count[migration->priority]++;
-        if (migration->priority == PRIORITY_LOW && migration->dirty_rate != 0) {
+        input.count[migration_shaped_as(migration)]++;
+        if (migration_shaped_as(migration) == PRIORITY_LOW && migration->dirty_rate != 0) {
             input.dirty_valid = true;
             input.dirty_rate = MAX(input.dirty_rate, migration->dirty_rate);
         }
@@ -203,8 +203,8 @@ planner_technique_input(const Manager *manager, Migration *migration, TechniqueI
     if (migration->description != NULL) {
         input->vm = network_vm_rates(manager->network, migration->description);
         input->memory = migration->description->current_memory;
-        input->predict.downtime_limit_ms = migration->description->metadata.maximum_downtime;
     }
+    input->predict.downtime_limit_ms = manager_maximum_downtime(manager, migration);
     if (migration->statistics.valid && migration->statistics.memory_total != 0)
         input->memory = migration->machine.iteration >= 2 ? migration->statistics.memory_remaining
                                                           : migration->statistics.memory_total;
@@ -338,7 +338,7 @@ planner_fill_plan(const Manager *manager, ShapingDirection direction,
         leaf->id = migration->leaf;
         migration->share = shares[migration->leaf];
         leaf->rate = migration->share.rate;
-        leaf->ceil = reservation->leaf[migration->priority].ceil;
+        leaf->ceil = reservation->leaf[migration_shaped_as(migration)].ceil;
         fill_matches(manager, migration, leaf);
     }
 }
@@ -394,8 +394,9 @@ planner_qemu_limits(Manager *manager, const Migration *migration, ReserveQemuLim
 
     if (!manager->side[direction].has_reservation)
         return false;
-    limits = reserve_qemu_limits(&manager->side[direction].reservation, migration->priority,
-                                 network_is_shaped(manager->network, direction));
+    limits =
+        reserve_qemu_limits(&manager->side[direction].reservation, migration_shaped_as(migration),
+                            network_is_shaped(manager->network, direction));
     if (migration->user_bandwidth_mib != 0)
         limits.post_copy = MIN(limits.post_copy, migration->user_bandwidth_mib);
     *ret_limits = limits;

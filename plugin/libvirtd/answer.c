@@ -55,6 +55,7 @@ answer_parse(GVariant *reply, Answer *ret_answer)
     ret_answer->wanted.bandwidth = ipc_lookup_number(parameters, VIR_MIGRATE_PARAM_BANDWIDTH);
     ret_answer->wanted.bandwidth_post_copy =
         ipc_lookup_number(parameters, VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY);
+    ret_answer->wanted.bandwidth_switchover = ipc_lookup_number(parameters, RULES_PARAM_SWITCHOVER);
     connections = ipc_lookup_number(parameters, VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS);
     ret_answer->wanted.connections = (unsigned)MIN(connections, UINT_MAX);
 }

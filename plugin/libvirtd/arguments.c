@@ -39,6 +39,7 @@ arguments_asked(const Call *call)
         .bandwidth =
             call->asked.bandwidth != 0 || find_parameter(call, VIR_MIGRATE_PARAM_BANDWIDTH) != NULL,
         .bandwidth_post_copy = find_parameter(call, VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY) != NULL,
+        .bandwidth_switchover = find_parameter(call, RULES_PARAM_SWITCHOVER) != NULL,
         .connections = find_parameter(call, VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS) != NULL,
         .rdma = uri != NULL && g_str_has_prefix(uri, "rdma"),
     };
@@ -72,7 +73,7 @@ arguments_extend(const Call *call, const Additions *additions, const char *xml)
             arguments.xml = xml;
         return arguments;
     }
-    arguments.parameters = g_new0(virTypedParameter, count + 3);
+    arguments.parameters = g_new0(virTypedParameter, count + 4);
     if (count > 0)
         memcpy(arguments.parameters, call->asked.parameters, count * sizeof(*arguments.parameters));
     for (size_t i = 0; xml != NULL && i < count; i++) {
@@ -86,6 +87,9 @@ arguments_extend(const Call *call, const Additions *additions, const char *xml)
     if (additions->bandwidth_post_copy != 0)
         set_number_parameter(&arguments.parameters[count++], VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY,
                              additions->bandwidth_post_copy, false);
+    if (additions->bandwidth_switchover != 0)
+        set_number_parameter(&arguments.parameters[count++], RULES_PARAM_SWITCHOVER,
+                             additions->bandwidth_switchover, false);
     if (additions->connections != 0)
         set_number_parameter(&arguments.parameters[count++], VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS,
                              additions->connections, true);

@@ -33,6 +33,8 @@
 #include "libvirtd/rules.h"
 
 #define MATCHING_FLAGS ((uint64_t)VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_PARALLEL)
+/* What the source may switch on by itself when it performs. */
+#define SOURCE_FLAGS ((uint64_t)VIR_MIGRATE_AUTO_CONVERGE)
 
 /* What one phase carries from its question to its report. */
 typedef struct {
@@ -301,6 +303,7 @@ begin_with_daemon(Phase *phase, Call *call, const char *uuid, virConnectPtr conn
     /* The parameters belong to Perform, where the destination has answered. */
     phase->answer.wanted.bandwidth = 0;
     phase->answer.wanted.bandwidth_post_copy = 0;
+    phase->answer.wanted.bandwidth_switchover = 0;
     phase->answer.wanted.connections = 0;
     phase->additions = rules_reduce(&asked, VIR_MIGRATE_POSTCOPY, &phase->answer.wanted);
     run_with_additions(phase, call, NULL);
@@ -380,6 +383,7 @@ prepare_with_daemon(Phase *phase, Call *call, bool tunnel, const char *name, con
     /* Limits of the stream are the source's to set. */
     phase->additions.bandwidth = 0;
     phase->additions.bandwidth_post_copy = 0;
+    phase->additions.bandwidth_switchover = 0;
     if (cookie_domain_is_extension(xml, phase->answer.domain_xml))
         new_xml = phase->answer.domain_xml;
     run_with_additions(phase, call, new_xml);
@@ -443,7 +447,7 @@ perform_peer_to_peer(Phase *phase, Call *call, RunningCall *running)
     virErrorPtr error;
     bool repeat;
 
-    phase->additions = rules_reduce(&asked, MATCHING_FLAGS, &phase->answer.wanted);
+    phase->additions = rules_reduce(&asked, MATCHING_FLAGS | SOURCE_FLAGS, &phase->answer.wanted);
     if (rules_adds_anything(&phase->additions) && real->get_state != NULL &&
         real->get_state(call->domain, &before[0], &before[1], 0) < 0)
         before[0] = -1;
@@ -483,7 +487,7 @@ perform_direct(Phase *phase, Call *call, const Record *record)
         wanted.flags |= VIR_MIGRATE_PARALLEL;
         wanted.connections = note.connections;
     }
-    phase->additions = rules_reduce(&asked, permitted, &wanted);
+    phase->additions = rules_reduce(&asked, permitted | SOURCE_FLAGS, &wanted);
     run_with_additions(phase, call, NULL);
 }
 

@@ -26,6 +26,9 @@ rules_addable_flags(const Asked *asked)
     if (asked->typed_parameters && !asked->rdma &&
         !(asked->flags & (VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_PARALLEL)))
         flags |= VIR_MIGRATE_PARALLEL;
+    /* The source's own business: the other end need not agree. */
+    if (asked->flags & VIR_MIGRATE_LIVE)
+        flags |= VIR_MIGRATE_AUTO_CONVERGE;
     return flags;
 }
 
@@ -41,6 +44,11 @@ rules_reduce(const Asked *asked, uint64_t permitted_flags, const Additions *want
     if ((reduced.flags & VIR_MIGRATE_POSTCOPY) && (reduced.flags & VIR_MIGRATE_PARALLEL))
         reduced.flags &= ~(uint64_t)VIR_MIGRATE_PARALLEL;
     all = asked->flags | reduced.flags;
+    /* A guest that can be switched need not be throttled. */
+    if (all & VIR_MIGRATE_POSTCOPY) {
+        reduced.flags &= ~(uint64_t)VIR_MIGRATE_AUTO_CONVERGE;
+        all = asked->flags | reduced.flags;
+    }
 
     if (!asked->bandwidth && wanted->bandwidth <= BANDWIDTH_MAXIMUM)
         reduced.bandwidth = wanted->bandwidth;
@@ -49,6 +57,10 @@ rules_reduce(const Asked *asked, uint64_t permitted_flags, const Additions *want
     if (!asked->bandwidth_post_copy && (all & VIR_MIGRATE_POSTCOPY) &&
         wanted->bandwidth_post_copy <= BANDWIDTH_MAXIMUM)
         reduced.bandwidth_post_copy = wanted->bandwidth_post_copy;
+    /* Only such a call is repeated without it when libvirt or QEMU does not know it after all. */
+    if (!asked->bandwidth_switchover && (asked->flags & VIR_MIGRATE_PEER2PEER) &&
+        wanted->bandwidth_switchover <= BANDWIDTH_MAXIMUM)
+        reduced.bandwidth_switchover = wanted->bandwidth_switchover;
     /* With the user's own --parallel the other end has the user's number. */
     if (!asked->connections && (reduced.flags & VIR_MIGRATE_PARALLEL) &&
         wanted->connections <= CONNECTIONS_MAXIMUM)
@@ -60,7 +72,8 @@ bool
 rules_adds_anything(const Additions *additions)
 {
     return additions->flags != 0 || additions->bandwidth != 0 ||
-           additions->bandwidth_post_copy != 0 || additions->connections != 0;
+           additions->bandwidth_post_copy != 0 || additions->bandwidth_switchover != 0 ||
+           additions->connections != 0;
 }
 
 bool

@@ -10,20 +10,25 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* VIR_MIGRATE_PARAM_BANDWIDTH_AVAIL_SWITCHOVER, which headers before 11.1 do not have. */
+#define RULES_PARAM_SWITCHOVER "bandwidth.avail.switchover"
+
 /* What is added to the caller's flags and parameters. Zero adds nothing. */
 typedef struct {
-    uint64_t flags;               /* only what the caller did not set */
-    uint64_t bandwidth;           /* MiB/s */
-    uint64_t bandwidth_post_copy; /* MiB/s */
-    unsigned connections;         /* parallel.connections */
+    uint64_t flags;                /* only what the caller did not set */
+    uint64_t bandwidth;            /* MiB/s */
+    uint64_t bandwidth_post_copy;  /* MiB/s */
+    uint64_t bandwidth_switchover; /* MiB/s */
+    unsigned connections;          /* parallel.connections */
 } Additions;
 
 /* What the caller asked for, as far as the rules depend on it. */
 typedef struct {
     uint64_t flags;        /* VIR_MIGRATE_* */
     bool typed_parameters; /* the call has a parameter list */
-    bool bandwidth;        /* these three: the caller set it */
+    bool bandwidth;        /* these four: the caller set it */
     bool bandwidth_post_copy;
+    bool bandwidth_switchover;
     bool connections;
     bool rdma; /* migration URI is rdma: */
 } Asked;
@@ -33,8 +38,8 @@ uint64_t rules_addable_flags(const Asked *asked);
 
 /*
  * Reduces wanted to what may be added: from permitted_flags only, never
- * post-copy with parallel, never a parameter that the caller set or that needs
- * a flag which is not there. wanted->flags may contain the caller's own.
+ * post-copy with parallel or with auto-converge, never a parameter that the caller set or that
+ * needs a flag which is not there. wanted->flags may contain the caller's own.
  */
 Additions rules_reduce(const Asked *asked, uint64_t permitted_flags, const Additions *wanted);
 

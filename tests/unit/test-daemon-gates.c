@@ -10,29 +10,30 @@ typedef struct {
     const char *uri;
     bool post_copy;
     bool parallel;
+    bool auto_converge;
 } Row;
 
 #define LIVE VIR_MIGRATE_LIVE
 
 static const Row rows[] = {
-    { LIVE, NULL, true, true },
-    { LIVE, "tcp:host-b:49152", true, true },
-    { LIVE, "tcp://[fd00::2]:49152", true, true },
-    { LIVE, "rdma://host-b:49152", false, false },
-    { LIVE, "unix:///run/migrate.sock", false, false },
-    { LIVE, "", false, false },
-    { 0, NULL, false, true },
-    { LIVE | VIR_MIGRATE_PEER2PEER, NULL, true, true },
-    { LIVE | VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_TUNNELLED, NULL, false, false },
-    { LIVE | VIR_MIGRATE_PAUSED, NULL, false, true },
-    { LIVE | VIR_MIGRATE_PARALLEL, NULL, false, false },
-    { LIVE | VIR_MIGRATE_POSTCOPY, NULL, true, false },
-    { LIVE | VIR_MIGRATE_COMPRESSED, NULL, false, false },
-    { LIVE | VIR_MIGRATE_ZEROCOPY, NULL, false, true },
-    { LIVE | VIR_MIGRATE_NON_SHARED_DISK, NULL, false, true },
-    { LIVE | VIR_MIGRATE_NON_SHARED_INC, NULL, false, true },
-    { LIVE | VIR_MIGRATE_AUTO_CONVERGE, NULL, true, true },
-    { VIR_MIGRATE_OFFLINE | VIR_MIGRATE_PERSIST_DEST, NULL, false, false },
+    { LIVE, NULL, true, true, true },
+    { LIVE, "tcp:host-b:49152", true, true, true },
+    { LIVE, "tcp://[fd00::2]:49152", true, true, true },
+    { LIVE, "rdma://host-b:49152", false, false, true },
+    { LIVE, "unix:///run/migrate.sock", false, false, true },
+    { LIVE, "", false, false, true },
+    { 0, NULL, false, true, false },
+    { LIVE | VIR_MIGRATE_PEER2PEER, NULL, true, true, true },
+    { LIVE | VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_TUNNELLED, NULL, false, false, false },
+    { LIVE | VIR_MIGRATE_PAUSED, NULL, false, true, true },
+    { LIVE | VIR_MIGRATE_PARALLEL, NULL, false, false, true },
+    { LIVE | VIR_MIGRATE_POSTCOPY, NULL, true, false, true },
+    { LIVE | VIR_MIGRATE_COMPRESSED, NULL, false, false, false },
+    { LIVE | VIR_MIGRATE_ZEROCOPY, NULL, false, true, true },
+    { LIVE | VIR_MIGRATE_NON_SHARED_DISK, NULL, false, true, true },
+    { LIVE | VIR_MIGRATE_NON_SHARED_INC, NULL, false, true, true },
+    { LIVE | VIR_MIGRATE_AUTO_CONVERGE, NULL, true, true, false },
+    { VIR_MIGRATE_OFFLINE | VIR_MIGRATE_PERSIST_DEST, NULL, false, false, false },
 };
 
 static void
@@ -45,6 +46,7 @@ test_rows(void)
         g_assert_cmpint(gate_post_copy_flags(row->flags, row->uri) == NULL, ==, row->post_copy);
         g_assert_cmpint(gate_parallel_flags(row->flags, row->uri, false) == NULL, ==,
                         row->parallel);
+        g_assert_cmpint(gate_auto_converge_flags(row->flags) == NULL, ==, row->auto_converge);
         /* Whatever else is true: never both. */
         g_assert_nonnull(gate_parallel_flags(row->flags, row->uri, true));
     }

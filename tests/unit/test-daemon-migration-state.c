@@ -163,6 +163,25 @@ test_conversation(gconstpointer data)
     g_assert_cmpint(machine.outcome, ==, conversation->outcome);
 }
 
+/* A switch that is held is made up for, by the same decision once more. */
+static void
+test_held(void)
+{
+    static const MigrationInput inputs[] = { DECIDED(HYBRID), IN(TRANSFER), PASS(1), PASS(2),
+                                             PASS(3) };
+    static const MigrationInput again = DECIDED(HYBRID);
+    MigrationMachine machine;
+
+    migration_machine_init(&machine, MIGRATION_ROLE_SOURCE, false);
+    machine.post_copy_possible = true;
+    machine.post_copy_held = true;
+    for (size_t i = 0; i < G_N_ELEMENTS(inputs); i++)
+        g_assert_cmpuint(migration_machine_step(&machine, &inputs[i]) & SWITCH, ==, 0);
+    machine.post_copy_held = false;
+    g_assert_cmpuint(migration_machine_step(&machine, &again), ==, SWITCH);
+    g_assert_cmpuint(migration_machine_step(&machine, &again), ==, 0);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -172,5 +191,6 @@ main(int argc, char **argv)
 
         g_test_add_data_func(path, &conversations[i], test_conversation);
     }
+    g_test_add_func("/migration-state/held", test_held);
     return g_test_run();
 }

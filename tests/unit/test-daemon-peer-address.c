@@ -54,6 +54,33 @@ test_too_long(void)
     g_assert_null(peer_host_from_uri(uri));
 }
 
+static void
+test_forms(void)
+{
+    static const struct {
+        const char *form;
+        const char *migrate_uri;
+        const char *expected;
+    } forms[] = {
+        { "qemu://%s/system", "tcp:host-b:49152", "qemu://host-b/system" },
+        { "qemu+tls://%s:16514/system", "tcp://[fd77::2]:49152",
+          "qemu+tls://[fd77::2]:16514/system" },
+        { "tcp://%s", "tcp://10.0.0.1:1", "tcp://10.0.0.1" },
+        { "qemu:///system", NULL, "qemu:///system" },
+        { "", "tcp:host-b:49152", NULL },
+        { "qemu://%s/system", NULL, NULL },
+        { "qemu://%s/system", "", NULL },
+        { "qemu://%s/system", "unix:///run/socket", NULL },
+        { "%s%s%n", "tcp:host-b", "host-b%s%n" },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(forms); i++) {
+        g_autofree char *uri = peer_uri_from_form(forms[i].form, forms[i].migrate_uri);
+
+        g_assert_cmpstr(uri, ==, forms[i].expected);
+    }
+}
+
 typedef struct {
     GMainLoop *loop;
     guint count;
@@ -104,6 +131,7 @@ main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/peer-address/rows", test_rows);
+    g_test_add_func("/peer-address/forms", test_forms);
     g_test_add_func("/peer-address/too-long", test_too_long);
     g_test_add_func("/peer-address/resolve-numeric", test_resolve_numeric);
     g_test_add_func("/peer-address/resolve-nothing", test_resolve_nothing);

@@ -229,6 +229,13 @@ test_rules_flags(void)
         { LIVE | POSTCOPY, POSTCOPY | PARALLEL, UINT64_MAX, 0, true },
         { LIVE | PARALLEL, POSTCOPY | PARALLEL, UINT64_MAX, 0, true },
         { LIVE, UINT64_MAX, UINT64_MAX, POSTCOPY, true },
+        { LIVE, VIR_MIGRATE_AUTO_CONVERGE, UINT64_MAX, VIR_MIGRATE_AUTO_CONVERGE, true },
+        { LIVE, VIR_MIGRATE_AUTO_CONVERGE, POSTCOPY | PARALLEL, 0, true },
+        { LIVE, VIR_MIGRATE_AUTO_CONVERGE | POSTCOPY, UINT64_MAX, POSTCOPY, true },
+        { LIVE | POSTCOPY, VIR_MIGRATE_AUTO_CONVERGE, UINT64_MAX, 0, true },
+        { LIVE | VIR_MIGRATE_AUTO_CONVERGE, VIR_MIGRATE_AUTO_CONVERGE, UINT64_MAX, 0, true },
+        { 0, VIR_MIGRATE_AUTO_CONVERGE, UINT64_MAX, 0, true },
+        { LIVE | VIR_MIGRATE_POSTCOPY_RESUME, VIR_MIGRATE_AUTO_CONVERGE, UINT64_MAX, 0, true },
         { LIVE, VIR_MIGRATE_UNSAFE | VIR_MIGRATE_TUNNELLED, UINT64_MAX, 0, true },
     };
 
@@ -249,24 +256,36 @@ test_rules_parameters(void)
         .flags = PARALLEL,
         .bandwidth = 10,
         .bandwidth_post_copy = 20,
+        .bandwidth_switchover = 30,
         .connections = 4,
     };
     const Additions huge = {
         .flags = POSTCOPY | PARALLEL,
         .bandwidth = UINT64_MAX,
         .bandwidth_post_copy = UINT64_MAX,
+        .bandwidth_switchover = UINT64_MAX,
         .connections = UINT_MAX,
     };
     Asked asked = { .flags = LIVE, .typed_parameters = true };
     Additions reduced = rules_reduce(&asked, UINT64_MAX, &wanted);
 
     g_assert_cmpuint(reduced.bandwidth, ==, 10);
-    g_assert_cmpuint(reduced.bandwidth_post_copy, ==, 0); /* no post-copy here */
+    g_assert_cmpuint(reduced.bandwidth_post_copy, ==, 0);  /* no post-copy here */
+    g_assert_cmpuint(reduced.bandwidth_switchover, ==, 0); /* could not be repeated without */
     g_assert_cmpuint(reduced.connections, ==, 4);
     asked.flags = LIVE | POSTCOPY;
     reduced = rules_reduce(&asked, UINT64_MAX, &wanted);
     g_assert_cmpuint(reduced.bandwidth_post_copy, ==, 20);
     g_assert_cmpuint(reduced.connections, ==, 0);
+    asked.flags = LIVE | VIR_MIGRATE_PEER2PEER;
+    reduced = rules_reduce(&asked, UINT64_MAX, &wanted);
+    g_assert_cmpuint(reduced.bandwidth_switchover, ==, 30);
+    reduced = rules_reduce(&asked, UINT64_MAX, &huge);
+    g_assert_cmpuint(reduced.bandwidth_switchover, ==, 0);
+    asked.bandwidth_switchover = true;
+    reduced = rules_reduce(&asked, UINT64_MAX, &wanted);
+    g_assert_cmpuint(reduced.bandwidth_switchover, ==, 0);
+    asked.bandwidth_switchover = false;
     asked.flags = LIVE | PARALLEL; /* the user's own: both ends have the user's number */
     reduced = rules_reduce(&asked, UINT64_MAX, &wanted);
     g_assert_cmpuint(reduced.connections, ==, 0);

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A running pre-copy's readings into decision/converge.h, and its orders into
+ * libvirt and the classes. Nothing here ends a migration.
+ */
+#include "daemon/manager-private.h"
+
+#include "daemon/planner.h"
+
+#include <libvirt/libvirt.h>
+
+void
+manager_reconsider(Manager *manager, Migration *migration)
+{
+    TechniqueInput input;
+    TechniqueDecision decision;
+
+    planner_technique_input(manager, migration, &input);
+    technique_decide(&input, &decision);
+    migration->expected_not_to_end = decision.technique != TECHNIQUE_PRE_COPY &&
+                                     (decision.rule == TECHNIQUE_RULE_GATE_CONVERGENCE ||
+                                      decision.rule == TECHNIQUE_RULE_GATE_FLOOR);
+}
+
+/* All of the link but what is promised to the workload; 0 unknown. */
+static uint64_t
+rate_full(const Manager *manager, const Migration *migration)
+{
+    uint64_t link = network_usable_rate(manager->network);
+    uint64_t rate = 0;
+
+    if (manager->side[SHAPING_EGRESS].has_reservation &&
+        link > manager->side[SHAPING_EGRESS].reservation.lower)
+        rate = link - manager->side[SHAPING_EGRESS].reservation.lower;
+    if (migration->peer_known && migration->peer.link_rate != 0)
+        rate = MIN(rate, migration->peer.link_rate);
+    if (migration->user_bandwidth_mib != 0 && migration->user_bandwidth_mib < (rate >> 20))
+        rate = migration->user_bandwidth_mib << 20;
+    return rate;
+}
+
+static ConvergeLimits
+limits_now(const Manager *manager, const Migration *migration)
+{
+    const MigrationMachine *machine = &migration->machine;
+
+    return (ConvergeLimits){
+        .priority = migration->priority,
+        .memory = migration->statistics.memory_total,
+        .downtime_initial_ms = migration->downtime_limit_ms,
+        .downtime_maximum_ms =
+            migration->downtime_limit_by_user ? 0 : manager_maximum_downtime(manager, migration),
+        .deadline_us =
+            migration->description != NULL
+                ? MIN(migration->description->metadata.deadline, G_MAXINT64 / 1000) * 1000
+                : 0,
+        .rate_full = rate_full(manager, migration),
+        .post_copy_allowed =
+            machine->decided && machine->post_copy_possible && !machine->post_copy_requested &&
+            (migration->allowed & (TECHNIQUE_ALLOW_POST_COPY | TECHNIQUE_ALLOW_HYBRID)),
+        .expected_not_to_end =
+            migration->expected_not_to_end || machine->technique != TECHNIQUE_PRE_COPY,
+    };
+}
+
+static void
+downtime_raised(const GError *error, gpointer data)
+{
+    g_autofree Reference *reference = data;
+    Migration *migration = reference_active(reference);
+
+    if (migration == NULL)
+        return;
+    if (error == NULL) {
+        migration->downtime_limit_ms = reference->number;
+        return;
+    }
+    migration->downtime_limit_by_user = error->code == HYPERVISOR_ERROR_CHANGED;
+    migration_note(migration, "downtime-limit-failed", "reason: %s%s", error->message,
+                   migration->downtime_limit_by_user ? ", it stays as it is" : "");
+}
+
+static void
+raise_downtime(Manager *manager, Migration *migration, const ConvergeDecision *decision)
+{
+    Reference *reference = reference_new(manager, migration);
+
+    reference->number = decision->downtime_ms;
+    migration_note(migration, "downtime-raised", "%s", decision->reason);
+    hypervisor_raise_max_downtime(manager->hypervisor, migration->uuid,
+                                  migration->downtime_limit_ms, decision->downtime_ms,
+                                  downtime_raised, reference);
+}
+
+static void
+switch_to_post_copy(Manager *manager, Migration *migration, const ConvergeDecision *decision)
+{
+    /* Within the first pass nothing but post-copy is left. */
+    MigrationInput decided = {
+        .type = MIGRATION_INPUT_DECIDED,
+        .technique = migration->machine.iteration >= 2 ? TECHNIQUE_HYBRID : TECHNIQUE_POST_COPY,
+    };
+
+    migration_note(migration, "decision-changed", "from: %s, to: %s, reason: %s",
+                   technique_to_string(migration->machine.technique),
+                   technique_to_string(decided.technique), decision->reason);
+    manager_input(manager, migration, &decided);
+}
+
+static void
+report_stall(Migration *migration, const ConvergeDecision *decision)
+{
+    static const char *advice[] = {
+        "`virsh domjobabort` ends the migration; otherwise less load in the guest, a greater "
+        "downtime (virsh migrate-setmaxdowntime, or its metadata)",
+        "`virsh domjobabort` ends the migration; otherwise a greater downtime (virsh "
+        "migrate-setmaxdowntime, or its metadata); auto-converge throttles the guest already",
+    };
+    const char *excluded = migration->excluded[TECHNIQUE_HYBRID];
+
+    if (excluded == NULL)
+        excluded = migration->machine.post_copy_possible ? "the migration did not allow it"
+                                                         : "it began without post-copy";
+    migration_note(migration, "does-not-converge",
+                   "%s; post-copy excluded: %s; what can be done: %s", decision->reason, excluded,
+                   advice[(migration->flags & VIR_MIGRATE_AUTO_CONVERGE) != 0]);
+}
+
+/* The switch that the machine would make by itself waits as well. */
+static void
+hold_post_copy(Manager *manager, Migration *migration, const ConvergeDecision *decision)
+{
+    MigrationInput again = { .type = MIGRATION_INPUT_DECIDED,
+                             .technique = migration->machine.technique };
+    bool was_held = migration->machine.post_copy_held;
+
+    migration->machine.post_copy_held = decision->collapsed;
+    if (decision->action == CONVERGE_WAIT && !was_held)
+        migration_note(migration, "post-copy-waits", "%s", decision->reason);
+    if (was_held && !decision->collapsed && migration->machine.decided)
+        manager_input(manager, migration, &again);
+}
+
+static void
+follow_last_round(Manager *manager, Migration *migration, const ConvergeDecision *decision)
+{
+    if (migration->last_round == decision->last_round)
+        return;
+    migration->last_round = decision->last_round;
+    migration_note(migration, decision->last_round ? "last-round" : "last-round-over", "%s",
+                   decision->last_round ? decision->reason : "back to the share of its priority");
+    manager_reshape(manager, migration_direction(migration), NULL, NULL);
+}
+
+void
+manager_converge(Manager *manager, Migration *migration)
+{
+    const JobStatistics *statistics = &migration->statistics;
+    ConvergeLimits limits = limits_now(manager, migration);
+    ConvergeSample sample = {
+        .time_us = g_get_monotonic_time(),
+        .iteration = (unsigned)MIN(statistics->iteration, G_MAXUINT),
+        .remaining = statistics->memory_remaining,
+        .transferred = statistics->memory_processed,
+        .dirty_rate = statistics->dirty_rate,
+    };
+    ConvergeDecision decision = { 0 };
+
+    if (migration->machine.state != MIGRATION_RUNNING) {
+        migration->polled_often = false;
+        follow_last_round(manager, migration, &decision);
+        return;
+    }
+    converge_step(&migration->converge, &sample, &limits, &decision);
+    migration->polled_often = decision.near;
+    follow_last_round(manager, migration, &decision);
+    hold_post_copy(manager, migration, &decision);
+    switch (decision.action) {
+    case CONVERGE_NONE:
+    case CONVERGE_WAIT:
+    case CONVERGE_LAST_ROUND:
+        break;
+    case CONVERGE_RAISE_DOWNTIME:
+        raise_downtime(manager, migration, &decision);
+        break;
+    case CONVERGE_START_POST_COPY:
+        switch_to_post_copy(manager, migration, &decision);
+        break;
+    case CONVERGE_REPORT_STALL:
+        report_stall(migration, &decision);
+        break;
+    }
+}
