@@ -71,6 +71,10 @@ static const ConfigOption options[] = {
       FIELD(parallel_connections) },
     { "policy", "one-stream-rate", CONFIG_TYPE_RATE, "bit/s", 1000000, RATE_MAXIMUM, "1.1GB/s",
       "What one migration connection can carry on these hosts.", FIELD(one_stream_rate) },
+    { "policy", "scheduling", CONFIG_TYPE_SCHEDULING, "", 0, 0, "automatic",
+      "Which migrations run at the same time. automatic: by priority and traffic. serial: one "
+      "after the other. parallel: all at once.",
+      FIELD(scheduling) },
     { "policy", "maximum-running", CONFIG_TYPE_NUMBER, "migrations", 0, 1024, "0",
       "Most migrations that run at a time. 0: decided by priority and traffic.",
       FIELD(maximum_running) },
@@ -260,6 +264,10 @@ config_set(Config *config, const ConfigOption *option, const char *text, GError 
         if (!priority_from_string(text, field))
             return config_fail(error, text, "is not low, medium or high");
         return true;
+    case CONFIG_TYPE_SCHEDULING:
+        if (!scheduling_from_string(text, field))
+            return config_fail(error, text, "is not automatic, serial or parallel");
+        return true;
     case CONFIG_TYPE_TECHNIQUES:
         return techniques_parse(text, field, error);
     case CONFIG_TYPE_PARALLEL:
@@ -318,6 +326,8 @@ config_get_text(const Config *config, const ConfigOption *option)
         return g_strdup_printf("%u-%u", ((const unsigned *)field)[0], ((const unsigned *)field)[1]);
     case CONFIG_TYPE_PRIORITY:
         return g_strdup(priority_to_string(*(const Priority *)field));
+    case CONFIG_TYPE_SCHEDULING:
+        return g_strdup(scheduling_to_string(*(const Scheduling *)field));
     case CONFIG_TYPE_TECHNIQUES:
         return techniques_format(*(const TechniqueSet *)field);
     case CONFIG_TYPE_PARALLEL:
@@ -567,6 +577,7 @@ option_describe_range(const ConfigOption *option)
     case CONFIG_TYPE_TEXT:
     case CONFIG_TYPE_BOOLEAN:
     case CONFIG_TYPE_PRIORITY:
+    case CONFIG_TYPE_SCHEDULING:
     case CONFIG_TYPE_TECHNIQUES:
     case CONFIG_TYPE_MEASURE:
     case CONFIG_TYPE_LOG_LEVEL:

@@ -259,6 +259,7 @@ planner_schedule(Manager *manager)
     ScheduleParams params = schedule_params_default();
     size_t running_count = 0;
 
+    params.scheduling = manager->config->scheduling;
     params.maximum_running = manager->config->maximum_running;
     for (guint i = 0; i < manager->migrations->len; i++) {
         Migration *migration = g_ptr_array_index(manager->migrations, i);

@@ -188,6 +188,14 @@ judge(const Link *link, const ScheduleItem *item, uint64_t running_total,
 {
     if (params->maximum_running != 0 && running_total >= params->maximum_running)
         return SCHEDULE_WAIT_MAXIMUM;
+    switch (params->scheduling) {
+    case SCHEDULING_AUTOMATIC:
+        break;
+    case SCHEDULING_SERIAL:
+        return running_total == 0 ? SCHEDULE_START_LINK_FREE : SCHEDULE_WAIT_SERIAL;
+    case SCHEDULING_PARALLEL:
+        return SCHEDULE_START_PARALLEL;
+    }
     if (item->priority == PRIORITY_HIGH)
         return SCHEDULE_START_HIGH_PRIORITY;
     if (link->somebody_waits)
@@ -211,11 +219,13 @@ reason_is_start(ScheduleReason reason)
     case SCHEDULE_START_LINK_FREE:
     case SCHEDULE_START_STREAM_LEAVES_ROOM:
     case SCHEDULE_START_POST_COPY:
+    case SCHEDULE_START_PARALLEL:
         return true;
     case SCHEDULE_WAIT_LINK_BUSY:
     case SCHEDULE_WAIT_CONTENTION:
     case SCHEDULE_WAIT_HIGH_PRIORITY:
     case SCHEDULE_WAIT_TURN:
+    case SCHEDULE_WAIT_SERIAL:
     case SCHEDULE_WAIT_MAXIMUM:
         return false;
     }
@@ -269,6 +279,10 @@ schedule_reason_to_string(ScheduleReason reason)
         return "those that run cannot fill the link";
     case SCHEDULE_START_POST_COPY:
         return "post-copy and little contention: in parallel";
+    case SCHEDULE_START_PARALLEL:
+        return "the configuration says parallel";
+    case SCHEDULE_WAIT_SERIAL:
+        return "the configuration says serial";
     case SCHEDULE_WAIT_LINK_BUSY:
         return "a running migration fills the link: one after the other";
     case SCHEDULE_WAIT_CONTENTION:

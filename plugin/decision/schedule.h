@@ -48,10 +48,12 @@ typedef enum {
     SCHEDULE_START_LINK_FREE,
     SCHEDULE_START_STREAM_LEAVES_ROOM,
     SCHEDULE_START_POST_COPY,
+    SCHEDULE_START_PARALLEL,     /* so configured */
     SCHEDULE_WAIT_LINK_BUSY,     /* one stream fills the link: serial */
     SCHEDULE_WAIT_CONTENTION,    /* post-copy, but the workload needs the link */
     SCHEDULE_WAIT_HIGH_PRIORITY, /* a high-priority migration has the link */
     SCHEDULE_WAIT_TURN,          /* another one comes before it on this link */
+    SCHEDULE_WAIT_SERIAL,        /* so configured */
     SCHEDULE_WAIT_MAXIMUM,       /* as many run as the operator allows */
 } ScheduleReason;
 
@@ -63,6 +65,7 @@ typedef struct {
 
 /* Start from schedule_params_default(). */
 typedef struct {
+    Scheduling scheduling;    /* serial and parallel leave the table above aside */
     uint32_t maximum_running; /* all links together; 0: no limit but the rules */
     double useful_stream;     /* fraction of a stream that must have room; 0.5 */
     double low_contention;    /* workload below this fraction of the link is little; 0.5 */
