@@ -23,6 +23,33 @@
 /* Between the end of begin and perform the destination prepares. */
 #define ADMITTED_MAXIMUM_US (120 * G_USEC_PER_SEC)
 
+static bool
+manager_anyone_waits(const Manager *manager)
+{
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        const Migration *migration = g_ptr_array_index(manager->migrations, i);
+
+        if (migration->machine.state == MIGRATION_WAITING)
+            return true;
+    }
+    return false;
+}
+
+/* While somebody waits the end of the running ones must not be missed. */
+static void
+manager_poll_for_waiting(Manager *manager)
+{
+    if (!manager_anyone_waits(manager))
+        return;
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        Migration *migration = g_ptr_array_index(manager->migrations, i);
+
+        if (migration->machine.role == MIGRATION_ROLE_SOURCE &&
+            migration_is_transferring(migration))
+            manager_poll(manager, migration, 0);
+    }
+}
+
 static void
 job_polled(const JobStatistics *statistics, const GError *error, gpointer data)
 {
@@ -42,6 +69,12 @@ job_polled(const JobStatistics *statistics, const GError *error, gpointer data)
     if (!hypervisor_is_connected(manager->hypervisor))
         return; /* libvirtd restarts: wait until it can be asked */
     if (!working) {
+        gint64 now_us = g_get_monotonic_time();
+
+        /* Polls may come faster; what is counted here stands for a second. */
+        if (now_us - migration->idle_us < POLL_US * 9 / 10)
+            return;
+        migration->idle_us = now_us;
         if (++migration->idle_polls <
             (migration->job_seen ? IDLE_POLLS_MAXIMUM : STARTING_POLLS_MAXIMUM))
             return;
@@ -55,6 +88,7 @@ job_polled(const JobStatistics *statistics, const GError *error, gpointer data)
     if (error != NULL)
         return;
     migration->statistics = *statistics;
+    migration->statistics_us = g_get_monotonic_time();
     if (migration->machine.iteration >= 2 && !migration->machine.post_copy_requested &&
         migration->machine.state == MIGRATION_RUNNING &&
         migration->pass_seconds >= PASS_TELLING_SECONDS && statistics->memory_remaining > 0 &&
@@ -67,6 +101,9 @@ job_polled(const JobStatistics *statistics, const GError *error, gpointer data)
             (uint64_t)((double)statistics->memory_remaining / migration->pass_seconds);
         manager_reconsider(manager, migration);
     }
+    /* The next one prepares while this one ends. */
+    if (manager_anyone_waits(manager))
+        manager_schedule(manager);
 }
 
 /* number: the pass whose beginning is asked for; 0: just a look. */
@@ -161,8 +198,10 @@ manager_tick(gint64 now_us, gpointer data)
         classify_traffic(&rates, network_usable_rate(manager->network), manager->host_class, NULL);
     for (int direction = 0; direction < 2; direction++)
         manager_follow_demand(manager, (ShapingDirection)direction, now_us);
-    if (!poll)
+    if (!poll) {
+        manager_poll_for_waiting(manager);
         return;
+    }
     manager->last_poll_us = now_us;
     for (guint i = 0; i < manager->history->len; i++) {
         Migration *ended = g_ptr_array_index(manager->history, i);

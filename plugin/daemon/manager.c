@@ -13,6 +13,9 @@
 
 #include <string.h>
 
+/* From a turn to the first byte, before it was measured here. */
+#define PREPARE_SECONDS 0.7
+
 /* Records of migrations that have not ended; more are left to libvirt alone. */
 #define MIGRATIONS_MAXIMUM 256u
 
@@ -550,6 +553,7 @@ manager_schedule(Manager *manager)
         migration_note(migration, "admitted", "waited: %.2f s, reason: %s",
                        (double)(g_get_monotonic_time() - migration->created_us) / 1e6,
                        migration->schedule_reason ? migration->schedule_reason : "-");
+        migration->admitted_us = g_get_monotonic_time();
         manager_input(manager, migration, &turn);
         /* A call not answered yet goes on when it knows its peer. */
         if (migration->peer_to_peer && !migration->answer_pending)
@@ -573,6 +577,7 @@ manager_new(const Config *config, const char *state_directory, GError **error)
     g_autoptr(Manager) manager = g_new0(Manager, 1);
 
     manager->config = config;
+    manager->prepare_seconds = PREPARE_SECONDS;
     manager->state_directory = g_strdup(state_directory);
     manager->registry = registry_new();
     manager->migrations = g_ptr_array_new_with_free_func(migration_destroy);

@@ -28,6 +28,7 @@ struct Manager {
     uint64_t next_ticket;
     gint64 last_poll_us;
     TrafficClass host_class;
+    double prepare_seconds; /* from a turn to the first byte, smoothed */
     struct {
         uint64_t held; /* bytes/s held for the workload */
         bool held_valid;

@@ -71,14 +71,17 @@ typedef struct {
     bool has_limits;
     ReserveQemuLimits limits; /* as last told to QEMU */
     JobStatistics statistics;
-    bool job_seen; /* libvirt runs a job for it: from now on its absence is the end */
+    gint64 statistics_us; /* monotonic, when they were read */
+    bool job_seen;        /* libvirt runs a job for it: from now on its absence is the end */
     unsigned idle_polls;
+    gint64 idle_us; /* of the last of them */
     bool querying;
     char *schedule_reason;
 
     gint64 created_us; /* monotonic */
     gint64 created_wall_us;
-    gint64 polled_us; /* last WaitTurn of the held caller */
+    gint64 polled_us;   /* last WaitTurn of the held caller */
+    gint64 admitted_us; /* its turn came after it was held; 0: never held */
     gint64 running_us;
     gint64 post_copy_us;
     gint64 ended_us;

@@ -227,6 +227,43 @@ planner_qemu_limits(Manager *manager, const Migration *migration, ReserveQemuLim
     return true;
 }
 
+/* Its memory will have moved by the time that another one has prepared. */
+static bool
+is_ending(const Manager *manager, const Migration *migration)
+{
+    const JobStatistics *statistics = &migration->statistics;
+    bool post_copy = migration->machine.state == MIGRATION_POST_COPY;
+    double age = (double)(g_get_monotonic_time() - migration->statistics_us) / 1e6;
+    double left;
+
+    if (!migration_is_transferring(migration) || !statistics->valid || !statistics->active)
+        return false;
+    left =
+        schedule_seconds_left(statistics->memory_remaining, statistics->throughput,
+                              post_copy ? 0 : MAX(migration->dirty_rate, statistics->dirty_rate));
+    return left >= 0 && left < age + manager->prepare_seconds;
+}
+
+static double
+relief_of(const Manager *manager, const Migration *migration)
+{
+    TrafficRates host = network_host_rates(manager->network);
+    ScheduleReliefInput input = { 0 };
+
+    if (migration->description == NULL)
+        return 0;
+    input.vm = network_vm_rates(manager->network, migration->description);
+    if (host.valid) {
+        input.source_link = network_usable_rate(manager->network);
+        input.source_free = subtract(input.source_link, host.out);
+    }
+    if (migration->peer_known && migration->peer.host.valid) {
+        input.destination_link = migration->peer.link_rate;
+        input.destination_free = subtract(input.destination_link, migration->peer.host.in);
+    }
+    return schedule_relief(&input);
+}
+
 static void
 fill_schedule_item(const Manager *manager, const Migration *migration, ScheduleItem *item)
 {
@@ -245,6 +282,8 @@ fill_schedule_item(const Manager *manager, const Migration *migration, ScheduleI
         .available_known = rates.valid,
         .available = subtract(network_usable_rate(manager->network), rates.out),
         .enqueued_us = migration->created_us,
+        .relief = relief_of(manager, migration),
+        .ending = is_ending(manager, migration),
     };
 }
 

@@ -19,6 +19,7 @@ from .util import LabError, wait_until
 
 HOSTS = ("host-a", "host-b")
 FLOOR = 40.0                # Mbit/s, SLA lower limit of each neighbour
+NEIGHBOUR_RATE = 80.0       # Mbit/s that it offers
 STREAMS = 4                 # connections of a neighbour's traffic
 SETTLE_SECONDS = 3.0        # what the daemon needs to know the traffic
 NEIGHBOURS = {"host-a": "near-a", "host-b": "near-b"}
@@ -132,7 +133,8 @@ def start_traffic(lab, cell, source):
     flows = {}
     for host, kind in zip((source, other(source)), CELLS[cell]):
         if kind:
-            flows[host] = lab.workloads.start(kind, NEIGHBOURS[host], streams=STREAMS)
+            flows[host] = lab.workloads.start(kind, NEIGHBOURS[host], rate=NEIGHBOUR_RATE,
+                                             streams=STREAMS)
     return flows
 
 
