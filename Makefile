@@ -14,7 +14,7 @@ ifeq ($(V),0)
 Q := @
 endif
 
-PACKAGES := gio-unix-2.0 gio-2.0 glib-2.0 libvirt libvirt-qemu libvirt-glib-1.0 libxml-2.0 \
+PACKAGES := gio-unix-2.0 gio-2.0 glib-2.0 libvirt libvirt-qemu libvirt-admin libvirt-glib-1.0 libxml-2.0 \
             json-glib-1.0 libnl-3.0 libnl-route-3.0
 PLUGIN_PACKAGES := gio-unix-2.0 gio-2.0 glib-2.0
 HOOK_PACKAGES := dbus-1 glib-2.0

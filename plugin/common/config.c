@@ -86,9 +86,10 @@ static const ConfigOption options[] = {
       "Time between two readings of the traffic counters.", FIELD(sample_interval) },
     { "daemon", "reshape-interval", CONFIG_TYPE_DURATION, "ms", 100, MINUTE, "500ms",
       "Time between two adjustments of the guaranteed rates.", FIELD(reshape_interval) },
-    { "daemon", "held-calls-maximum", CONFIG_TYPE_NUMBER, "calls", 0, 1000, "8",
-      "Most migrations that wait in libvirtd at a time. Each occupies one of its workers; "
-      "further ones start at once. 0: none waits.",
+    { "daemon", "held-calls-maximum", CONFIG_TYPE_NUMBER, "calls", 0, 1000, "64",
+      "Most migrations that wait in libvirtd at a time; further ones start at once. Each "
+      "occupies one of its workers, so more are started meanwhile; where libvirtd's admin "
+      "socket is absent no more than 8 wait. 0: none waits.",
       FIELD(held_calls_maximum) },
     { "daemon", "libvirt-uri", CONFIG_TYPE_TEXT, "", 1, TEXT_MAXIMUM, "qemu:///system",
       "Connection URI of the hypervisor on this host.", FIELD(libvirt_uri) },

@@ -293,16 +293,11 @@ ask_for_post_copy(Migration *migration)
 static void
 hold_if_not_its_turn(Manager *manager, Migration *migration)
 {
-    unsigned held = 0;
+    unsigned held = manager_count_held(manager);
+    unsigned capacity = workers_capacity(manager->workers, manager->config->held_calls_maximum);
 
-    for (guint i = 0; i < manager->migrations->len; i++) {
-        const Migration *other = g_ptr_array_index(manager->migrations, i);
-
-        held += other->machine.state == MIGRATION_WAITING;
-    }
-    if (held >= manager->config->held_calls_maximum) {
-        migration_note(migration, "not-held", "held_calls: %u, limit: %u", held,
-                       manager->config->held_calls_maximum);
+    if (held >= capacity) {
+        migration_note(migration, "not-held", "held_calls: %u, limit: %u", held, capacity);
         return;
     }
     migration->machine.state = MIGRATION_WAITING;
@@ -312,6 +307,7 @@ hold_if_not_its_turn(Manager *manager, Migration *migration)
         return;
     migration_note(migration, "waiting", "reason: %s",
                    migration->schedule_reason ? migration->schedule_reason : "-");
+    workers_follow(manager->workers, held + 1);
     manager_measure_dirty_rate(manager, migration);
 }
 

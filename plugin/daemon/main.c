@@ -114,7 +114,7 @@ run(const Options *options)
     g_clear_pointer(&server, server_free);
     g_clear_pointer(&manager, manager_free);
     log_close();
-    if (hypervisor_threads_left())
+    if (hypervisor_threads_left() || workers_thread_left())
         _exit(EXIT_SUCCESS);
     return EXIT_SUCCESS;
 }

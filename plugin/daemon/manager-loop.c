@@ -23,23 +23,11 @@
 /* Between the end of begin and perform the destination prepares. */
 #define ADMITTED_MAXIMUM_US (120 * G_USEC_PER_SEC)
 
-static bool
-manager_anyone_waits(const Manager *manager)
-{
-    for (guint i = 0; i < manager->migrations->len; i++) {
-        const Migration *migration = g_ptr_array_index(manager->migrations, i);
-
-        if (migration->machine.state == MIGRATION_WAITING)
-            return true;
-    }
-    return false;
-}
-
 /* While somebody waits the end of the running ones must not be missed. */
 static void
 manager_poll_for_waiting(Manager *manager)
 {
-    if (!manager_anyone_waits(manager))
+    if (manager_count_held(manager) == 0)
         return;
     for (guint i = 0; i < manager->migrations->len; i++) {
         Migration *migration = g_ptr_array_index(manager->migrations, i);
@@ -102,7 +90,7 @@ job_polled(const JobStatistics *statistics, const GError *error, gpointer data)
         manager_reconsider(manager, migration);
     }
     /* The next one prepares while this one ends. */
-    if (manager_anyone_waits(manager))
+    if (manager_count_held(manager) != 0)
         manager_schedule(manager);
 }
 
@@ -198,6 +186,7 @@ manager_tick(gint64 now_us, gpointer data)
         classify_traffic(&rates, network_usable_rate(manager->network), manager->host_class, NULL);
     for (int direction = 0; direction < 2; direction++)
         manager_follow_demand(manager, (ShapingDirection)direction, now_us);
+    workers_follow(manager->workers, manager_count_held(manager));
     if (!poll) {
         manager_poll_for_waiting(manager);
         return;

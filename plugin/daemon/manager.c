@@ -541,6 +541,19 @@ turn_shaped(const GError *error G_GNUC_UNUSED, gpointer data)
         manager_answer_turn(reference->manager, migration);
 }
 
+unsigned
+manager_count_held(const Manager *manager)
+{
+    unsigned held = 0;
+
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        const Migration *migration = g_ptr_array_index(manager->migrations, i);
+
+        held += migration->machine.state == MIGRATION_WAITING;
+    }
+    return held;
+}
+
 void
 manager_schedule(Manager *manager)
 {
@@ -586,6 +599,7 @@ manager_new(const Config *config, const char *state_directory, GError **error)
     if (manager->network == NULL)
         return NULL;
     manager->hypervisor = hypervisor_new(config->libvirt_uri, manager_event, manager);
+    manager->workers = workers_new(config->libvirt_uri, state_directory);
     return g_steal_pointer(&manager);
 }
 
@@ -598,6 +612,7 @@ manager_free(Manager *manager)
     if (manager->network != NULL)
         network_free(manager->network);
     g_clear_pointer(&manager->hypervisor, hypervisor_free);
+    g_clear_pointer(&manager->workers, workers_free);
     for (guint i = 0; manager->history != NULL && i < manager->history->len; i++)
         manager_remember(manager, g_ptr_array_index(manager->history, i));
     g_clear_pointer(&manager->migrations, g_ptr_array_unref);

@@ -258,11 +258,17 @@ char *
 report_status(const Manager *manager)
 {
     g_autoptr(JsonBuilder) builder = json_builder_new();
+    unsigned workers_now;
+    unsigned workers_before;
 
     json_builder_begin_object(builder);
     add_text(builder, "version", CONVOY_VERSION);
     add_boolean(builder, "libvirt_connected", hypervisor_is_connected(manager->hypervisor));
     add_number(builder, "qemu_version", hypervisor_qemu_version(manager->hypervisor));
+    if (workers_maximum(manager->workers, &workers_now, &workers_before)) {
+        add_number(builder, "workers_maximum", workers_now);
+        add_number(builder, "workers_configured", workers_before);
+    }
     add_uplinks(builder, manager);
     add_domains(builder, manager);
     json_builder_set_member_name(builder, "migrations");
