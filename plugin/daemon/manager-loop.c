@@ -20,6 +20,11 @@
 #define OFFER_MAXIMUM_US (2 * G_USEC_PER_SEC)
 /* A guest writes in bursts: what was dirtied in a shorter pass is no rate. */
 #define PASS_TELLING_SECONDS 0.25
+/*
+ * libvirt already has a job on a domain whose Prepare is held: its owner cannot
+ * abort it, and its host keeps a place for it. So this wait is short.
+ */
+#define INCOMING_MAXIMUM_US (60 * G_USEC_PER_SEC)
 /* Between the end of begin and perform the destination prepares. */
 #define ADMITTED_MAXIMUM_US (120 * G_USEC_PER_SEC)
 
@@ -118,6 +123,10 @@ manager_expire(Manager *manager, Migration *migration, gint64 now_us)
         /* Not aborted: nobody asked for that, and a caller that was only slow must go on. */
         migration->failure = g_strdup("the caller stopped waiting");
         manager_input(manager, migration, &lost);
+    } else if (migration->machine.state == MIGRATION_WAITING &&
+               migration->machine.role == MIGRATION_ROLE_DESTINATION &&
+               now_us - migration->created_us > INCOMING_MAXIMUM_US) {
+        manager_let_in(manager, migration, "it has waited long enough");
     } else if (migration->machine.state == MIGRATION_ADMITTED &&
                /* Never held: polled_us is 0. */
                now_us - MAX(migration->created_us, migration->polled_us) > ADMITTED_MAXIMUM_US) {
@@ -218,4 +227,6 @@ manager_tick(gint64 now_us, gpointer data)
         manager_poll(manager, migration, 0);
     }
     manager_schedule(manager);
+    if (manager_count_held(manager) != 0)
+        planner_estimate_starts(manager);
 }

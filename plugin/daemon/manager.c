@@ -554,6 +554,29 @@ manager_count_held(const Manager *manager)
     return held;
 }
 
+/* Incoming ones: the QEMU that takes the memory starts when the call goes on. */
+void
+manager_let_in(Manager *manager, Migration *migration, const char *reason)
+{
+    static const MigrationInput turn = { .type = MIGRATION_INPUT_TURN };
+
+    migration_note(migration, "admitted", "waited: %.2f s, reason: %s",
+                   (double)(g_get_monotonic_time() - migration->created_us) / 1e6, reason);
+    manager_input(manager, migration, &turn);
+    /* Else it is let in with its next question. */
+    if (migration->waiting_turn != NULL)
+        manager_transfer(manager, migration, turn_shaped, reference_new(manager, migration));
+}
+
+static void
+manager_admit_incoming(Manager *manager)
+{
+    Migration *migration;
+
+    while ((migration = planner_admit_incoming(manager)) != NULL)
+        manager_let_in(manager, migration, migration->schedule_reason);
+}
+
 void
 manager_schedule(Manager *manager)
 {
@@ -574,6 +597,7 @@ manager_schedule(Manager *manager)
         else
             manager_answer_turn(manager, migration);
     }
+    manager_admit_incoming(manager);
 }
 
 /* ---- life -------------------------------------------------------------- */

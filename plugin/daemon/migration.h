@@ -50,6 +50,7 @@ typedef struct {
     unsigned parallel_proposed;
     unsigned parallel;
     bool peer_known;
+    uint64_t source_host; /* destination: whom it comes from, peer_cookie_host() */
     PeerReport peer;
     bool offer_wanted; /* p2p source: ask the destination once it is active */
     gint64 offer_asked_us;
@@ -77,6 +78,7 @@ typedef struct {
     gint64 idle_us; /* of the last of them */
     bool querying;
     char *schedule_reason;
+    gint64 start_expected_us; /* monotonic, while it waits; 0 unknown */
 
     gint64 created_us; /* monotonic */
     gint64 created_wall_us;

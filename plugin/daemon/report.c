@@ -124,6 +124,9 @@ add_migration(JsonBuilder *builder, const Migration *migration, bool with_log)
     }
     if (migration->schedule_reason != NULL)
         add_text(builder, "turn", migration->schedule_reason);
+    if (migration->machine.state == MIGRATION_WAITING && migration->start_expected_us != 0)
+        add_seconds(builder, "starts_in_s",
+                    (double)MAX(migration->start_expected_us - g_get_monotonic_time(), 0) / 1e6);
     if (migration->failure != NULL)
         add_text(builder, "failure", migration->failure);
     add_time(builder, "started", migration->created_wall_us);

@@ -1,43 +1,44 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* One thread that keeps libvirtd's maxWorkers where it should be; see workers.h. */
+/*
+ * A child process that fits libvirtd's maxWorkers to the held calls; see
+ * workers.h. libvirt-admin brings a copy of libvirt's object types of its own,
+ * and GObject takes each name once: a process that uses both ends. The child is
+ * this program again (/proc/self/exe), uses libvirt-admin alone, and an alarm
+ * ends it when libvirtd hangs.
+ */
 #include "daemon/workers.h"
 
 #include "common/log.h"
 
-#include <errno.h>
 #include <gio/gio.h>
 #include <libvirt/libvirt-admin.h>
 #include <libvirt/virterror.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /* Raised by this much at a time: a gang arrives within milliseconds. */
 #define RAISE_STEP 16u
 /* As long as the pool cannot be read it is tried again, but not at every tick. */
 #define RETRY_US (5 * G_USEC_PER_SEC)
-#define STOP_US (2 * G_USEC_PER_SEC)
 #define JOURNAL_MAXIMUM 64u
 
+/* Longest life of the child. */
+#define CHILD_SECONDS 3u
+
 struct Workers {
-    GMutex lock; /* of everything below */
-    GCond changed;
-    GThread *thread;
+    int references; /* the owner and a child under way */
     char *journal_path;
-    unsigned held;    /* as told last */
-    unsigned applied; /* held, as the pool was fitted to last */
-    bool ask;
-    bool stop;
-    bool stopped;
+    GSubprocess *child; /* NULL: none runs */
+    unsigned held;      /* as told last */
+    unsigned asked;     /* held, of the child that was started last */
     bool known;
     unsigned before; /* maxWorkers without us */
     unsigned now;
     gint64 tried_us;
     bool complained;
+    bool stopped;
 };
-
-static gint threads_left;
 
 unsigned
 workers_wanted(unsigned before, unsigned held)
@@ -74,7 +75,7 @@ workers_journal_parse(const char *text, char ret_server[16], unsigned *ret_befor
     return true;
 }
 
-/* ---- in the thread ----------------------------------------------------- */
+/* ---- in the child ------------------------------------------------------ */
 
 /* The daemon that answers qemu:///system, chosen as libvirt's client does. */
 static const char *
@@ -154,7 +155,7 @@ journal_read(const char *path, char ret_server[16], unsigned *ret_before, unsign
         return false;
     if (workers_journal_parse(text, ret_server, ret_before, ret_raised))
         return true;
-    log_event(CONFIG_LOG_WARNING, "workers-journal-bad", "file: %s, done: removed", path);
+    g_printerr("workers-journal-bad: %s is removed\n", path);
     unlink(path);
     return false;
 }
@@ -186,9 +187,6 @@ pool_fit(const char *journal_path, unsigned held, unsigned *ret_before, unsigned
     if (done && wanted != now) {
         done = (wanted == before || journal_write(journal_path, name, before, wanted)) &&
                maximum_set(server, wanted);
-        log_event(done ? CONFIG_LOG_INFO : CONFIG_LOG_WARNING, "workers",
-                  "server: %s, maximum: %u, was: %u, held_calls: %u, done: %s", name, wanted, now,
-                  held, done ? "yes" : "no");
     }
     if (done && wanted == before)
         unlink(journal_path);
@@ -198,97 +196,132 @@ pool_fit(const char *journal_path, unsigned held, unsigned *ret_before, unsigned
     return done;
 }
 
-static gpointer
-workers_run(gpointer data)
+static void
+error_silent(void *data G_GNUC_UNUSED, virErrorPtr error G_GNUC_UNUSED)
 {
-    Workers *self = data;
-    bool stop = false;
-
-    while (!stop) {
-        unsigned held;
-        unsigned before = 0;
-        unsigned now = 0;
-        bool known;
-
-        g_mutex_lock(&self->lock);
-        while (!self->ask && !self->stop)
-            g_cond_wait(&self->changed, &self->lock);
-        stop = self->stop;
-        held = stop ? 0 : self->held;
-        self->ask = false;
-        g_mutex_unlock(&self->lock);
-
-        known = pool_fit(self->journal_path, held, &before, &now);
-        g_mutex_lock(&self->lock);
-        self->known = known;
-        self->before = before;
-        self->now = now;
-        self->applied = held;
-        self->tried_us = g_get_monotonic_time();
-        if (!known && !self->complained)
-            log_event(CONFIG_LOG_INFO, "workers-unknown",
-                      "reason: %s, instead: at most %u held calls", virGetLastErrorMessage(),
-                      WORKERS_HELD_UNKNOWN);
-        self->complained = !known;
-        g_mutex_unlock(&self->lock);
-    }
-    g_mutex_lock(&self->lock);
-    self->stopped = true;
-    g_cond_broadcast(&self->changed);
-    g_mutex_unlock(&self->lock);
-    return NULL;
 }
 
-/* ---- on the main loop -------------------------------------------------- */
+int
+workers_child_main(const char *held_text, const char *journal_path)
+{
+    unsigned before = 0;
+    unsigned now = 0;
+    guint64 held;
+
+    if (!g_ascii_string_to_unsigned(held_text, 10, 0, UINT32_MAX, &held, NULL))
+        return 2;
+    alarm(CHILD_SECONDS);
+    virSetErrorFunc(NULL, error_silent);
+    if (virAdmInitialize() < 0 || !pool_fit(journal_path, (unsigned)held, &before, &now)) {
+        const char *message = virGetLastErrorMessage();
+
+        g_print("%s\n", message);
+        return 1;
+    }
+    g_print("%u %u\n", before, now);
+    return 0;
+}
+
+/* ---- in the daemon, on the main loop ----------------------------------- */
+
+static void
+workers_unref(Workers *self)
+{
+    if (--self->references > 0)
+        return;
+    g_clear_object(&self->child);
+    g_free(self->journal_path);
+    g_free(self);
+}
+
+static GSubprocess *
+child_start(const Workers *self, unsigned held)
+{
+    g_autofree char *text = g_strdup_printf("%u", held);
+    const char *argv[] = { "/proc/self/exe", WORKERS_CHILD_OPTION, text, self->journal_path, NULL };
+
+    return g_subprocess_newv(argv, G_SUBPROCESS_FLAGS_STDOUT_PIPE, NULL);
+}
+
+static void
+child_heard(Workers *self, const char *text)
+{
+    unsigned before;
+    unsigned now;
+
+    self->known = text != NULL && sscanf(text, "%u %u", &before, &now) == 2;
+    if (self->known) {
+        if (self->now != 0 && now != self->now)
+            log_event(CONFIG_LOG_INFO, "workers", "maximum: %u, was: %u, held_calls: %u", now,
+                      self->now, self->asked);
+        self->before = before;
+        self->now = now;
+    } else if (!self->complained) {
+        log_event(
+            CONFIG_LOG_INFO, "workers-unknown", "reason: %.*s, instead: at most %u held calls",
+            text ? (int)strcspn(text, "\n") : 9, text ? text : "no answer", WORKERS_HELD_UNKNOWN);
+    }
+    self->complained = !self->known;
+}
+
+static void
+child_ended(GObject *source, GAsyncResult *result, gpointer data)
+{
+    Workers *self = data;
+    g_autofree char *text = NULL;
+
+    g_subprocess_communicate_utf8_finish(G_SUBPROCESS(source), result, &text, NULL, NULL);
+    g_clear_object(&self->child);
+    if (!self->stopped) {
+        child_heard(self, text);
+        workers_follow(self, self->held);
+    }
+    workers_unref(self);
+}
+
+static void
+workers_ask(Workers *self)
+{
+    self->tried_us = g_get_monotonic_time();
+    self->asked = self->held;
+    self->child = child_start(self, self->held);
+    if (self->child == NULL)
+        return;
+    self->references++;
+    g_subprocess_communicate_utf8_async(self->child, NULL, NULL, child_ended, self);
+}
 
 Workers *
 workers_new(const char *libvirt_uri, const char *state_directory)
 {
     Workers *self;
 
-    if (strcmp(libvirt_uri, "qemu:///system") != 0 || virAdmInitialize() < 0)
+    if (strcmp(libvirt_uri, "qemu:///system") != 0)
         return NULL;
     self = g_new0(Workers, 1);
-    g_mutex_init(&self->lock);
-    g_cond_init(&self->changed);
+    self->references = 1;
     self->journal_path = g_build_filename(state_directory, "workers", NULL);
-    self->ask = true;
-    self->thread = g_thread_new("workers", workers_run, self);
+    workers_ask(self);
     return self;
 }
 
 void
 workers_free(Workers *self)
 {
-    gint64 deadline = g_get_monotonic_time() + STOP_US;
-    bool stopped = true;
+    g_autoptr(GSubprocess) last = NULL;
 
     if (self == NULL)
         return;
-    g_mutex_lock(&self->lock);
-    self->stop = true;
-    g_cond_broadcast(&self->changed);
-    while (!self->stopped && stopped)
-        stopped = g_cond_wait_until(&self->changed, &self->lock, deadline);
-    stopped = self->stopped;
-    g_mutex_unlock(&self->lock);
-    if (!stopped) {
-        /* libvirtd hangs: the journal has it, and the next daemon puts it back. */
-        g_atomic_int_inc(&threads_left);
-        g_thread_unref(self->thread);
-        return;
+    self->stopped = true;
+    /* One that still raises would do so after the last one. */
+    if (self->child != NULL)
+        g_subprocess_wait(self->child, NULL, NULL);
+    if (g_file_test(self->journal_path, G_FILE_TEST_EXISTS)) {
+        last = child_start(self, 0);
+        if (last != NULL)
+            g_subprocess_communicate(last, NULL, NULL, NULL, NULL, NULL);
     }
-    g_thread_join(self->thread);
-    g_mutex_clear(&self->lock);
-    g_cond_clear(&self->changed);
-    g_free(self->journal_path);
-    g_free(self);
-}
-
-bool
-workers_thread_left(void)
-{
-    return g_atomic_int_get(&threads_left) != 0;
+    workers_unref(self);
 }
 
 void
@@ -296,44 +329,29 @@ workers_follow(Workers *self, unsigned held)
 {
     if (self == NULL)
         return;
-    g_mutex_lock(&self->lock);
     self->held = held;
-    if ((self->known &&
-         workers_wanted(self->before, held) != workers_wanted(self->before, self->applied)) ||
-        (!self->known && self->tried_us != 0 &&
-         g_get_monotonic_time() - self->tried_us > RETRY_US)) {
-        self->ask = true;
-        self->tried_us = g_get_monotonic_time();
-        g_cond_broadcast(&self->changed);
-    }
-    g_mutex_unlock(&self->lock);
+    if (self->child != NULL)
+        return; /* looked at again when it has ended */
+    if (self->known
+            ? workers_wanted(self->before, held) != workers_wanted(self->before, self->asked)
+            : g_get_monotonic_time() - self->tried_us > RETRY_US)
+        workers_ask(self);
 }
 
 unsigned
-workers_capacity(Workers *self, unsigned configured)
+workers_capacity(const Workers *self, unsigned configured)
 {
-    unsigned capacity = WORKERS_HELD_UNKNOWN;
+    bool known = self != NULL && self->known;
 
-    if (self != NULL) {
-        g_mutex_lock(&self->lock);
-        if (self->known)
-            capacity = WORKERS_MAXIMUM - WORKERS_RESERVE;
-        g_mutex_unlock(&self->lock);
-    }
-    return MIN(capacity, configured);
+    return MIN(known ? WORKERS_MAXIMUM - WORKERS_RESERVE : WORKERS_HELD_UNKNOWN, configured);
 }
 
 bool
-workers_maximum(Workers *self, unsigned *ret_now, unsigned *ret_before)
+workers_maximum(const Workers *self, unsigned *ret_now, unsigned *ret_before)
 {
-    bool known = false;
-
-    if (self == NULL)
+    if (self == NULL || !self->known)
         return false;
-    g_mutex_lock(&self->lock);
-    known = self->known;
     *ret_now = self->now;
     *ret_before = self->before;
-    g_mutex_unlock(&self->lock);
-    return known;
+    return true;
 }

@@ -9,8 +9,9 @@
  * put back when it starts again. A maximum that somebody else has changed
  * meanwhile is his and stays.
  *
- * Talks to libvirtd in a thread of its own. The admin API is answered by other
- * workers than the held ones, so a full pool does not block it.
+ * A child process talks to libvirtd (see workers.c), so a libvirtd that hangs
+ * does not hold the daemon up. The admin API is answered by other workers than
+ * the held ones, so a full pool does not block it.
  */
 #pragma once
 
@@ -31,20 +32,23 @@ typedef struct Workers Workers;
  * virtqemud has an admin socket beside it. Puts back what an earlier daemon left.
  */
 Workers *workers_new(const char *libvirt_uri, const char *state_directory);
-/* Puts back, and waits for that two seconds at most. NULL is fine. */
+/* Puts back, and waits for that: six seconds at most. NULL is fine. */
 void workers_free(Workers *workers);
 
-/* Its thread is still inside libvirt after workers_free: end by _exit. */
-bool workers_thread_left(void);
+/* The first argument of this program when it is the child. */
+#define WORKERS_CHILD_OPTION "--fit-workers"
 
-/* `held` calls are held now; raises or puts back in the background. Cheap. */
+/* The child's main: prints maxWorkers without and with us, or why not. Exit status. */
+int workers_child_main(const char *held_text, const char *journal_path);
+
+/* `held` calls are held now; raises or puts back in the background. */
 void workers_follow(Workers *workers, unsigned held);
 
 /* How many calls may be held at a time, by the pool and the configured limit. */
-unsigned workers_capacity(Workers *workers, unsigned configured);
+unsigned workers_capacity(const Workers *workers, unsigned configured);
 
 /* The pool's maximum now, and before it was raised; false: not known. */
-bool workers_maximum(Workers *workers, unsigned *ret_now, unsigned *ret_before);
+bool workers_maximum(const Workers *workers, unsigned *ret_now, unsigned *ret_before);
 
 /* The maximum that leaves the reserve free; pure. before: without held calls. */
 unsigned workers_wanted(unsigned before, unsigned held);

@@ -219,8 +219,8 @@ judge(const Link *link, const ScheduleItem *item, uint64_t running_total,
     return contention_is_low(item, params) ? SCHEDULE_START_POST_COPY : SCHEDULE_WAIT_CONTENTION;
 }
 
-static bool
-reason_is_start(ScheduleReason reason)
+bool
+schedule_reason_is_start(ScheduleReason reason)
 {
     switch (reason) {
     case SCHEDULE_START_HIGH_PRIORITY:
@@ -300,7 +300,7 @@ schedule_decide(const ScheduleItem *waiting, size_t waiting_count, const Schedul
         const ScheduleItem *item = &waiting[order[rank]];
         Link *link = link_find(&table, item->link);
         ScheduleReason reason = judge(link, item, running_total, &used);
-        bool start = reason_is_start(reason);
+        bool start = schedule_reason_is_start(reason);
 
         if (start) {
             link_occupy(link, item);
@@ -312,6 +312,25 @@ schedule_decide(const ScheduleItem *waiting, size_t waiting_count, const Schedul
             (ScheduleVerdict){ .start = start, .reason = reason, .rank = (uint32_t)rank };
     }
     return true;
+}
+
+ScheduleReason
+schedule_admit(const ScheduleIncoming *candidate, const ScheduleIncoming *running,
+               size_t running_count, const ScheduleParams *params)
+{
+    ScheduleParams used = params_or_default(params);
+    uint64_t others = 0;
+    Link link = { 0 };
+
+    used.maximum_running = 0;
+    for (size_t i = 0; i < running_count; i++) {
+        if (candidate->source == 0 || running[i].source == 0 ||
+            running[i].source == candidate->source || running[i].item.ending)
+            continue;
+        link_occupy(&link, &running[i].item);
+        others++;
+    }
+    return judge(&link, &candidate->item, others, &used);
 }
 
 /* ---- a whole gang ------------------------------------------------------ */
@@ -373,8 +392,8 @@ plan_judge_on(const Plan *plan, const SchedulePlanItem *item, uint32_t index)
     seen.available_known = entry != NULL && entry->known;
     seen.available = seen.available_known ? entry->rate : 0;
     seen.link_rate = entry != NULL ? entry->link_rate : 0;
-    return reason_is_start(judge(entry != NULL ? &plan->links[index] : &nobody, &seen,
-                                 plan->running_total, &plan->params));
+    return schedule_reason_is_start(judge(entry != NULL ? &plan->links[index] : &nobody, &seen,
+                                          plan->running_total, &plan->params));
 }
 
 static void

@@ -114,6 +114,27 @@ bool schedule_decide(const ScheduleItem *waiting, size_t waiting_count, const Sc
                      size_t running_count, const ScheduleParams *params,
                      ScheduleVerdict *ret_verdicts);
 
+/* ---- at the destination -------------------------------------------------- */
+
+/* One incoming migration; item.available is what the incoming direction has free. */
+typedef struct {
+    ScheduleItem item;
+    uint64_t source; /* the host it comes from; 0 unknown */
+} ScheduleIncoming;
+
+/*
+ * May the destination let `candidate` in beside those that it has let in? By
+ * the rules above, but one source's own migrations do not hold each other up
+ * here: that source has already decided to run them side by side. Where either
+ * source is unknown nobody waits, since they may be the same. Maximum_running
+ * is the source's affair, too.
+ */
+ScheduleReason schedule_admit(const ScheduleIncoming *candidate, const ScheduleIncoming *running,
+                              size_t running_count, const ScheduleParams *params);
+
+/* Does it say that the migration may start? */
+bool schedule_reason_is_start(ScheduleReason reason);
+
 /* ---- a whole gang, over many hosts -------------------------------------- */
 
 #define SCHEDULE_PLAN_LINKS_MAX 1024

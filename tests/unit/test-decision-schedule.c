@@ -269,6 +269,35 @@ test_seconds_left(void)
     g_assert_cmpfloat(schedule_seconds_left(UINT64_MAX, 1, 0), >, 1e19);
 }
 
+/* Several sources, one destination. */
+static void
+test_admit(void)
+{
+    ScheduleIncoming candidate = { item_new(2, PRIORITY_LOW, TECHNIQUE_PRE_COPY), .source = 7 };
+    ScheduleIncoming running = { item_new(1, PRIORITY_LOW, TECHNIQUE_PRE_COPY), .source = 8 };
+    ScheduleParams params = schedule_params_default();
+
+    g_assert_cmpint(schedule_admit(&candidate, NULL, 0, NULL), ==, SCHEDULE_START_LINK_FREE);
+    g_assert_cmpint(schedule_admit(&candidate, &running, 1, NULL), ==, SCHEDULE_WAIT_LINK_BUSY);
+    params.scheduling = SCHEDULING_PARALLEL;
+    g_assert_cmpint(schedule_admit(&candidate, &running, 1, &params), ==, SCHEDULE_START_PARALLEL);
+    /* A stream that leaves room, and one whose room the workload has. */
+    running.item.stream_rate = candidate.item.stream_rate = 40 * MB;
+    g_assert_cmpint(schedule_admit(&candidate, &running, 1, NULL), ==,
+                    SCHEDULE_START_STREAM_LEAVES_ROOM);
+    candidate.item.available = 50 * MB;
+    g_assert_cmpint(schedule_admit(&candidate, &running, 1, NULL), ==, SCHEDULE_WAIT_LINK_BUSY);
+    /* The same source has decided already; an unknown one may be the same. */
+    running.source = 7;
+    g_assert_cmpint(schedule_admit(&candidate, &running, 1, NULL), ==, SCHEDULE_START_LINK_FREE);
+    running.source = 0;
+    g_assert_cmpint(schedule_admit(&candidate, &running, 1, NULL), ==, SCHEDULE_START_LINK_FREE);
+    running.source = 8;
+    candidate.item.priority = PRIORITY_HIGH;
+    g_assert_cmpint(schedule_admit(&candidate, &running, 1, NULL), ==,
+                    SCHEDULE_START_HIGH_PRIORITY);
+}
+
 static SchedulePlanItem
 plan_item(uint64_t id, Priority priority, uint64_t bytes, uint32_t source, uint32_t destination)
 {
@@ -396,6 +425,7 @@ main(int argc, char **argv)
     g_test_add_func("/decision/schedule/ending", test_ending);
     g_test_add_func("/decision/schedule/relief", test_relief);
     g_test_add_func("/decision/schedule/seconds-left", test_seconds_left);
+    g_test_add_func("/decision/schedule/admit", test_admit);
     g_test_add_func("/decision/schedule/plan", test_plan);
     g_test_add_func("/decision/schedule/plan-unknown", test_plan_unknown);
     g_test_add_func("/decision/schedule/plan-many", test_plan_many);
