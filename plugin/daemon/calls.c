@@ -697,8 +697,10 @@ leave_source(Manager *manager, Migration *migration, const char *entry, bool suc
     MigrationInput input = { .type = MIGRATION_INPUT_FAILED };
 
     if (success && (g_str_equal(entry, "begin") ||
-                    (g_str_equal(entry, "perform") && !migration->peer_to_peer)))
+                    (g_str_equal(entry, "perform") && !migration->peer_to_peer))) {
+        migration->begun = true;
         return; /* the next phase follows */
+    }
     if (success)
         input.type = MIGRATION_INPUT_SUCCEEDED;
     manager_input(manager, migration, &input);

@@ -219,6 +219,9 @@ manager_tick(gint64 now_us, gpointer data)
         if (migration == NULL)
             continue;
         if (!migration_is_transferring(migration)) {
+            /* A client that was killed after begin: its job goes, and its place with it. */
+            if (migration->begun && migration->machine.state == MIGRATION_ADMITTED)
+                manager_poll(manager, migration, 0);
             manager_expire(manager, migration, now_us);
             continue;
         }

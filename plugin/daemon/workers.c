@@ -206,9 +206,13 @@ workers_child_main(const char *held_text, const char *journal_path)
 {
     unsigned before = 0;
     unsigned now = 0;
-    guint64 held;
+    guint64 held = 0;
 
-    if (!g_ascii_string_to_unsigned(held_text, 10, 0, UINT32_MAX, &held, NULL))
+    /* Nothing to put back: a libvirtd that sleeps behind its socket may go on sleeping. */
+    if (strcmp(held_text, WORKERS_PUT_BACK) == 0) {
+        if (access(journal_path, F_OK) != 0)
+            return 0;
+    } else if (!g_ascii_string_to_unsigned(held_text, 10, 0, UINT32_MAX, &held, NULL))
         return 2;
     alarm(CHILD_SECONDS);
     virSetErrorFunc(NULL, error_silent);
@@ -235,10 +239,9 @@ workers_unref(Workers *self)
 }
 
 static GSubprocess *
-child_start(const Workers *self, unsigned held)
+child_start(const Workers *self, const char *held)
 {
-    g_autofree char *text = g_strdup_printf("%u", held);
-    const char *argv[] = { "/proc/self/exe", WORKERS_CHILD_OPTION, text, self->journal_path, NULL };
+    const char *argv[] = { "/proc/self/exe", WORKERS_CHILD_OPTION, held, self->journal_path, NULL };
 
     return g_subprocess_newv(argv, G_SUBPROCESS_FLAGS_STDOUT_PIPE, NULL);
 }
@@ -282,9 +285,11 @@ child_ended(GObject *source, GAsyncResult *result, gpointer data)
 static void
 workers_ask(Workers *self)
 {
+    g_autofree char *text = g_strdup_printf("%u", self->held);
+
     self->tried_us = g_get_monotonic_time();
     self->asked = self->held;
-    self->child = child_start(self, self->held);
+    self->child = child_start(self, text);
     if (self->child == NULL)
         return;
     self->references++;
@@ -316,11 +321,9 @@ workers_free(Workers *self)
     /* One that still raises would do so after the last one. */
     if (self->child != NULL)
         g_subprocess_wait(self->child, NULL, NULL);
-    if (g_file_test(self->journal_path, G_FILE_TEST_EXISTS)) {
-        last = child_start(self, 0);
-        if (last != NULL)
-            g_subprocess_communicate(last, NULL, NULL, NULL, NULL, NULL);
-    }
+    last = child_start(self, WORKERS_PUT_BACK);
+    if (last != NULL)
+        g_subprocess_wait(last, NULL, NULL);
     workers_unref(self);
 }
 

@@ -38,6 +38,9 @@ void workers_free(Workers *workers);
 /* The first argument of this program when it is the child. */
 #define WORKERS_CHILD_OPTION "--fit-workers"
 
+/* Instead of a number of held calls: only what the journal says is put back. */
+#define WORKERS_PUT_BACK "none"
+
 /* The child's main: prints maxWorkers without and with us, or why not. Exit status. */
 int workers_child_main(const char *held_text, const char *journal_path);
 

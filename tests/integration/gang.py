@@ -111,6 +111,36 @@ def restored(stage, host, before, what):
     stage.tap.equal(maximum(stage, host), before, what)
 
 
+def check_client_killed(stage):
+    """A virsh that is killed while it waits does not keep the others waiting."""
+    source = "host-b"
+    typed = {}
+    try:
+        typed["low-first"] = gang.Typed(stage.lab, "low-first", source)
+        wait_until("its turn", lambda: any(
+            row["domain"] == "low-first" and row["state"] == "running"
+            for row in (stage.status(source) or {"migrations": []})["migrations"]), timeout=20)
+        typed["killed"] = gang.Typed(stage.lab, "low-next", source)
+        wait_waiting(stage, source, {"low-next"})
+        typed["killed"].signal(signal.SIGKILL)
+        wait_until("end of virsh", typed["killed"].poll, timeout=5)
+        wait_until("end of the first", typed["low-first"].poll, timeout=60)
+        stage.tap.equal(typed["low-first"].process.returncode, 0, "the running one arrives")
+        stage.wait_status(source, "no migration", lambda status: not status["migrations"],
+                          timeout=25)
+        stage.tap.ok(True, "the killed one's place is free")
+    finally:
+        for one in typed.values():
+            one.end()
+    stage.alive("low-next", source, "its guest stays where it was")
+    back = gang.Typed(stage.lab, "low-first", "host-a")
+    try:
+        wait_until("the way back", back.poll, timeout=60)
+    finally:
+        back.end()
+    stage.tap.equal(back.process.returncode, 0, "the next migration runs")
+
+
 def check_killed(stage):
     """A caller and a daemon are killed; neither leaves a place or a worker taken."""
     source = "host-b"
@@ -143,6 +173,7 @@ def check(stage):
     before = stage.networks()
     check_order(stage)
     check_aborts(stage)
+    check_client_killed(stage)
     check_killed(stage)
     stage.restored(before, "the network is as before")
 

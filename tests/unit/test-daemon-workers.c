@@ -3,7 +3,10 @@
 #include "daemon/workers.h"
 
 #include <glib.h>
+#include <glib/gstdio.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static void
 test_wanted(void)
@@ -83,12 +86,107 @@ test_elsewhere(void)
     workers_free(workers);
 }
 
+/*
+ * The child is this program again: it plays libvirtd's part. What it is asked
+ * for is appended to the file that stands for the journal.
+ */
+static int
+child_main(const char *held, const char *path)
+{
+    FILE *file = fopen(path, "a");
+    unsigned number = (unsigned)g_ascii_strtoull(held, NULL, 10);
+
+    if (file == NULL)
+        return 1;
+    fprintf(file, "%s\n", held);
+    fclose(file);
+    if (g_getenv("TEST_WORKERS_REFUSE") != NULL)
+        g_print("no admin socket\n");
+    else
+        g_print("20 %u\n", workers_wanted(20, number));
+    return 0;
+}
+
+static char *
+asked(const char *directory)
+{
+    g_autofree char *path = g_build_filename(directory, "workers", NULL);
+    char *text = NULL;
+
+    g_file_get_contents(path, &text, NULL, NULL);
+    return text != NULL ? text : g_strdup("");
+}
+
+static void
+test_child(void)
+{
+    g_autofree char *directory = g_dir_make_tmp("workers-XXXXXX", NULL);
+    g_autofree char *path = g_build_filename(directory, "workers", NULL);
+    g_autofree char *all = NULL;
+    Workers *workers = workers_new("qemu:///system", directory);
+    unsigned now = 0;
+    unsigned before = 0;
+
+    g_assert_nonnull(workers);
+    while (!workers_maximum(workers, &now, &before))
+        g_main_context_iteration(NULL, TRUE);
+    g_assert_cmpuint(now, ==, 20);
+    g_assert_cmpuint(workers_capacity(workers, 1000), ==, WORKERS_MAXIMUM - WORKERS_RESERVE);
+    workers_follow(workers, 1);
+    workers_follow(workers, 30); /* while the child for 1 is under way */
+    while (workers_maximum(workers, &now, &before) && now != 44)
+        g_main_context_iteration(NULL, TRUE);
+    workers_follow(workers, 25); /* the same step: nobody is asked */
+    workers_follow(workers, 0);
+    while (workers_maximum(workers, &now, &before) && now != 20)
+        g_main_context_iteration(NULL, TRUE);
+    g_assert_cmpuint(before, ==, 20);
+    workers_free(workers);
+    all = asked(directory);
+    g_assert_cmpstr(all, ==, "0\n1\n30\n0\n" WORKERS_PUT_BACK "\n");
+    unlink(path);
+    rmdir(directory);
+}
+
+static void
+test_child_refused(void)
+{
+    g_autofree char *directory = g_dir_make_tmp("workers-XXXXXX", NULL);
+    g_autofree char *path = g_build_filename(directory, "workers", NULL);
+    g_autofree char *all = NULL;
+    gint64 end_us;
+    unsigned now;
+    unsigned before;
+    Workers *workers;
+
+    g_setenv("TEST_WORKERS_REFUSE", "yes", TRUE);
+    workers = workers_new("qemu:///system", directory);
+    end_us = g_get_monotonic_time() + G_USEC_PER_SEC / 2;
+    while (g_get_monotonic_time() < end_us) {
+        workers_follow(workers, 5); /* not tried again at once */
+        g_main_context_iteration(NULL, FALSE);
+        g_usleep(1000);
+    }
+    g_assert_false(workers_maximum(workers, &now, &before));
+    g_assert_cmpuint(workers_capacity(workers, 64), ==, WORKERS_HELD_UNKNOWN);
+    workers_free(workers);
+    g_unsetenv("TEST_WORKERS_REFUSE");
+    all = asked(directory);
+    g_assert_cmpstr(all, ==, "0\n" WORKERS_PUT_BACK "\n");
+    unlink(path);
+    rmdir(directory);
+}
+
 int
 main(int argc, char **argv)
 {
+    if (argc == 4 && strcmp(argv[1], WORKERS_CHILD_OPTION) == 0)
+        return child_main(argv[2], argv[3]);
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/daemon/workers/wanted", test_wanted);
     g_test_add_func("/daemon/workers/journal", test_journal);
     g_test_add_func("/daemon/workers/elsewhere", test_elsewhere);
+    g_test_add_func("/daemon/workers/child", test_child);
+    g_test_add_func("/daemon/workers/child-refused", test_child_refused);
     return g_test_run();
 }
