@@ -14,7 +14,7 @@ ifeq ($(V),0)
 Q := @
 endif
 
-PACKAGES := gio-unix-2.0 gio-2.0 glib-2.0 libvirt libvirt-qemu libvirt-glib-1.0 libxml-2.0 \
+PACKAGES := gio-unix-2.0 gio-2.0 glib-2.0 libvirt libvirt-qemu libvirt-admin libvirt-glib-1.0 libxml-2.0 \
             json-glib-1.0 libnl-3.0 libnl-route-3.0
 PLUGIN_PACKAGES := gio-unix-2.0 gio-2.0 glib-2.0
 HOOK_PACKAGES := dbus-1 glib-2.0
@@ -207,6 +207,17 @@ bench-interception: all $(BUILD)/shape-once ## what interception costs one migra
 bench-priority: all ## high and low priority beside a busy neighbour; needs root, 20 minutes
 	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/bench/priority.py
 
+bench-gang: all ## eight migrations at once against all-serial and all-parallel; root, 15 minutes
+	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/bench/gang.py
+
+$(BUILD)/bench-planning: tests/bench/planning.c $(LIBRARY)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $< $(LIBRARY) $(PACKAGE_LIBS) -lm -o $@
+
+bench-planning: $(BUILD)/bench-planning ## planning 1000 VMs over 50 hosts, a second
+	$(Q)mkdir -p $(BUILD)/bench
+	$(Q)$(BUILD)/bench-planning > $(BUILD)/bench/planning.json; status=$$?; \
+	  cat $(BUILD)/bench/planning.json; exit $$status
+
 ##@ Install
 SBINDIR ?= $(PREFIX)/sbin
 BINDIR ?= $(PREFIX)/bin
@@ -250,4 +261,5 @@ help: ## list the targets
 -include $(shell find $(BUILD)/objects -name '*.d' 2>/dev/null)
 
 .PHONY: all clean help unit-tests test fault fault-short test-plugin test-unit test-schemas test-lab check-layers fuzz \
-        check-format format check-tidy sanitize-unit install demo bench-interception bench-priority
+        check-format format check-tidy sanitize-unit install demo bench-interception bench-priority bench-gang \
+        bench-planning

@@ -150,6 +150,7 @@ append_migration(GString *out, JsonObject *migration)
     g_autofree char *role = member_text(migration, "role");
     g_autofree char *state = member_text(migration, "state");
     g_autofree char *outcome = member_text(migration, "outcome");
+    double starts_in;
 
     g_string_append_printf(out, "%s: %s, %s", domain != NULL ? domain : "?",
                            role != NULL ? role : "?", state != NULL ? state : "?");
@@ -161,6 +162,8 @@ append_migration(GString *out, JsonObject *migration)
     append_line(out, "rule", migration, "rule");
     append_line(out, "because", migration, "reason");
     append_line(out, "turn", migration, "turn");
+    if (member_number(migration, "starts_in_s", &starts_in))
+        g_string_append_printf(out, "  %-10s in about %.0f s\n", "starts", starts_in);
     append_line(out, "failure", migration, "failure");
     append_line(out, "started", migration, "started");
     append_line(out, "ended", migration, "ended");

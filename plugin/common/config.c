@@ -89,6 +89,10 @@ static const ConfigOption options[] = {
       FIELD(parallel_connections) },
     { "policy", "one-stream-rate", CONFIG_TYPE_RATE, "bit/s", 1000000, RATE_MAXIMUM, "1.1GB/s",
       "What one migration connection can carry on these hosts.", FIELD(one_stream_rate) },
+    { "policy", "scheduling", CONFIG_TYPE_SCHEDULING, "", 0, 0, "automatic",
+      "Which migrations run at the same time. automatic: by priority and traffic. serial: one "
+      "after the other. parallel: all at once.",
+      FIELD(scheduling) },
     { "policy", "maximum-running", CONFIG_TYPE_NUMBER, "migrations", 0, 1024, "0",
       "Most migrations that run at a time. 0: decided by priority and traffic.",
       FIELD(maximum_running) },
@@ -100,9 +104,10 @@ static const ConfigOption options[] = {
       "Time between two readings of the traffic counters.", FIELD(sample_interval) },
     { "daemon", "reshape-interval", CONFIG_TYPE_DURATION, "ms", 100, MINUTE, "500ms",
       "Time between two adjustments of the guaranteed rates.", FIELD(reshape_interval) },
-    { "daemon", "held-calls-maximum", CONFIG_TYPE_NUMBER, "calls", 0, 1000, "8",
-      "Most migrations that wait in libvirtd at a time. Each occupies one of its workers; "
-      "further ones start at once. 0: none waits.",
+    { "daemon", "held-calls-maximum", CONFIG_TYPE_NUMBER, "calls", 0, 1000, "64",
+      "Most migrations that wait in libvirtd at a time; further ones start at once. Each "
+      "occupies one of its workers, so more are started meanwhile; where libvirtd's admin "
+      "socket is absent no more than 8 wait. 0: none waits.",
       FIELD(held_calls_maximum) },
     { "daemon", "libvirt-uri", CONFIG_TYPE_TEXT, "", 1, TEXT_MAXIMUM, "qemu:///system",
       "Connection URI of the hypervisor on this host.", FIELD(libvirt_uri) },
@@ -278,6 +283,10 @@ config_set(Config *config, const ConfigOption *option, const char *text, GError 
         if (!priority_from_string(text, field))
             return config_fail(error, text, "is not low, medium or high");
         return true;
+    case CONFIG_TYPE_SCHEDULING:
+        if (!scheduling_from_string(text, field))
+            return config_fail(error, text, "is not automatic, serial or parallel");
+        return true;
     case CONFIG_TYPE_TECHNIQUES:
         return techniques_parse(text, field, error);
     case CONFIG_TYPE_PARALLEL:
@@ -336,6 +345,8 @@ config_get_text(const Config *config, const ConfigOption *option)
         return g_strdup_printf("%u-%u", ((const unsigned *)field)[0], ((const unsigned *)field)[1]);
     case CONFIG_TYPE_PRIORITY:
         return g_strdup(priority_to_string(*(const Priority *)field));
+    case CONFIG_TYPE_SCHEDULING:
+        return g_strdup(scheduling_to_string(*(const Scheduling *)field));
     case CONFIG_TYPE_TECHNIQUES:
         return techniques_format(*(const TechniqueSet *)field);
     case CONFIG_TYPE_PARALLEL:
@@ -585,6 +596,7 @@ option_describe_range(const ConfigOption *option)
     case CONFIG_TYPE_TEXT:
     case CONFIG_TYPE_BOOLEAN:
     case CONFIG_TYPE_PRIORITY:
+    case CONFIG_TYPE_SCHEDULING:
     case CONFIG_TYPE_TECHNIQUES:
     case CONFIG_TYPE_MEASURE:
     case CONFIG_TYPE_LOG_LEVEL:

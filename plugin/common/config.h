@@ -42,10 +42,11 @@ typedef struct {
     unsigned minimum_workload_percent;   /* of the link, without an SLA */
     int parallel_connections;            /* CONFIG_PARALLEL_AUTO, 0 = never, N */
     uint64_t one_stream_rate;            /* bytes/s one connection can fill */
-    unsigned maximum_running;            /* migrations at a time; 0 = by rule */
-    bool allow_post_copy;                /* false: also removes hybrid */
-    unsigned maximum_downtime;           /* ms; 0 = libvirt's own limit stays */
-    bool auto_converge;                  /* true = "auto": where nothing else could end it */
+    Scheduling scheduling;
+    unsigned maximum_running;  /* migrations at a time; 0 = by rule */
+    bool allow_post_copy;      /* false: also removes hybrid */
+    unsigned maximum_downtime; /* ms; 0 = libvirt's own limit stays */
+    bool auto_converge;        /* true = "auto": where nothing else could end it */
     bool resume_post_copy;
     char *destination_uri; /* "%s" stands for the other host; "" = not known */
     /* [daemon] */
@@ -68,6 +69,7 @@ typedef enum {
     CONFIG_TYPE_DURATION,
     CONFIG_TYPE_PORT_RANGE, /* first-last, into two fields */
     CONFIG_TYPE_PRIORITY,
+    CONFIG_TYPE_SCHEDULING, /* automatic, serial, parallel */
     CONFIG_TYPE_TECHNIQUES, /* names with blanks or commas between */
     CONFIG_TYPE_PARALLEL,   /* auto, never or a number */
     CONFIG_TYPE_MEASURE,    /* auto, never */

@@ -231,3 +231,22 @@ peer_report_from_offer(const char *element, gssize length, PeerReport *ret_repor
     report_read(root, ret_report);
     return true;
 }
+
+uint64_t
+peer_cookie_host(const char *cookie, gssize length)
+{
+    g_autoptr(xmlDoc) document =
+        xml_document_read(cookie, length, PEER_COOKIE_MAXIMUM, DEPTH_MAXIMUM, NULL);
+    const xmlNode *root = document != NULL ? xmlDocGetRootElement(document) : NULL;
+    g_autofree char *uuid = NULL;
+    uint64_t hash = UINT64_C(14695981039346656037); /* FNV-1a */
+
+    if (!xml_is_element(root, NULL, "qemu-migration"))
+        return 0;
+    uuid = xml_content(xml_child(root, "hostuuid"));
+    if (uuid == NULL || !g_uuid_string_is_valid(uuid))
+        return 0;
+    for (const char *p = uuid; *p != '\0'; p++)
+        hash = (hash ^ (uint64_t)(unsigned char)g_ascii_tolower(*p)) * UINT64_C(1099511628211);
+    return hash != 0 ? hash : 1;
+}

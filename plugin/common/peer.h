@@ -78,3 +78,9 @@ bool peer_report_from_cookie(const char *cookie, gssize length, PeerReport *ret_
  */
 bool peer_report_from_offer(const char *element, gssize length, PeerReport *ret_report,
                             GError **error);
+
+/*
+ * Which host a cookie comes from: libvirt's own host UUID in it, as a number
+ * that only means equal or not. 0: unknown.
+ */
+uint64_t peer_cookie_host(const char *cookie, gssize length);

@@ -17,6 +17,12 @@ static const char *const technique_names[] = {
     [TECHNIQUE_HYBRID] = "hybrid",
 };
 
+static const char *const scheduling_names[] = {
+    [SCHEDULING_AUTOMATIC] = "automatic",
+    [SCHEDULING_SERIAL] = "serial",
+    [SCHEDULING_PARALLEL] = "parallel",
+};
+
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 static bool
@@ -64,5 +70,22 @@ technique_from_string(const char *text, Technique *ret_technique)
     if (!name_find(technique_names, COUNT(technique_names), text, &index))
         return false;
     *ret_technique = (Technique)index;
+    return true;
+}
+
+const char *
+scheduling_to_string(Scheduling scheduling)
+{
+    return (size_t)scheduling < COUNT(scheduling_names) ? scheduling_names[scheduling] : "unknown";
+}
+
+bool
+scheduling_from_string(const char *text, Scheduling *ret_scheduling)
+{
+    size_t index;
+
+    if (!name_find(scheduling_names, COUNT(scheduling_names), text, &index))
+        return false;
+    *ret_scheduling = (Scheduling)index;
     return true;
 }

@@ -33,6 +33,13 @@ typedef enum {
     TECHNIQUE_ALLOW_ALL = 7u,
 } TechniqueSet;
 
+/* Who may run beside whom; automatic is step 3 of the algorithm. */
+typedef enum {
+    SCHEDULING_AUTOMATIC = 0,
+    SCHEDULING_SERIAL = 1,   /* one at a time, whatever its priority */
+    SCHEDULING_PARALLEL = 2, /* nobody waits */
+} Scheduling;
+
 /*
  * Traffic of a host's uplink or of one VM, seen from the host or VM that owns
  * it: `in` is what it receives, `out` what it sends, in bytes per second.
@@ -49,3 +56,5 @@ const char *priority_to_string(Priority priority);
 bool priority_from_string(const char *text, Priority *ret_priority);
 const char *technique_to_string(Technique technique);
 bool technique_from_string(const char *text, Technique *ret_technique);
+const char *scheduling_to_string(Scheduling scheduling);
+bool scheduling_from_string(const char *text, Scheduling *ret_scheduling);

@@ -329,16 +329,11 @@ ask_for_post_copy(Migration *migration)
 static void
 hold_if_not_its_turn(Manager *manager, Migration *migration)
 {
-    unsigned held = 0;
+    unsigned held = manager_count_held(manager);
+    unsigned capacity = workers_capacity(manager->workers, manager->config->held_calls_maximum);
 
-    for (guint i = 0; i < manager->migrations->len; i++) {
-        const Migration *other = g_ptr_array_index(manager->migrations, i);
-
-        held += other->machine.state == MIGRATION_WAITING;
-    }
-    if (held >= manager->config->held_calls_maximum) {
-        migration_note(migration, "not-held", "held_calls: %u, limit: %u", held,
-                       manager->config->held_calls_maximum);
+    if (held >= capacity) {
+        migration_note(migration, "not-held", "held_calls: %u, limit: %u", held, capacity);
         return;
     }
     migration->machine.state = MIGRATION_WAITING;
@@ -348,6 +343,8 @@ hold_if_not_its_turn(Manager *manager, Migration *migration)
         return;
     migration_note(migration, "waiting", "reason: %s",
                    migration->schedule_reason ? migration->schedule_reason : "-");
+    workers_follow(manager->workers, held + 1);
+    planner_estimate_starts(manager);
     manager_measure_dirty_rate(manager, migration);
 }
 
@@ -588,6 +585,23 @@ destination_new(Manager *manager, const char *name, DomainDescription *descripti
     return migration;
 }
 
+/* Several hosts may push here, and none of them knows of the others. */
+static void
+hold_if_no_room(Manager *manager, Migration *migration)
+{
+    if (manager_count_held(manager) >=
+        workers_capacity(manager->workers, manager->config->held_calls_maximum))
+        return;
+    migration->machine.state = MIGRATION_WAITING;
+    migration->polled_us = g_get_monotonic_time();
+    manager_schedule(manager);
+    if (migration->machine.state != MIGRATION_WAITING)
+        return;
+    migration_note(migration, "waiting", "reason: %s",
+                   migration->schedule_reason ? migration->schedule_reason : "-");
+    workers_follow(manager->workers, manager_count_held(manager));
+}
+
 static GVariant *
 enter_prepare(Manager *manager, const Call *call, GError **error)
 {
@@ -618,7 +632,10 @@ enter_prepare(Manager *manager, const Call *call, GError **error)
                    "flags_given: 0x%" G_GINT64_MODIFIER "x, flags_used: 0x%" G_GINT64_MODIFIER
                    "x, source_known: %s",
                    migration->user_flags, migration->flags, migration->peer_known ? "yes" : "no");
-    manager_transfer(manager, migration, NULL, NULL);
+    migration->source_host = call->cookie != NULL ? peer_cookie_host(call->cookie, -1) : 0;
+    hold_if_no_room(manager, migration);
+    if (migration->machine.state != MIGRATION_WAITING)
+        manager_transfer(manager, migration, NULL, NULL);
     return answer_new(migration, false, element, xml);
 }
 
@@ -718,6 +735,10 @@ calls_wait_turn(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation
     migration->polled_us = g_get_monotonic_time();
     migration->waiting_turn = invocation;
     if (migration->machine.state != MIGRATION_WAITING) {
+        /* Admitted between two questions: an incoming one is not in the plan yet. */
+        if (migration->machine.role == MIGRATION_ROLE_DESTINATION &&
+            migration->machine.state == MIGRATION_ADMITTED)
+            manager_transfer(manager, migration, NULL, NULL);
         manager_answer_turn(manager, migration);
         return;
     }
@@ -734,8 +755,10 @@ leave_source(Manager *manager, Migration *migration, const char *entry, bool suc
     MigrationInput input = { .type = MIGRATION_INPUT_FAILED };
 
     if (success && (g_str_equal(entry, "begin") ||
-                    (g_str_equal(entry, "perform") && !migration->peer_to_peer)))
+                    (g_str_equal(entry, "perform") && !migration->peer_to_peer))) {
+        migration->begun = true;
         return; /* the next phase follows */
+    }
     if (success)
         input.type = MIGRATION_INPUT_SUCCEEDED;
     /* libvirt keeps such a VM on both hosts; what became of it is seen by polling. */

@@ -11,6 +11,7 @@
 #include <libvirt/virterror.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 typedef struct {
@@ -126,6 +127,8 @@ main(int argc, char **argv)
     g_autoptr(GError) error = NULL;
     int status;
 
+    if (argc == 4 && strcmp(argv[1], WORKERS_CHILD_OPTION) == 0)
+        return workers_child_main(argv[2], argv[3]);
     if (!options_parse(&options, &argc, &argv, &error)) {
         g_printerr("virt-convoyd: %s; see virt-convoyd --help\n", error->message);
         return 2;

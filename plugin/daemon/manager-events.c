@@ -6,6 +6,10 @@
 
 #include <string.h>
 
+/* A first start of QEMU takes long: one such must not make all that follow overlap. */
+#define PREPARE_SECONDS_MAXIMUM 3.0
+#define PREPARE_SMOOTHING 0.3
+
 static void
 domains_listed(GPtrArray *texts, const GError *error, gpointer data)
 {
@@ -91,6 +95,12 @@ migration_iterate(Manager *manager, Migration *migration, const HypervisorEvent 
         migration->iteration_us != 0 ? (double)(now_us - migration->iteration_us) / 1e6 : 0;
     migration->iteration_us = now_us;
     migration_note(migration, "iteration", "number: %u", event->iteration);
+    if (event->iteration == 1 && migration->admitted_us != 0) {
+        double prepared =
+            MIN((double)(now_us - migration->admitted_us) / 1e6, PREPARE_SECONDS_MAXIMUM);
+
+        manager->prepare_seconds += PREPARE_SMOOTHING * (prepared - manager->prepare_seconds);
+    }
     if (migration->offer_wanted && migration->destination_uri != NULL) {
         migration->offer_wanted = false;
         migration->offer_asked_us = now_us;

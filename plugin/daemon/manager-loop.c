@@ -20,8 +20,29 @@
 #define OFFER_MAXIMUM_US (2 * G_USEC_PER_SEC)
 /* A guest writes in bursts: what was dirtied in a shorter pass is no rate. */
 #define PASS_TELLING_SECONDS 0.25
+/*
+ * libvirt already has a job on a domain whose Prepare is held: its owner cannot
+ * abort it, and its host keeps a place for it. So this wait is short.
+ */
+#define INCOMING_MAXIMUM_US (60 * G_USEC_PER_SEC)
 /* Between the end of begin and perform the destination prepares. */
 #define ADMITTED_MAXIMUM_US (120 * G_USEC_PER_SEC)
+
+/* While somebody waits, or a decision is near, the next second is too late. */
+static void
+manager_poll_often(Manager *manager)
+{
+    bool awaited = manager_count_held(manager) != 0;
+
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        Migration *migration = g_ptr_array_index(manager->migrations, i);
+
+        if (migration_is_transferring(migration) &&
+            (migration->polled_often ||
+             (awaited && migration->machine.role == MIGRATION_ROLE_SOURCE)))
+            manager_poll(manager, migration, 0);
+    }
+}
 
 static void
 job_polled(const JobStatistics *statistics, const GError *error, gpointer data)
@@ -42,6 +63,12 @@ job_polled(const JobStatistics *statistics, const GError *error, gpointer data)
     if (!hypervisor_is_connected(manager->hypervisor))
         return; /* libvirtd restarts: wait until it can be asked */
     if (!working) {
+        gint64 now_us = g_get_monotonic_time();
+
+        /* Polls may come faster; what is counted here stands for a second. */
+        if (now_us - migration->idle_us < POLL_US * 9 / 10)
+            return;
+        migration->idle_us = now_us;
         if (++migration->idle_polls <
             (migration->job_seen ? IDLE_POLLS_MAXIMUM : STARTING_POLLS_MAXIMUM))
             return;
@@ -55,6 +82,7 @@ job_polled(const JobStatistics *statistics, const GError *error, gpointer data)
     if (error != NULL)
         return;
     migration->statistics = *statistics;
+    migration->statistics_us = g_get_monotonic_time();
     if (migration->machine.iteration >= 2 && !migration->machine.post_copy_requested &&
         migration->machine.state == MIGRATION_RUNNING &&
         migration->pass_seconds >= PASS_TELLING_SECONDS && statistics->memory_remaining > 0 &&
@@ -69,6 +97,9 @@ job_polled(const JobStatistics *statistics, const GError *error, gpointer data)
     }
     if (migration->machine.role == MIGRATION_ROLE_SOURCE)
         manager_converge(manager, migration);
+    /* The next one prepares while this one ends. */
+    if (manager_count_held(manager) != 0)
+        manager_schedule(manager);
 }
 
 /* number: the pass whose beginning is asked for; 0: just a look. */
@@ -95,6 +126,10 @@ manager_expire(Manager *manager, Migration *migration, gint64 now_us)
         /* Not aborted: nobody asked for that, and a caller that was only slow must go on. */
         migration->failure = g_strdup("the caller stopped waiting");
         manager_input(manager, migration, &lost);
+    } else if (migration->machine.state == MIGRATION_WAITING &&
+               migration->machine.role == MIGRATION_ROLE_DESTINATION &&
+               now_us - migration->created_us > INCOMING_MAXIMUM_US) {
+        manager_let_in(manager, migration, "it has waited long enough");
     } else if (migration->machine.state == MIGRATION_ADMITTED &&
                /* Never held: polled_us is 0. */
                now_us - MAX(migration->created_us, migration->polled_us) > ADMITTED_MAXIMUM_US) {
@@ -178,14 +213,11 @@ manager_tick(gint64 now_us, gpointer data)
         classify_traffic(&rates, network_usable_rate(manager->network), manager->host_class, NULL);
     for (int direction = 0; direction < 2; direction++)
         manager_follow_demand(manager, (ShapingDirection)direction, now_us);
-    for (guint i = 0; !poll && i < manager->migrations->len; i++) {
-        Migration *migration = g_ptr_array_index(manager->migrations, i);
-
-        if (migration->polled_often && migration_is_transferring(migration))
-            manager_poll(manager, migration, 0);
-    }
-    if (!poll)
+    workers_follow(manager->workers, manager_count_held(manager));
+    if (!poll) {
+        manager_poll_often(manager);
         return;
+    }
     manager->last_poll_us = now_us;
     for (guint i = 0; i < manager->history->len; i++) {
         Migration *ended = g_ptr_array_index(manager->history, i);
@@ -205,6 +237,9 @@ manager_tick(gint64 now_us, gpointer data)
         if (migration == NULL)
             continue;
         if (!migration_is_transferring(migration)) {
+            /* A client that was killed after begin: its job goes, and its place with it. */
+            if (migration->begun && migration->machine.state == MIGRATION_ADMITTED)
+                manager_poll(manager, migration, 0);
             manager_expire(manager, migration, now_us);
             continue;
         }
@@ -214,4 +249,6 @@ manager_tick(gint64 now_us, gpointer data)
         manager_recover(manager, migration, now_us);
     }
     manager_schedule(manager);
+    if (manager_count_held(manager) != 0)
+        planner_estimate_starts(manager);
 }

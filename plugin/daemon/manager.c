@@ -13,6 +13,9 @@
 
 #include <string.h>
 
+/* From a turn to the first byte, before it was measured here. */
+#define PREPARE_SECONDS 0.7
+
 /* Records of migrations that have not ended; more are left to libvirt alone. */
 #define MIGRATIONS_MAXIMUM 256u
 
@@ -577,6 +580,42 @@ turn_shaped(const GError *error G_GNUC_UNUSED, gpointer data)
         manager_answer_turn(reference->manager, migration);
 }
 
+unsigned
+manager_count_held(const Manager *manager)
+{
+    unsigned held = 0;
+
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        const Migration *migration = g_ptr_array_index(manager->migrations, i);
+
+        held += migration->machine.state == MIGRATION_WAITING;
+    }
+    return held;
+}
+
+/* Incoming ones: the QEMU that takes the memory starts when the call goes on. */
+void
+manager_let_in(Manager *manager, Migration *migration, const char *reason)
+{
+    static const MigrationInput turn = { .type = MIGRATION_INPUT_TURN };
+
+    migration_note(migration, "admitted", "waited: %.2f s, reason: %s",
+                   (double)(g_get_monotonic_time() - migration->created_us) / 1e6, reason);
+    manager_input(manager, migration, &turn);
+    /* Else it is let in with its next question. */
+    if (migration->waiting_turn != NULL)
+        manager_transfer(manager, migration, turn_shaped, reference_new(manager, migration));
+}
+
+static void
+manager_admit_incoming(Manager *manager)
+{
+    Migration *migration;
+
+    while ((migration = planner_admit_incoming(manager)) != NULL)
+        manager_let_in(manager, migration, migration->schedule_reason);
+}
+
 void
 manager_schedule(Manager *manager)
 {
@@ -589,6 +628,7 @@ manager_schedule(Manager *manager)
         migration_note(migration, "admitted", "waited: %.2f s, reason: %s",
                        (double)(g_get_monotonic_time() - migration->created_us) / 1e6,
                        migration->schedule_reason ? migration->schedule_reason : "-");
+        migration->admitted_us = g_get_monotonic_time();
         manager_input(manager, migration, &turn);
         /* A call not answered yet goes on when it knows its peer. */
         if (migration->peer_to_peer && !migration->answer_pending)
@@ -596,6 +636,7 @@ manager_schedule(Manager *manager)
         else
             manager_answer_turn(manager, migration);
     }
+    manager_admit_incoming(manager);
 }
 
 /* ---- life -------------------------------------------------------------- */
@@ -612,6 +653,7 @@ manager_new(const Config *config, const char *state_directory, GError **error)
     g_autoptr(Manager) manager = g_new0(Manager, 1);
 
     manager->config = config;
+    manager->prepare_seconds = PREPARE_SECONDS;
     manager->state_directory = g_strdup(state_directory);
     manager->registry = registry_new();
     manager->migrations = g_ptr_array_new_with_free_func(migration_destroy);
@@ -620,6 +662,7 @@ manager_new(const Config *config, const char *state_directory, GError **error)
     if (manager->network == NULL)
         return NULL;
     manager->hypervisor = hypervisor_new(config->libvirt_uri, manager_event, manager);
+    manager->workers = workers_new(config->libvirt_uri, state_directory);
     return g_steal_pointer(&manager);
 }
 
@@ -632,6 +675,7 @@ manager_free(Manager *manager)
     if (manager->network != NULL)
         network_free(manager->network);
     g_clear_pointer(&manager->hypervisor, hypervisor_free);
+    g_clear_pointer(&manager->workers, workers_free);
     for (guint i = 0; manager->history != NULL && i < manager->history->len; i++)
         manager_remember(manager, g_ptr_array_index(manager->history, i));
     g_clear_pointer(&manager->migrations, g_ptr_array_unref);

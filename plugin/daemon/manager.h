@@ -14,6 +14,7 @@
 #include "daemon/migration.h"
 #include "daemon/network.h"
 #include "daemon/registry.h"
+#include "daemon/workers.h"
 
 typedef struct Manager Manager;
 
@@ -23,11 +24,13 @@ struct Manager {
     Network *network;
     Hypervisor *hypervisor;
     Registry *registry;
+    Workers *workers;      /* NULL: not to be had */
     GPtrArray *migrations; /* active first come, first in */
     GPtrArray *history;    /* ended, oldest first, config->history_limit */
     uint64_t next_ticket;
     gint64 last_poll_us;
     TrafficClass host_class;
+    double prepare_seconds; /* from a turn to the first byte, smoothed */
     struct {
         uint64_t held; /* bytes/s held for the workload */
         bool held_valid;
@@ -104,6 +107,9 @@ void manager_transfer(Manager *manager, Migration *migration, NetworkShapeDone d
 
 /* Lets waiting migrations go whose turn it is. */
 void manager_schedule(Manager *manager);
+
+/* Source calls that are held in libvirtd now; each occupies one of its workers. */
+unsigned manager_count_held(const Manager *manager);
 
 /* Answers a pending WaitTurn at once if the state allows it. */
 void manager_answer_turn(Manager *manager, Migration *migration);

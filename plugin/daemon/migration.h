@@ -34,6 +34,7 @@ typedef struct {
     bool tunnelled;
     bool observed; /* seen from events only: flags are the user's and unknown */
     bool from_hook;
+    bool begun; /* direct source: libvirt has a job on it from begin on */
 
     DomainDescription *description;
     char *name;
@@ -53,6 +54,7 @@ typedef struct {
     unsigned parallel_proposed;
     unsigned parallel;
     bool peer_known;
+    uint64_t source_host; /* destination: whom it comes from, peer_cookie_host() */
     PeerReport peer;
     bool offer_wanted; /* p2p source: ask the destination once it is active */
     gint64 offer_asked_us;
@@ -77,10 +79,13 @@ typedef struct {
     bool has_limits;
     ReserveQemuLimits limits; /* as last told to QEMU */
     JobStatistics statistics;
-    bool job_seen; /* libvirt runs a job for it: from now on its absence is the end */
+    gint64 statistics_us; /* monotonic, when they were read */
+    bool job_seen;        /* libvirt runs a job for it: from now on its absence is the end */
     unsigned idle_polls;
+    gint64 idle_us; /* of the last of them */
     bool querying;
     char *schedule_reason;
+    gint64 start_expected_us; /* monotonic, while it waits; 0 unknown */
 
     ConvergeState converge;
     bool expected_not_to_end;    /* the predictor's word, from the passes seen */
@@ -102,7 +107,8 @@ typedef struct {
 
     gint64 created_us; /* monotonic */
     gint64 created_wall_us;
-    gint64 polled_us; /* last WaitTurn of the held caller */
+    gint64 polled_us;   /* last WaitTurn of the held caller */
+    gint64 admitted_us; /* its turn came after it was held; 0: never held */
     gint64 running_us;
     gint64 post_copy_us;
     gint64 ended_us;

@@ -10,6 +10,8 @@
 #define DOWNTIME_DEFAULT_MS 300
 /* The destination is not told what is dirtied and left: its share of a deadline is larger. */
 #define DESTINATION_MARGIN_PERCENT 25
+/* Seconds; what would start later has no known start. */
+#define START_EXPECTED_MAXIMUM 1e6
 
 static uint64_t
 subtract(uint64_t a, uint64_t b)
@@ -403,6 +405,43 @@ planner_qemu_limits(Manager *manager, const Migration *migration, ReserveQemuLim
     return true;
 }
 
+/* Its memory will have moved by the time that another one has prepared. */
+static bool
+is_ending(const Manager *manager, const Migration *migration)
+{
+    const JobStatistics *statistics = &migration->statistics;
+    bool post_copy = migration->machine.state == MIGRATION_POST_COPY;
+    double age = (double)(g_get_monotonic_time() - migration->statistics_us) / 1e6;
+    double left;
+
+    if (!migration_is_transferring(migration) || !statistics->valid || !statistics->active)
+        return false;
+    left =
+        schedule_seconds_left(statistics->memory_remaining, statistics->throughput,
+                              post_copy ? 0 : MAX(migration->dirty_rate, statistics->dirty_rate));
+    return left >= 0 && left < age + manager->prepare_seconds;
+}
+
+static double
+relief_of(const Manager *manager, const Migration *migration)
+{
+    TrafficRates host = network_host_rates(manager->network);
+    ScheduleReliefInput input = { 0 };
+
+    if (migration->description == NULL)
+        return 0;
+    input.vm = network_vm_rates(manager->network, migration->description);
+    if (host.valid) {
+        input.source_link = network_usable_rate(manager->network);
+        input.source_free = subtract(input.source_link, host.out);
+    }
+    if (migration->peer_known && migration->peer.host.valid) {
+        input.destination_link = migration->peer.link_rate;
+        input.destination_free = subtract(input.destination_link, migration->peer.host.in);
+    }
+    return schedule_relief(&input);
+}
+
 static void
 fill_schedule_item(const Manager *manager, const Migration *migration, ScheduleItem *item)
 {
@@ -421,6 +460,8 @@ fill_schedule_item(const Manager *manager, const Migration *migration, ScheduleI
         .available_known = rates.valid,
         .available = subtract(network_usable_rate(manager->network), rates.out),
         .enqueued_us = migration->created_us,
+        .relief = relief_of(manager, migration),
+        .ending = is_ending(manager, migration),
     };
 }
 
@@ -435,6 +476,7 @@ planner_schedule(Manager *manager)
     ScheduleParams params = schedule_params_default();
     size_t running_count = 0;
 
+    params.scheduling = manager->config->scheduling;
     params.maximum_running = manager->config->maximum_running;
     for (guint i = 0; i < manager->migrations->len; i++) {
         Migration *migration = g_ptr_array_index(manager->migrations, i);
@@ -464,4 +506,110 @@ planner_schedule(Manager *manager)
         }
     }
     return starting;
+}
+
+static void
+fill_incoming(const Manager *manager, const Migration *migration, ScheduleIncoming *incoming)
+{
+    TrafficRates rates = network_host_rates(manager->network);
+
+    *incoming = (ScheduleIncoming){ .source = migration->source_host };
+    fill_schedule_item(manager, migration, &incoming->item);
+    incoming->item.available = subtract(network_usable_rate(manager->network), rates.in);
+    if (migration->peer_known && migration->peer.technique_set)
+        incoming->item.technique = migration->peer.technique;
+    incoming->item.relief = 0;
+    incoming->item.ending = false; /* libvirt has no statistics of an incoming job */
+}
+
+Migration *
+planner_admit_incoming(Manager *manager)
+{
+    g_autofree ScheduleIncoming *running = g_new0(ScheduleIncoming, manager->migrations->len);
+    ScheduleParams params = schedule_params_default();
+    Migration *first = NULL;
+    size_t running_count = 0;
+
+    params.scheduling = manager->config->scheduling;
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        const Migration *migration = g_ptr_array_index(manager->migrations, i);
+
+        if (migration->machine.role == MIGRATION_ROLE_DESTINATION &&
+            migration_is_active(migration) && migration->machine.state != MIGRATION_WAITING)
+            fill_incoming(manager, migration, &running[running_count++]);
+    }
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        Migration *migration = g_ptr_array_index(manager->migrations, i);
+        ScheduleIncoming incoming;
+        ScheduleReason reason;
+
+        if (migration->machine.role != MIGRATION_ROLE_DESTINATION ||
+            migration->machine.state != MIGRATION_WAITING)
+            continue;
+        fill_incoming(manager, migration, &incoming);
+        reason = schedule_admit(&incoming, running, running_count, &params);
+        g_free(migration->schedule_reason);
+        migration->schedule_reason = g_strdup(schedule_reason_to_string(reason));
+        /* First come, first in among equals: the array is in that order. */
+        if (schedule_reason_is_start(reason) &&
+            (first == NULL || migration->priority > first->priority))
+            first = migration;
+    }
+    return first;
+}
+
+static void
+fill_plan_item(const Manager *manager, const Migration *migration, SchedulePlanItem *item)
+{
+    *item = (SchedulePlanItem){
+        .destination = SCHEDULE_NO_LINK,
+        .running = migration->machine.state != MIGRATION_WAITING,
+        .dirty_rate = migration->machine.state == MIGRATION_POST_COPY ? 0 : migration->dirty_rate,
+    };
+    fill_schedule_item(manager, migration, &item->item);
+    item->item.link = 0;
+    if (migration->statistics.valid && migration->statistics.memory_remaining != 0)
+        item->bytes = migration->statistics.memory_remaining;
+    else if (migration->description != NULL)
+        item->bytes = migration->description->current_memory;
+}
+
+void
+planner_estimate_starts(Manager *manager)
+{
+    g_autofree SchedulePlanItem *items = g_new0(SchedulePlanItem, SCHEDULE_ITEMS_MAX);
+    g_autofree SchedulePlanned *planned = g_new0(SchedulePlanned, SCHEDULE_ITEMS_MAX);
+    g_autoptr(GPtrArray) planned_migrations = g_ptr_array_new();
+    ScheduleParams params = schedule_params_default();
+    TrafficRates rates = network_host_rates(manager->network);
+    uint64_t usable = network_usable_rate(manager->network);
+    SchedulePlanLink link = {
+        .known = rates.valid && usable != 0,
+        .rate = subtract(usable, rates.out),
+        .link_rate = usable,
+    };
+    gint64 now_us = g_get_monotonic_time();
+
+    params.scheduling = manager->config->scheduling;
+    params.maximum_running = manager->config->maximum_running;
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        Migration *migration = g_ptr_array_index(manager->migrations, i);
+
+        if (migration->machine.role != MIGRATION_ROLE_SOURCE || !migration_is_active(migration) ||
+            planned_migrations->len >= SCHEDULE_ITEMS_MAX)
+            continue;
+        fill_plan_item(manager, migration, &items[planned_migrations->len]);
+        g_ptr_array_add(planned_migrations, migration);
+    }
+    if (!schedule_plan(items, planned_migrations->len, &link, 1, &params, planned))
+        return;
+    for (guint i = 0; i < planned_migrations->len; i++) {
+        Migration *migration = g_ptr_array_index(planned_migrations, i);
+
+        /* Years are no estimate. */
+        migration->start_expected_us =
+            planned[i].start_known && planned[i].start < START_EXPECTED_MAXIMUM
+                ? now_us + (gint64)(planned[i].start * 1e6)
+                : 0;
+    }
 }

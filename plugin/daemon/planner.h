@@ -54,5 +54,14 @@ bool planner_shares_differ(const Manager *manager, ShapingDirection direction,
 bool planner_qemu_limits(Manager *manager, const Migration *migration,
                          ReserveQemuLimits *ret_limits);
 
+/*
+ * Estimates when each waiting migration will start (start_expected_us), by what
+ * is known of those before it.
+ */
+void planner_estimate_starts(Manager *manager);
+
+/* The incoming migration to let in next; NULL: those that wait go on waiting. Not owned. */
+Migration *planner_admit_incoming(Manager *manager);
+
 /* The waiting migrations that may go now, first first. Not owned. */
 GPtrArray *planner_schedule(Manager *manager);

@@ -130,6 +130,9 @@ add_migration(JsonBuilder *builder, const Migration *migration, bool with_log)
     }
     if (migration->schedule_reason != NULL)
         add_text(builder, "turn", migration->schedule_reason);
+    if (migration->machine.state == MIGRATION_WAITING && migration->start_expected_us != 0)
+        add_seconds(builder, "starts_in_s",
+                    (double)MAX(migration->start_expected_us - g_get_monotonic_time(), 0) / 1e6);
     if (migration->failure != NULL)
         add_text(builder, "failure", migration->failure);
     add_time(builder, "started", migration->created_wall_us);
@@ -264,11 +267,17 @@ char *
 report_status(const Manager *manager)
 {
     g_autoptr(JsonBuilder) builder = json_builder_new();
+    unsigned workers_now;
+    unsigned workers_before;
 
     json_builder_begin_object(builder);
     add_text(builder, "version", CONVOY_VERSION);
     add_boolean(builder, "libvirt_connected", hypervisor_is_connected(manager->hypervisor));
     add_number(builder, "qemu_version", hypervisor_qemu_version(manager->hypervisor));
+    if (workers_maximum(manager->workers, &workers_now, &workers_before)) {
+        add_number(builder, "workers_maximum", workers_now);
+        add_number(builder, "workers_configured", workers_before);
+    }
     add_uplinks(builder, manager);
     add_domains(builder, manager);
     json_builder_set_member_name(builder, "migrations");

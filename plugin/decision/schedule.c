@@ -59,27 +59,35 @@ priority_checked(Priority priority)
     return (unsigned int)priority <= PRIORITY_HIGH ? (unsigned int)priority : PRIORITY_LOW;
 }
 
-/* The order index (w + relief) / T; -1 when the time is not known. */
+/* The order index (w + relief) / T; -1e300 when the time is not known. */
 static double
 order_index(const ScheduleItem *item, const ScheduleParams *params)
 {
-    double relief = item->relief > 0.0 && isfinite(item->relief) ? item->relief : 0.0;
+    double relief = isfinite(item->relief) ? item->relief : 0.0;
 
     if (!(item->seconds > 0.0) || !isfinite(item->seconds))
-        return -1.0;
+        return -1e300;
     return (params->weight[priority_checked(item->priority)] + relief) / item->seconds;
 }
 
+/* The items may be members of larger structs: `stride` bytes from one to the next. */
 typedef struct {
-    const ScheduleItem *items;
+    const void *items;
+    size_t stride;
     const ScheduleParams *params;
 } OrderContext;
+
+static const ScheduleItem *
+order_item(const OrderContext *context, size_t index)
+{
+    return (const ScheduleItem *)((const char *)context->items + index * context->stride);
+}
 
 static bool
 comes_before(const OrderContext *context, uint16_t left, uint16_t right)
 {
-    const ScheduleItem *a = &context->items[left];
-    const ScheduleItem *b = &context->items[right];
+    const ScheduleItem *a = order_item(context, left);
+    const ScheduleItem *b = order_item(context, right);
     double index_a;
     double index_b;
 
@@ -188,6 +196,14 @@ judge(const Link *link, const ScheduleItem *item, uint64_t running_total,
 {
     if (params->maximum_running != 0 && running_total >= params->maximum_running)
         return SCHEDULE_WAIT_MAXIMUM;
+    switch (params->scheduling) {
+    case SCHEDULING_AUTOMATIC:
+        break;
+    case SCHEDULING_SERIAL:
+        return running_total == 0 ? SCHEDULE_START_LINK_FREE : SCHEDULE_WAIT_SERIAL;
+    case SCHEDULING_PARALLEL:
+        return SCHEDULE_START_PARALLEL;
+    }
     if (item->priority == PRIORITY_HIGH)
         return SCHEDULE_START_HIGH_PRIORITY;
     if (link->somebody_waits)
@@ -203,23 +219,63 @@ judge(const Link *link, const ScheduleItem *item, uint64_t running_total,
     return contention_is_low(item, params) ? SCHEDULE_START_POST_COPY : SCHEDULE_WAIT_CONTENTION;
 }
 
-static bool
-reason_is_start(ScheduleReason reason)
+bool
+schedule_reason_is_start(ScheduleReason reason)
 {
     switch (reason) {
     case SCHEDULE_START_HIGH_PRIORITY:
     case SCHEDULE_START_LINK_FREE:
     case SCHEDULE_START_STREAM_LEAVES_ROOM:
     case SCHEDULE_START_POST_COPY:
+    case SCHEDULE_START_PARALLEL:
         return true;
     case SCHEDULE_WAIT_LINK_BUSY:
     case SCHEDULE_WAIT_CONTENTION:
     case SCHEDULE_WAIT_HIGH_PRIORITY:
     case SCHEDULE_WAIT_TURN:
+    case SCHEDULE_WAIT_SERIAL:
     case SCHEDULE_WAIT_MAXIMUM:
         return false;
     }
     return false;
+}
+
+static uint64_t
+less(uint64_t from, uint64_t amount)
+{
+    return from > amount ? from - amount : 0;
+}
+
+double
+schedule_relief(const ScheduleReliefInput *input)
+{
+    uint64_t out = input->source_link != 0 ? input->source_free : UINT64_MAX;
+    uint64_t in = input->destination_link != 0 ? input->destination_free : UINT64_MAX;
+    uint64_t link = input->source_link;
+    uint64_t before = out < in ? out : in;
+    uint64_t after;
+    double relief;
+
+    if (link == 0 || (input->destination_link != 0 && input->destination_link < link))
+        link = input->destination_link;
+    if (link == 0 || !input->vm.valid)
+        return 0.0;
+    if (input->source_link != 0)
+        out = out > UINT64_MAX - input->vm.out ? UINT64_MAX : out + input->vm.out;
+    if (input->destination_link != 0)
+        in = less(in, input->vm.in);
+    after = out < in ? out : in;
+    relief = after >= before ? (double)(after - before) : -(double)(before - after);
+    relief /= (double)link;
+    return relief > 1.0 ? 1.0 : relief < -1.0 ? -1.0 : relief;
+}
+
+double
+schedule_seconds_left(uint64_t remaining, uint64_t rate, uint64_t dirty_rate)
+{
+    if (rate <= dirty_rate)
+        return -1.0;
+    return (double)remaining / (double)(rate - dirty_rate);
 }
 
 bool
@@ -227,7 +283,7 @@ schedule_decide(const ScheduleItem *waiting, size_t waiting_count, const Schedul
                 size_t running_count, const ScheduleParams *params, ScheduleVerdict *ret_verdicts)
 {
     ScheduleParams used = params_or_default(params);
-    OrderContext context = { .items = waiting, .params = &used };
+    OrderContext context = { .items = waiting, .stride = sizeof(*waiting), .params = &used };
     uint16_t order[SCHEDULE_ITEMS_MAX];
     uint64_t running_total = running_count;
     LinkTable table = { 0 };
@@ -236,14 +292,15 @@ schedule_decide(const ScheduleItem *waiting, size_t waiting_count, const Schedul
         return false;
 
     for (size_t i = 0; i < running_count; i++)
-        link_occupy(link_find(&table, running[i].link), &running[i]);
+        if (!running[i].ending)
+            link_occupy(link_find(&table, running[i].link), &running[i]);
 
     order_sort(&context, order, waiting_count);
     for (size_t rank = 0; rank < waiting_count; rank++) {
         const ScheduleItem *item = &waiting[order[rank]];
         Link *link = link_find(&table, item->link);
         ScheduleReason reason = judge(link, item, running_total, &used);
-        bool start = reason_is_start(reason);
+        bool start = schedule_reason_is_start(reason);
 
         if (start) {
             link_occupy(link, item);
@@ -253,6 +310,230 @@ schedule_decide(const ScheduleItem *waiting, size_t waiting_count, const Schedul
         }
         ret_verdicts[order[rank]] =
             (ScheduleVerdict){ .start = start, .reason = reason, .rank = (uint32_t)rank };
+    }
+    return true;
+}
+
+ScheduleReason
+schedule_admit(const ScheduleIncoming *candidate, const ScheduleIncoming *running,
+               size_t running_count, const ScheduleParams *params)
+{
+    ScheduleParams used = params_or_default(params);
+    uint64_t others = 0;
+    Link link = { 0 };
+
+    used.maximum_running = 0;
+    for (size_t i = 0; i < running_count; i++) {
+        if (candidate->source == 0 || running[i].source == 0 ||
+            running[i].source == candidate->source || running[i].item.ending)
+            continue;
+        link_occupy(&link, &running[i].item);
+        others++;
+    }
+    return judge(&link, &candidate->item, others, &used);
+}
+
+/* ---- a whole gang ------------------------------------------------------ */
+
+typedef enum {
+    PLAN_WAITING,
+    PLAN_RUNNING,
+    PLAN_ENDED,
+} PlanState;
+
+typedef struct {
+    const SchedulePlanItem *items;
+    size_t item_count;
+    const SchedulePlanLink *table;
+    size_t link_count;
+    ScheduleParams params;
+    Link links[SCHEDULE_PLAN_LINKS_MAX];
+    uint16_t order[SCHEDULE_ITEMS_MAX];
+    PlanState states[SCHEDULE_ITEMS_MAX];
+    double left[SCHEDULE_ITEMS_MAX]; /* bytes, or seconds alone on its links */
+    uint64_t running_total;
+} Plan;
+
+static const SchedulePlanLink *
+plan_table_link(const Plan *plan, uint32_t index)
+{
+    return index < plan->link_count ? &plan->table[index] : NULL;
+}
+
+/* Bytes are known, and so is every link that it has: else its own prediction counts. */
+static bool
+plan_counts_bytes(const Plan *plan, const SchedulePlanItem *item)
+{
+    const SchedulePlanLink *source = plan_table_link(plan, item->item.link);
+    const SchedulePlanLink *destination = plan_table_link(plan, item->destination);
+
+    if (item->bytes == 0 || (source == NULL && destination == NULL))
+        return false;
+    return (source == NULL || source->known) && (destination == NULL || destination->known);
+}
+
+static void
+plan_occupy(Plan *plan, const SchedulePlanItem *item)
+{
+    if (item->item.link < plan->link_count)
+        link_occupy(&plan->links[item->item.link], &item->item);
+    if (item->destination < plan->link_count && item->destination != item->item.link)
+        link_occupy(&plan->links[item->destination], &item->item);
+    plan->running_total++;
+}
+
+static bool
+plan_judge_on(const Plan *plan, const SchedulePlanItem *item, uint32_t index)
+{
+    static const Link nobody = { 0 };
+    const SchedulePlanLink *entry = plan_table_link(plan, index);
+    ScheduleItem seen = item->item;
+
+    seen.available_known = entry != NULL && entry->known;
+    seen.available = seen.available_known ? entry->rate : 0;
+    seen.link_rate = entry != NULL ? entry->link_rate : 0;
+    return schedule_reason_is_start(judge(entry != NULL ? &plan->links[index] : &nobody, &seen,
+                                          plan->running_total, &plan->params));
+}
+
+static void
+plan_somebody_waits(Plan *plan, uint32_t index)
+{
+    if (index < plan->link_count)
+        plan->links[index].somebody_waits = true;
+}
+
+/* Starts, in order, all that may start now. */
+static void
+plan_admit(Plan *plan, size_t waiting_count, double now, SchedulePlanned *ret_planned)
+{
+    for (size_t i = 0; i < plan->link_count; i++)
+        plan->links[i] = (Link){ 0 };
+    plan->running_total = 0;
+    for (size_t i = 0; i < plan->item_count; i++) {
+        if (plan->states[i] == PLAN_RUNNING)
+            plan_occupy(plan, &plan->items[i]);
+    }
+    for (size_t rank = 0; rank < waiting_count; rank++) {
+        size_t index = plan->order[rank];
+        const SchedulePlanItem *item = &plan->items[index];
+
+        if (plan->states[index] != PLAN_WAITING)
+            continue;
+        if (plan_judge_on(plan, item, item->item.link) &&
+            plan_judge_on(plan, item, item->destination)) {
+            plan->states[index] = PLAN_RUNNING;
+            ret_planned[index].start_known = true;
+            ret_planned[index].start = now;
+            plan_occupy(plan, item);
+        } else {
+            plan_somebody_waits(plan, item->item.link);
+            plan_somebody_waits(plan, item->destination);
+        }
+    }
+}
+
+static double
+share_of_link(const Plan *plan, uint32_t index, double rate)
+{
+    double share;
+
+    if (index >= plan->link_count)
+        return rate;
+    share = (double)plan->table[index].rate / plan->links[index].running;
+    return share < rate ? share : rate;
+}
+
+/* What it gets done in a second now, in the unit of `left`; 0: nothing. */
+static double
+plan_speed(const Plan *plan, const SchedulePlanItem *item)
+{
+    uint32_t beside = 1;
+    double rate = item->item.stream_rate != 0 ? (double)item->item.stream_rate : (double)UINT64_MAX;
+
+    if (plan_counts_bytes(plan, item)) {
+        rate = share_of_link(plan, item->item.link, rate);
+        rate = share_of_link(plan, item->destination, rate);
+        /* One that is dirtied faster ends by post-copy, at the full rate. */
+        if (item->item.technique == TECHNIQUE_PRE_COPY && rate > (double)item->dirty_rate)
+            rate -= (double)item->dirty_rate;
+        return rate;
+    }
+    if (item->item.link < plan->link_count && plan->links[item->item.link].running > beside)
+        beside = plan->links[item->item.link].running;
+    if (item->destination < plan->link_count && plan->links[item->destination].running > beside)
+        beside = plan->links[item->destination].running;
+    return 1.0 / beside;
+}
+
+/* Lets time pass until the next one ends; negative: none will. */
+static double
+plan_advance(Plan *plan, double now, SchedulePlanned *ret_planned)
+{
+    double speeds[SCHEDULE_ITEMS_MAX];
+    double step = INFINITY;
+
+    for (size_t i = 0; i < plan->item_count; i++) {
+        if (plan->states[i] != PLAN_RUNNING)
+            continue;
+        speeds[i] = plan_speed(plan, &plan->items[i]);
+        if (speeds[i] > 0.0 && plan->left[i] / speeds[i] < step)
+            step = plan->left[i] / speeds[i];
+    }
+    if (!isfinite(step))
+        return -1.0;
+    for (size_t i = 0; i < plan->item_count; i++) {
+        if (plan->states[i] != PLAN_RUNNING)
+            continue;
+        /* Compared before subtracting: rounding must not keep the first one alive. */
+        if (speeds[i] > 0.0 && plan->left[i] / speeds[i] <= step) {
+            plan->states[i] = PLAN_ENDED;
+            ret_planned[i].end_known = true;
+            ret_planned[i].end = now + step;
+        } else {
+            plan->left[i] -= speeds[i] * step;
+        }
+    }
+    return now + step;
+}
+
+bool
+schedule_plan(const SchedulePlanItem *items, size_t item_count, const SchedulePlanLink *links,
+              size_t link_count, const ScheduleParams *params, SchedulePlanned *ret_planned)
+{
+    Plan plan;
+    OrderContext context = { .items = items, .stride = sizeof(*items), .params = &plan.params };
+    size_t waiting_count = 0;
+    double now = 0.0;
+
+    if (item_count > SCHEDULE_ITEMS_MAX || link_count > SCHEDULE_PLAN_LINKS_MAX)
+        return false;
+    plan.items = items;
+    plan.item_count = item_count;
+    plan.table = links;
+    plan.link_count = link_count;
+    plan.params = params_or_default(params);
+    order_sort(&context, plan.order, item_count);
+    for (size_t rank = 0; rank < item_count; rank++) {
+        uint16_t index = plan.order[rank];
+        const SchedulePlanItem *item = &items[index];
+        bool timed = item->item.seconds > 0.0 && isfinite(item->item.seconds);
+
+        ret_planned[index] = (SchedulePlanned){ 0 };
+        plan.states[index] = item->running ? PLAN_RUNNING : PLAN_WAITING;
+        plan.left[index] = plan_counts_bytes(&plan, item) ? (double)item->bytes
+                           : timed                        ? item->item.seconds
+                                                          : INFINITY;
+        if (item->running) {
+            ret_planned[index].start_known = true;
+            continue;
+        }
+        ret_planned[index].rank = (uint32_t)waiting_count;
+        plan.order[waiting_count++] = index;
+    }
+    while (now >= 0.0) {
+        plan_admit(&plan, waiting_count, now, ret_planned);
+        now = plan_advance(&plan, now, ret_planned);
     }
     return true;
 }
@@ -269,6 +550,10 @@ schedule_reason_to_string(ScheduleReason reason)
         return "those that run cannot fill the link";
     case SCHEDULE_START_POST_COPY:
         return "post-copy and little contention: in parallel";
+    case SCHEDULE_START_PARALLEL:
+        return "the configuration says parallel";
+    case SCHEDULE_WAIT_SERIAL:
+        return "the configuration says serial";
     case SCHEDULE_WAIT_LINK_BUSY:
         return "a running migration fills the link: one after the other";
     case SCHEDULE_WAIT_CONTENTION:

@@ -39,8 +39,12 @@ typedef struct {
     bool available_known;
     uint64_t available;
     int64_t enqueued_us; /* monotonic; ignored for running ones */
-    double relief;       /* load its leaving takes off the bottleneck for those that
-                            still wait, as a fraction of the link; 0 if unknown */
+    double relief;       /* see schedule_relief(); 0 if unknown */
+    /*
+     * Running ones only: its memory will have moved by the time that the next one
+     * has prepared. Its link counts as free, so that no link idles in between.
+     */
+    bool ending;
 } ScheduleItem;
 
 typedef enum {
@@ -48,10 +52,12 @@ typedef enum {
     SCHEDULE_START_LINK_FREE,
     SCHEDULE_START_STREAM_LEAVES_ROOM,
     SCHEDULE_START_POST_COPY,
+    SCHEDULE_START_PARALLEL,     /* so configured */
     SCHEDULE_WAIT_LINK_BUSY,     /* one stream fills the link: serial */
     SCHEDULE_WAIT_CONTENTION,    /* post-copy, but the workload needs the link */
     SCHEDULE_WAIT_HIGH_PRIORITY, /* a high-priority migration has the link */
     SCHEDULE_WAIT_TURN,          /* another one comes before it on this link */
+    SCHEDULE_WAIT_SERIAL,        /* so configured */
     SCHEDULE_WAIT_MAXIMUM,       /* as many run as the operator allows */
 } ScheduleReason;
 
@@ -63,6 +69,7 @@ typedef struct {
 
 /* Start from schedule_params_default(). */
 typedef struct {
+    Scheduling scheduling;    /* serial and parallel leave the table above aside */
     uint32_t maximum_running; /* all links together; 0: no limit but the rules */
     double useful_stream;     /* fraction of a stream that must have room; 0.5 */
     double low_contention;    /* workload below this fraction of the link is little; 0.5 */
@@ -70,6 +77,30 @@ typedef struct {
 } ScheduleParams;
 
 ScheduleParams schedule_params_default(void);
+
+/*
+ * The load that a VM's leaving takes off the bottleneck for those that still
+ * wait, as a fraction of the link, -1 to 1: its own traffic leaves the source's
+ * outgoing direction (source_free is what is free there) and comes to the
+ * destination's incoming one. Negative when the destination is the bottleneck.
+ * A side that is not known (0 link) is left out; 0 when nothing is known.
+ */
+typedef struct {
+    uint64_t source_link; /* bytes/s; 0 unknown */
+    uint64_t source_free;
+    uint64_t destination_link;
+    uint64_t destination_free;
+    TrafficRates vm;
+} ScheduleReliefInput;
+
+double schedule_relief(const ScheduleReliefInput *input);
+
+/*
+ * Seconds until a running migration has moved its memory: remaining bytes at
+ * `rate`, against what is dirtied meanwhile (0 in post-copy). Negative: unknown,
+ * also when it is dirtied faster than it moves.
+ */
+double schedule_seconds_left(uint64_t remaining, uint64_t rate, uint64_t dirty_rate);
 
 /*
  * Judges all `waiting` at once; those that start count as running for the ones
@@ -82,6 +113,71 @@ ScheduleParams schedule_params_default(void);
 bool schedule_decide(const ScheduleItem *waiting, size_t waiting_count, const ScheduleItem *running,
                      size_t running_count, const ScheduleParams *params,
                      ScheduleVerdict *ret_verdicts);
+
+/* ---- at the destination -------------------------------------------------- */
+
+/* One incoming migration; item.available is what the incoming direction has free. */
+typedef struct {
+    ScheduleItem item;
+    uint64_t source; /* the host it comes from; 0 unknown */
+} ScheduleIncoming;
+
+/*
+ * May the destination let `candidate` in beside those that it has let in? By
+ * the rules above, but one source's own migrations do not hold each other up
+ * here: that source has already decided to run them side by side. Where either
+ * source is unknown nobody waits, since they may be the same. Maximum_running
+ * is the source's affair, too.
+ */
+ScheduleReason schedule_admit(const ScheduleIncoming *candidate, const ScheduleIncoming *running,
+                              size_t running_count, const ScheduleParams *params);
+
+/* Does it say that the migration may start? */
+bool schedule_reason_is_start(ScheduleReason reason);
+
+/* ---- a whole gang, over many hosts -------------------------------------- */
+
+#define SCHEDULE_PLAN_LINKS_MAX 1024
+/* A link that nobody knows: neither its rate nor who else uses it. */
+#define SCHEDULE_NO_LINK UINT32_MAX
+
+/*
+ * One direction of one host's uplink: the outgoing one of a source and the
+ * incoming one of a destination are two entries of the table.
+ */
+typedef struct {
+    bool known;
+    uint64_t rate;      /* bytes/s for all migrations together; 0: nothing can move */
+    uint64_t link_rate; /* bytes/s of the link itself; 0 unknown */
+} SchedulePlanLink;
+
+typedef struct {
+    ScheduleItem item;    /* link: index of the source's; its rates are the table's */
+    uint32_t destination; /* index of the destination's, or SCHEDULE_NO_LINK */
+    uint64_t bytes;       /* left to move; 0 unknown: item.seconds counts */
+    uint64_t dirty_rate;  /* bytes/s, slows pre-copy down; 0 unknown or none */
+    bool running;
+} SchedulePlanItem;
+
+typedef struct {
+    uint32_t rank; /* place in the order of those that wait; 0 for running ones */
+    bool start_known;
+    double start; /* seconds from now */
+    bool end_known;
+    double end;
+} SchedulePlanned;
+
+/*
+ * When will each start and end, if all stays as it is? Plays the rules above
+ * forward, on both links of each migration; streams share a link evenly. One
+ * whose duration cannot be known (no bytes and no seconds, a link of rate 0)
+ * does not end here, and what waits for it has no known start.
+ * ret_planned has item_count places. False, and nothing written, when a count
+ * exceeds its maximum. No allocation, about 200 KiB of stack; O(n^2) at worst,
+ * milliseconds for 1000.
+ */
+bool schedule_plan(const SchedulePlanItem *items, size_t item_count, const SchedulePlanLink *links,
+                   size_t link_count, const ScheduleParams *params, SchedulePlanned *ret_planned);
 
 /* One line for people: "one stream fills the link", ... */
 const char *schedule_reason_to_string(ScheduleReason reason);

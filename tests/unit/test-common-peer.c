@@ -195,10 +195,32 @@ test_examples(void)
     g_assert_cmpuint(seen, >, 20);
 }
 
+static void
+test_cookie_host(void)
+{
+    static const char head[] = "<qemu-migration><name>vm</name><hostuuid>";
+    static const char tail[] = "</hostuuid></qemu-migration>";
+    static const char uuid[] = "11d9de5b-5b74-4d1c-8f2f-2f1f9f6e5d0a";
+    g_autofree char *one = g_strconcat(head, uuid, tail, NULL);
+    g_autofree char *upper = g_ascii_strup(uuid, -1);
+    g_autofree char *same = g_strconcat(head, upper, tail, NULL);
+    g_autofree char *other = g_strconcat(head, "21d9de5b-5b74-4d1c-8f2f-2f1f9f6e5d0a", tail, NULL);
+    g_autofree char *bad = g_strconcat(head, "x", tail, NULL);
+
+    g_assert_cmpuint(peer_cookie_host(one, -1), !=, 0);
+    g_assert_cmpuint(peer_cookie_host(one, -1), ==, peer_cookie_host(same, -1));
+    g_assert_cmpuint(peer_cookie_host(one, -1), !=, peer_cookie_host(other, -1));
+    g_assert_cmpuint(peer_cookie_host(bad, -1), ==, 0);
+    g_assert_cmpuint(peer_cookie_host("<qemu-migration/>", -1), ==, 0);
+    g_assert_cmpuint(peer_cookie_host("", -1), ==, 0);
+    g_assert_cmpuint(peer_cookie_host("<a>", -1), ==, 0);
+}
+
 int
 main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/common/peer/cookie-host", test_cookie_host);
     g_test_add_func("/peer/cookie", test_cookie);
     g_test_add_func("/peer/offer", test_offer);
     g_test_add_func("/peer/unknown-is-not-zero", test_unknown_is_not_zero);

@@ -445,6 +445,67 @@ test_held(void)
     with_daemon("[policy]\nmaximum-running=1\n", client_held, NULL);
 }
 
+/* ---- a destination that several sources push to ------------------------- */
+
+/* A prepare whose cookie says that it comes from host number `source`. */
+static guint64
+prepare_from(Fixture *fixture, unsigned number, unsigned source, gboolean *ret_wait)
+{
+    g_autofree char *xml = domain_xml(number);
+    g_autofree char *name = g_strdup_printf("vm%u", number);
+    g_autofree char *cookie = g_strdup_printf(
+        "<qemu-migration><hostuuid>" UUID_FORMAT "</hostuuid></qemu-migration>", source);
+    g_autoptr(GVariant) reply = NULL;
+    g_autoptr(GVariant) answer = NULL;
+    GVariantDict fields;
+    guint64 ticket = 0;
+
+    g_variant_dict_init(&fields, NULL);
+    g_variant_dict_insert(&fields, "name", "s", name);
+    g_variant_dict_insert(&fields, "domain-xml", "s", xml);
+    g_variant_dict_insert(&fields, "flags", "t", (guint64)VIR_MIGRATE_LIVE);
+    g_variant_dict_insert(&fields, "cookie-in", "s", cookie);
+    reply = call(fixture, "EnterCall",
+                 g_variant_new("(s@a{sv})", "prepare", g_variant_dict_end(&fields)));
+    g_assert_nonnull(reply);
+    answer = g_variant_get_child_value(reply, 0);
+    g_assert_true(g_variant_lookup(answer, "ticket", "t", &ticket));
+    *ret_wait = FALSE;
+    g_variant_lookup(answer, "wait", "b", ret_wait);
+    return ticket;
+}
+
+static void
+client_admission(gpointer data)
+{
+    Fixture *fixture = data;
+    gboolean wait;
+    guint64 first = prepare_from(fixture, 1, 101, &wait);
+    guint64 held;
+    g_autoptr(GVariant) before = NULL;
+    g_autoptr(GVariant) after = NULL;
+
+    g_assert_false(wait);
+    prepare_from(fixture, 2, 101, &wait); /* its own host has decided that */
+    g_assert_false(wait);
+    held = prepare_from(fixture, 3, 102, &wait);
+    g_assert_true(wait);
+    before = call(fixture, "WaitTurn", g_variant_new("(t)", held));
+    g_assert_cmpstr(turn_state(before), ==, "waiting");
+    call_ignore(fixture, "LeaveCall", g_variant_new("(st@a{sv})", "finish", first, result(TRUE)));
+    call_ignore(fixture, "LeaveCall",
+                g_variant_new("(st@a{sv})", "finish", first + 1, result(TRUE)));
+    after = call(fixture, "WaitTurn", g_variant_new("(t)", held));
+    g_assert_cmpstr(turn_state(after), ==, "go");
+    assert_alive(fixture);
+}
+
+static void
+test_admission(void)
+{
+    with_daemon("", client_admission, NULL);
+}
+
 /* ---- calls that never end ---------------------------------------------- */
 
 static void
@@ -548,6 +609,7 @@ main(int argc, char **argv)
     g_test_add_func("/daemon/server/huge", test_huge);
     g_test_add_func("/daemon/server/order", test_order);
     g_test_add_func("/daemon/server/held", test_held);
+    g_test_add_func("/daemon/server/admission", test_admission);
     g_test_add_func("/daemon/server/flood", test_flood);
     g_test_add_func("/daemon/server/silent-host", test_silent_host);
     g_test_add_func("/daemon/server/keeps-place", test_keeps_place);

@@ -194,6 +194,224 @@ test_bounds_and_random(void)
     }
 }
 
+static void
+test_configured(void)
+{
+    ScheduleParams params = schedule_params_default();
+    ScheduleItem waiting[3];
+    ScheduleVerdict verdicts[3];
+
+    for (unsigned int i = 0; i < 3; i++)
+        waiting[i] = item_new(i, i == 2 ? PRIORITY_HIGH : PRIORITY_LOW, TECHNIQUE_PRE_COPY);
+    params.scheduling = SCHEDULING_SERIAL;
+    g_assert_true(schedule_decide(waiting, 3, NULL, 0, &params, verdicts));
+    g_assert_true(verdicts[2].start);
+    g_assert_cmpint(verdicts[0].reason, ==, SCHEDULE_WAIT_SERIAL);
+    g_assert_cmpint(verdicts[1].reason, ==, SCHEDULE_WAIT_SERIAL);
+    params.scheduling = SCHEDULING_PARALLEL;
+    g_assert_true(schedule_decide(waiting, 3, NULL, 0, &params, verdicts));
+    for (unsigned int i = 0; i < 3; i++)
+        g_assert_cmpint(verdicts[i].reason, ==, SCHEDULE_START_PARALLEL);
+}
+
+/* The next one prepares while the last one ends; only one does. */
+static void
+test_ending(void)
+{
+    ScheduleItem running = item_new(9, PRIORITY_HIGH, TECHNIQUE_PRE_COPY);
+    ScheduleItem waiting[2] = { item_new(1, PRIORITY_LOW, TECHNIQUE_PRE_COPY),
+                                item_new(2, PRIORITY_LOW, TECHNIQUE_PRE_COPY) };
+    ScheduleVerdict verdicts[2];
+
+    g_assert_true(schedule_decide(waiting, 2, &running, 1, NULL, verdicts));
+    g_assert_cmpint(verdicts[0].reason, ==, SCHEDULE_WAIT_HIGH_PRIORITY);
+    running.ending = true;
+    g_assert_true(schedule_decide(waiting, 2, &running, 1, NULL, verdicts));
+    g_assert_cmpint(verdicts[0].reason, ==, SCHEDULE_START_LINK_FREE);
+    g_assert_cmpint(verdicts[1].reason, ==, SCHEDULE_WAIT_LINK_BUSY);
+}
+
+static void
+test_relief(void)
+{
+    static const struct {
+        ScheduleReliefInput input;
+        double relief;
+    } rows[] = {
+        { { 0 }, 0.0 },
+        /* The VM's own traffic leaves the source. */
+        { { 100, 50, 0, 0, { true, 0, 30 } }, 0.3 },
+        { { 100, 50, 100, 90, { true, 0, 30 } }, 0.3 },
+        /* The destination is the bottleneck: what the VM receives comes there. */
+        { { 100, 90, 100, 50, { true, 30, 0 } }, -0.3 },
+        { { 0, 0, 100, 50, { true, 30, 0 } }, -0.3 },
+        /* Relief at the source only as far as the destination has room. */
+        { { 100, 50, 100, 60, { true, 0, 30 } }, 0.1 },
+        { { 100, 50, 100, 60, { false, 0, 30 } }, 0.0 },
+        { { 1, UINT64_MAX, 0, 0, { true, UINT64_MAX, UINT64_MAX } }, 0.0 },
+        { { 1, 0, 0, 0, { true, 0, UINT64_MAX } }, 1.0 },
+        { { 0, 0, 1, UINT64_MAX, { true, UINT64_MAX, 0 } }, -1.0 },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
+        g_assert_cmpfloat_with_epsilon(schedule_relief(&rows[i].input), rows[i].relief, 1e-9);
+}
+
+static void
+test_seconds_left(void)
+{
+    g_assert_cmpfloat_with_epsilon(schedule_seconds_left(100 * MB, 20 * MB, 0), 5.0, 1e-9);
+    g_assert_cmpfloat_with_epsilon(schedule_seconds_left(100 * MB, 20 * MB, 10 * MB), 10.0, 1e-9);
+    g_assert_cmpfloat_with_epsilon(schedule_seconds_left(0, 1, 0), 0.0, 1e-9);
+    g_assert_cmpfloat(schedule_seconds_left(1, 0, 0), <, 0.0);
+    g_assert_cmpfloat(schedule_seconds_left(1, 5, 5), <, 0.0);
+    g_assert_cmpfloat(schedule_seconds_left(1, 5, UINT64_MAX), <, 0.0);
+    g_assert_cmpfloat(schedule_seconds_left(UINT64_MAX, 1, 0), >, 1e19);
+}
+
+/* Several sources, one destination. */
+static void
+test_admit(void)
+{
+    ScheduleIncoming candidate = { item_new(2, PRIORITY_LOW, TECHNIQUE_PRE_COPY), .source = 7 };
+    ScheduleIncoming running = { item_new(1, PRIORITY_LOW, TECHNIQUE_PRE_COPY), .source = 8 };
+    ScheduleParams params = schedule_params_default();
+
+    g_assert_cmpint(schedule_admit(&candidate, NULL, 0, NULL), ==, SCHEDULE_START_LINK_FREE);
+    g_assert_cmpint(schedule_admit(&candidate, &running, 1, NULL), ==, SCHEDULE_WAIT_LINK_BUSY);
+    params.scheduling = SCHEDULING_PARALLEL;
+    g_assert_cmpint(schedule_admit(&candidate, &running, 1, &params), ==, SCHEDULE_START_PARALLEL);
+    /* A stream that leaves room, and one whose room the workload has. */
+    running.item.stream_rate = candidate.item.stream_rate = 40 * MB;
+    g_assert_cmpint(schedule_admit(&candidate, &running, 1, NULL), ==,
+                    SCHEDULE_START_STREAM_LEAVES_ROOM);
+    candidate.item.available = 50 * MB;
+    g_assert_cmpint(schedule_admit(&candidate, &running, 1, NULL), ==, SCHEDULE_WAIT_LINK_BUSY);
+    /* The same source has decided already; an unknown one may be the same. */
+    running.source = 7;
+    g_assert_cmpint(schedule_admit(&candidate, &running, 1, NULL), ==, SCHEDULE_START_LINK_FREE);
+    running.source = 0;
+    g_assert_cmpint(schedule_admit(&candidate, &running, 1, NULL), ==, SCHEDULE_START_LINK_FREE);
+    running.source = 8;
+    candidate.item.priority = PRIORITY_HIGH;
+    g_assert_cmpint(schedule_admit(&candidate, &running, 1, NULL), ==,
+                    SCHEDULE_START_HIGH_PRIORITY);
+}
+
+static SchedulePlanItem
+plan_item(uint64_t id, Priority priority, uint64_t bytes, uint32_t source, uint32_t destination)
+{
+    SchedulePlanItem item = { .item = item_new(id, priority, TECHNIQUE_PRE_COPY),
+                              .destination = destination,
+                              .bytes = bytes };
+
+    item.item.link = source;
+    item.item.seconds = (double)bytes / (100.0 * (double)MB);
+    return item;
+}
+
+/* 100 MB/s links: 0 and 1 leave the sources, 2 and 3 enter the destinations. */
+static const SchedulePlanLink plan_links[] = {
+    { true, 100 * MB, 100 * MB },
+    { true, 100 * MB, 100 * MB },
+    { true, 100 * MB, 100 * MB },
+    { true, 50 * MB, 100 * MB },
+};
+
+static void
+test_plan(void)
+{
+    SchedulePlanItem items[5] = {
+        plan_item(0, PRIORITY_LOW, 500 * MB, 0, 2),  /* after 1 and 2 */
+        plan_item(1, PRIORITY_HIGH, 100 * MB, 0, 2), /* at once */
+        plan_item(2, PRIORITY_LOW, 100 * MB, 0, 2),  /* shorter than 0 */
+        plan_item(3, PRIORITY_LOW, 100 * MB, 1, 3),  /* another path: at once, at 50 MB/s */
+        plan_item(4, PRIORITY_LOW, 100 * MB, 1, SCHEDULE_NO_LINK),
+    };
+    static const double start[5] = { 2, 0, 1, 0, 2 };
+    static const double end[5] = { 7, 1, 2, 2, 3 };
+    SchedulePlanned planned[5];
+
+    g_assert_true(schedule_plan(items, 5, plan_links, 4, NULL, planned));
+    for (size_t i = 0; i < 5; i++) {
+        g_assert_true(planned[i].start_known && planned[i].end_known);
+        g_assert_cmpfloat_with_epsilon(planned[i].start, start[i], 1e-6);
+        g_assert_cmpfloat_with_epsilon(planned[i].end, end[i], 1e-6);
+    }
+    /* Two of high priority share the link; dirtying slows pre-copy down. */
+    items[2].item.priority = PRIORITY_HIGH;
+    items[0].dirty_rate = 50 * MB;
+    g_assert_true(schedule_plan(items, 3, plan_links, 4, NULL, planned));
+    g_assert_cmpfloat_with_epsilon(planned[1].end, 2.0, 1e-6);
+    g_assert_cmpfloat_with_epsilon(planned[2].end, 2.0, 1e-6);
+    g_assert_cmpfloat_with_epsilon(planned[0].start, 2.0, 1e-6);
+    g_assert_cmpfloat_with_epsilon(planned[0].end, 12.0, 1e-6);
+    /* One that runs already counts with what is left of it. */
+    items[1].running = true;
+    items[1].bytes = 10 * MB;
+    items[2].item.priority = PRIORITY_LOW;
+    g_assert_true(schedule_plan(items, 3, plan_links, 4, NULL, planned));
+    g_assert_cmpfloat_with_epsilon(planned[2].start, 0.1, 1e-6);
+}
+
+static void
+test_plan_unknown(void)
+{
+    SchedulePlanLink links[] = { { true, 0, 100 * MB }, { false, 0, 0 } };
+    SchedulePlanItem items[3] = {
+        plan_item(0, PRIORITY_LOW, 100 * MB, 0, SCHEDULE_NO_LINK),
+        plan_item(1, PRIORITY_LOW, 200 * MB, 0, SCHEDULE_NO_LINK),
+        plan_item(2, PRIORITY_HIGH, 100 * MB, 1, SCHEDULE_NO_LINK),
+    };
+    SchedulePlanned planned[3];
+
+    g_assert_true(schedule_plan(NULL, 0, NULL, 0, NULL, NULL));
+    g_assert_false(schedule_plan(items, SCHEDULE_ITEMS_MAX + 1, links, 2, NULL, planned));
+    g_assert_false(schedule_plan(items, 3, links, SCHEDULE_PLAN_LINKS_MAX + 1, NULL, planned));
+    /* Nothing moves over a link of rate 0, and nobody knows when it would. */
+    g_assert_true(schedule_plan(items, 3, links, 2, NULL, planned));
+    g_assert_true(planned[0].start_known && !planned[0].end_known);
+    g_assert_false(planned[1].start_known);
+    /* An unknown rate: the prediction counts. */
+    g_assert_true(planned[2].end_known);
+    g_assert_cmpfloat_with_epsilon(planned[2].end, 1.0, 1e-6);
+    /* Neither bytes nor a prediction. */
+    items[0] = plan_item(0, PRIORITY_LOW, 0, 1, 7);
+    items[0].item.seconds = (double)NAN;
+    items[1] = plan_item(1, PRIORITY_LOW, 100 * MB, 1, 7);
+    items[1].item.priority = PRIORITY_LOW;
+    g_assert_true(schedule_plan(items, 2, links, 2, NULL, planned));
+    g_assert_cmpuint(planned[1].rank, ==, 0);
+    g_assert_true(planned[1].end_known && planned[0].start_known && !planned[0].end_known);
+}
+
+/* 1000 VMs from 50 hosts to 50: everybody ends, nobody before he starts. */
+static void
+test_plan_many(void)
+{
+    static SchedulePlanItem items[SCHEDULE_ITEMS_MAX];
+    static SchedulePlanLink links[100];
+    static SchedulePlanned planned[SCHEDULE_ITEMS_MAX];
+    static bool seen[1000];
+
+    for (unsigned int i = 0; i < 100; i++)
+        links[i] = (SchedulePlanLink){ true, (50 + i) * MB, 150 * MB };
+    for (unsigned int i = 0; i < 1000; i++)
+        items[i] = plan_item(i, (Priority)g_test_rand_int_range(0, 3),
+                             (uint64_t)g_test_rand_int_range(1, 4000) * MB, i % 50,
+                             50 + (uint32_t)g_test_rand_int_range(0, 50));
+    g_assert_true(schedule_plan(items, 1000, links, 100, NULL, planned));
+    for (unsigned int i = 0; i < 1000; i++) {
+        g_assert_true(planned[i].start_known && planned[i].end_known);
+        g_assert_cmpfloat(planned[i].end, >, planned[i].start);
+        g_assert_cmpuint(planned[i].rank, <, 1000);
+        g_assert_false(seen[planned[i].rank]);
+        seen[planned[i].rank] = true;
+        if (items[i].item.priority == PRIORITY_HIGH)
+            g_assert_cmpfloat(planned[i].start, ==, 0.0);
+    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -203,6 +421,14 @@ main(int argc, char **argv)
     g_test_add_func("/decision/schedule/streams-leave-room", test_streams_leave_room);
     g_test_add_func("/decision/schedule/order", test_order);
     g_test_add_func("/decision/schedule/maximum", test_maximum);
+    g_test_add_func("/decision/schedule/configured", test_configured);
+    g_test_add_func("/decision/schedule/ending", test_ending);
+    g_test_add_func("/decision/schedule/relief", test_relief);
+    g_test_add_func("/decision/schedule/seconds-left", test_seconds_left);
+    g_test_add_func("/decision/schedule/admit", test_admit);
+    g_test_add_func("/decision/schedule/plan", test_plan);
+    g_test_add_func("/decision/schedule/plan-unknown", test_plan_unknown);
+    g_test_add_func("/decision/schedule/plan-many", test_plan_many);
     g_test_add_func("/decision/schedule/bounds-and-random", test_bounds_and_random);
     return g_test_run();
 }

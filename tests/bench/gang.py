@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Eight `virsh migrate` at once: is virt-convoy's order as good as the better simple one?
+
+In each traffic cell the same guests move by `scheduling=automatic`, `serial` and
+`parallel`, interleaved, everything else equal. Measured from outside: when each
+command ended. Writes build/bench/gang.json with one record per cell: the makespan
+and the sum of completion times against the better of serial and parallel, whether
+the neighbours kept their floor and whether high priority arrived first. Needs root
+and the lab; builds nothing.
+"""
+
+import argparse
+import os
+import pathlib
+import signal
+import sys
+
+TREE = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TREE / "tests" / "lab"))
+from convoylab import Lab, LabError  # noqa: E402
+from convoylab import gang, series, util  # noqa: E402
+
+LINK = 200                  # Mbit/s
+LIMIT = 1.05
+DEFAULT_CELLS = ("idle", "source-out", "destination-in")
+MODES = ("automatic", "serial", "parallel")
+
+
+def record_of(cell, runs):
+    """The record of one CELL from {mode: [figures]}, None while a mode is missing."""
+    if not all(runs[mode] for mode in MODES):
+        return None
+    record = {"cell": cell, "runs": min(len(runs[mode]) for mode in MODES)}
+    for key, name in (("makespan_s", "makespan_ratio"), ("completions_s", "completion_ratio")):
+        medians = {mode: series.median([run[key] for run in runs[mode]]) for mode in MODES}
+        record[name] = round(medians["automatic"] / min(medians["serial"], medians["parallel"]), 3)
+        record[key] = {mode: round(value, 2) for mode, value in medians.items()}
+    own = runs["automatic"]
+    worst = [run["worst_second_mbit_s"] for run in own if run["worst_second_mbit_s"] is not None]
+    record.update(
+        below_floor_s=max(run["below_floor_s"] for run in own),
+        worst_second_mbit_s=min(worst, default=None),
+        floor_kept=all(run["below_floor_s"] == 0 for run in own),
+        order_kept=all(gang.order_kept(gang.GANG, run["order"]) for run in own))
+    record["kept"] = (record["makespan_ratio"] <= LIMIT and record["completion_ratio"] <= LIMIT
+                      and record["floor_kept"] and record["order_kept"])
+    return record
+
+
+def write(path, runs):
+    """The file as far as the runs went; the records."""
+    records = [record for record in (record_of(cell, modes) for cell, modes in runs.items())
+               if record]
+    util.write_json(path, {
+        "link_mbit_s": LINK, "floor_mbit_s": gang.FLOOR, "limit": LIMIT,
+        "neighbour_mbit_s": gang.NEIGHBOUR_RATE, "neighbour_connections": gang.STREAMS,
+        "processors": os.cpu_count(),
+        "gang": [vars(member) for member in gang.GANG], "cells": records, "each": runs})
+    return records
+
+
+def measure(lab, cell, mode, source):
+    for host in lab.hosts.values():
+        host.set_mode("full", config={"policy": {"scheduling": mode}})
+    figures = gang.run_cell(lab, gang.GANG, cell, source)
+    there = lab.host(gang.other(source)).virsh("list", "--name").stdout.split()
+    missing = [member.name for member in gang.GANG if member.name not in there]
+    if missing:
+        raise LabError(f"not at the destination: {missing}")
+    return figures
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cells", default=",".join(DEFAULT_CELLS), metavar="CELL,...",
+                        help=f"of {', '.join(gang.CELLS)} (default: %(default)s)")
+    parser.add_argument("--runs", type=int, default=1, help="runs of each (default 1)")
+    parser.add_argument("--name", default=f"gang-{os.getpid()}", help="name of the lab")
+    parser.add_argument("--output", type=pathlib.Path,
+                        default=TREE / "build" / "bench" / "gang.json")
+    arguments = parser.parse_args()
+    cells = arguments.cells.split(",")
+    unknown = [cell for cell in cells if cell not in gang.CELLS]
+    if unknown or arguments.runs < 1:
+        parser.error(f"'{unknown[0]}' is no cell" if unknown else "--runs: at least 1")
+    if os.geteuid() != 0:
+        print("1..0 # SKIP the lab needs root")
+        return 0
+    # Stopped from outside, the lab still goes down, and what was measured stays.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    runs = {cell: {mode: [] for mode in MODES} for cell in cells}
+    records = []
+    source = gang.HOSTS[0]
+    lab = Lab(arguments.name)
+    try:
+        lab.up(rate=LINK)
+        with util.progress(f"starting {len(gang.GANG)} guests and their neighbours"):
+            gang.start_guests(lab, gang.GANG, neighbours=cells != ["idle"])
+        for number in range(arguments.runs):
+            for cell in cells:
+                # Another one is first each time: a slow minute is slow for all of them.
+                first = number % len(MODES)
+                for mode in MODES[first:] + MODES[:first]:
+                    print(f"bench: {cell}, {mode}, run {number + 1} of {arguments.runs}",
+                          file=sys.stderr, flush=True)
+                    runs[cell][mode].append(measure(lab, cell, mode, source))
+                    source = gang.other(source)
+                    records = write(arguments.output, runs)
+    except LabError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    finally:
+        lab.down()
+    for record in records:
+        print(f"{'kept  ' if record['kept'] else 'BROKEN'} {record['cell']}: makespan "
+              f"{record['makespan_ratio']:g}, completion times {record['completion_ratio']:g} of "
+              f"the better one; worst second {record['worst_second_mbit_s']} Mbit/s, "
+              f"high first: {'yes' if record['order_kept'] else 'no'}")
+    print(f"bench: {arguments.output}")
+    return 0 if all(record["kept"] for record in records) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

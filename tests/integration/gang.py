@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Several `virsh migrate` at once: order, aborts of those that wait, workers. TAP, root.
+
+The commands are typed so fast that all are there before the first has moved a
+byte. A wait ends at once by `virsh domjobabort` and by Ctrl-C, with an error that
+says why, and the place goes to the next one; libvirtd's workers are raised while
+calls wait and put back afterwards, also by a daemon that was killed meanwhile.
+"""
+
+import re
+import signal
+import sys
+import time
+
+from support.stage import DAEMON_PID, main, wait_until
+from convoylab import gang  # found by support.stage
+
+RATE = 200
+AT_ONCE = 3.0               # seconds; the calls come back within a tick of the daemon
+MEMBERS = (
+    gang.Member("low-first", "low"),
+    gang.Member("low-next", "low"),
+    gang.Member("medium", "medium"),
+    gang.Member("high", "high"),
+)
+
+
+def maximum(stage, host):
+    text = stage.host(host).run("virt-admin", "-c", "libvirtd:///system",
+                                "server-threadpool-info", "libvirtd").stdout
+    return int(re.search(r"maxWorkers\s*:\s*(\d+)", text)[1])
+
+
+def waiting(stage, host):
+    status = stage.status(host)
+    return {row["domain"] for row in status["waiting"]} if status else set()
+
+
+def wait_waiting(stage, host, names):
+    stage.wait_status(host, f"{names} waiting",
+                      lambda status: names <= {row["domain"] for row in status["waiting"]})
+
+
+def check_order(stage):
+    """All arrive, high priority first; returns where they are."""
+    typed = gang.migrate(stage.lab, MEMBERS, "host-a", timeout=90)
+    failed = {name: one.stderr for name, one in typed.items() if one.process.returncode != 0}
+    stage.tap.ok(not failed, "all four arrive", failed)
+    order = sorted(typed, key=lambda name: typed[name].seconds)
+    stage.tap.ok(order[0] == "high", "high priority arrives first", order)
+    # The first to be typed may have found an empty link.
+    rest = [name for name in order[1:] if name != "low-first"]
+    stage.tap.ok(rest == ["medium", "low-next"], "the others in the order of priority", order)
+    for member in MEMBERS:
+        stage.alive(member.name, "host-b", f"{member.name} goes on at the destination")
+
+
+def ended_at_once(stage, one, since, what):
+    try:
+        wait_until(f"end of {one.name}", one.poll, timeout=10)
+    except Exception as error:  # noqa: BLE001: reported below
+        stage.tap.note(error)
+    seconds = time.monotonic() - since
+    stage.tap.ok(one.poll() and seconds < AT_ONCE and one.process.returncode != 0
+                 and "aborted" in one.stderr and "waited for its turn" in one.stderr,
+                 what, f"{seconds:.1f} s, exit {one.process.returncode}: {one.stderr}")
+
+
+def check_aborts(stage):
+    source = "host-b"
+    before = maximum(stage, source)
+    typed = {}
+    try:
+        typed["medium"] = gang.Typed(stage.lab, "medium", source)
+        wait_until("the first one's turn", lambda: any(
+            row["domain"] == "medium" and row["state"] != "waiting"
+            for row in (stage.status(source) or {"migrations": []})["migrations"]), timeout=20)
+        for name in ("low-first", "low-next"):
+            typed[name] = gang.Typed(stage.lab, name, source)
+        wait_waiting(stage, source, {"low-first", "low-next"})
+        wait_until("more workers", lambda: maximum(stage, source) > before, timeout=5)
+        stage.tap.ok(True, "libvirtd has more workers while calls wait")
+        rows = {row["domain"]: row for row in stage.status(source)["waiting"]}
+        estimates = [row.get("starts_in_s") for row in rows.values()]
+        stage.tap.ok(all(value is not None and 0 <= value < 120 for value in estimates),
+                     "status says when they will start", estimates)
+
+        since = time.monotonic()
+        stage.host(source).virsh("domjobabort", "low-first")
+        ended_at_once(stage, typed["low-first"], since, "domjobabort ends a wait at once")
+        since = time.monotonic()
+        typed["low-next"].signal(signal.SIGINT)
+        ended_at_once(stage, typed["low-next"], since, "Ctrl-C ends a wait at once")
+        stage.tap.equal(waiting(stage, source), set(), "their places are free")
+        wait_until("end of the first", typed["medium"].poll, timeout=60)
+        stage.tap.equal(typed["medium"].process.returncode, 0, "the running one is not disturbed")
+    finally:
+        for one in typed.values():
+            one.end()
+    for name in ("low-first", "low-next"):
+        stage.alive(name, source, f"{name} stays where it was")
+    restored(stage, source, before, "the workers are as before")
+
+
+def restored(stage, host, before, what):
+    try:
+        wait_until("workers as before", lambda: maximum(stage, host) == before, timeout=8)
+    except Exception as error:  # noqa: BLE001: reported below
+        stage.tap.note(error)
+    stage.tap.equal(maximum(stage, host), before, what)
+
+
+def check_client_killed(stage):
+    """A virsh that is killed while it waits does not keep the others waiting."""
+    source = "host-b"
+    typed = {}
+    try:
+        typed["low-first"] = gang.Typed(stage.lab, "low-first", source)
+        wait_until("its turn", lambda: any(
+            row["domain"] == "low-first" and row["state"] == "running"
+            for row in (stage.status(source) or {"migrations": []})["migrations"]), timeout=20)
+        typed["killed"] = gang.Typed(stage.lab, "low-next", source)
+        wait_waiting(stage, source, {"low-next"})
+        typed["killed"].signal(signal.SIGKILL)
+        wait_until("end of virsh", typed["killed"].poll, timeout=5)
+        wait_until("end of the first", typed["low-first"].poll, timeout=60)
+        stage.tap.equal(typed["low-first"].process.returncode, 0, "the running one arrives")
+        stage.wait_status(source, "no migration", lambda status: not status["migrations"],
+                          timeout=25)
+        stage.tap.ok(True, "the killed one's place is free")
+    finally:
+        for one in typed.values():
+            one.end()
+    stage.alive("low-next", source, "its guest stays where it was")
+    back = gang.Typed(stage.lab, "low-first", "host-a")
+    try:
+        wait_until("the way back", back.poll, timeout=60)
+    finally:
+        back.end()
+    stage.tap.equal(back.process.returncode, 0, "the next migration runs")
+
+
+def check_killed(stage):
+    """A caller and a daemon are killed; neither leaves a place or a worker taken."""
+    source = "host-b"
+    before = maximum(stage, source)
+    typed = {}
+    try:
+        typed["low-first"] = gang.Typed(stage.lab, "low-first", source)
+        wait_until("its turn", lambda: any(
+            row["domain"] == "low-first" and row["state"] == "running"
+            for row in (stage.status(source) or {"migrations": []})["migrations"]), timeout=20)
+        typed["low-next"] = gang.Typed(stage.lab, "low-next", source)
+        wait_waiting(stage, source, {"low-next"})
+        wait_until("more workers", lambda: maximum(stage, source) > before, timeout=5)
+        stage.host(source).daemon_stop(signal.SIGKILL)
+        for name, one in typed.items():
+            wait_until(f"end of {name}", one.poll, timeout=60)
+            stage.tap.equal(one.process.returncode, 0, f"{name} arrives without the daemon")
+        stage.tap.ok(maximum(stage, source) > before, "a killed daemon cannot put back")
+        stage.host(source).daemon_start()
+        restored(stage, source, before, "the next daemon puts the workers back")
+    finally:
+        for one in typed.values():
+            one.end()
+    stage.tap.ok(stage.host(source).service_pid(DAEMON_PID), "the daemon runs")
+
+
+def check(stage):
+    stage.set_modes("full", "full")
+    gang.start_guests(stage.lab, MEMBERS)
+    before = stage.networks()
+    check_order(stage)
+    check_aborts(stage)
+    check_client_killed(stage)
+    check_killed(stage)
+    stage.restored(before, "the network is as before")
+
+
+if __name__ == "__main__":
+    sys.exit(main("gang", check, rate=RATE))
