@@ -10,6 +10,7 @@
 #pragma once
 
 #include "common/config.h"
+#include "daemon/experience.h"
 #include "daemon/hypervisor.h"
 #include "daemon/migration.h"
 #include "daemon/network.h"
@@ -23,6 +24,7 @@ struct Manager {
     Network *network;
     Hypervisor *hypervisor;
     Registry *registry;
+    Experience *experience;
     GPtrArray *migrations; /* active first come, first in */
     GPtrArray *history;    /* ended, oldest first, config->history_limit */
     uint64_t next_ticket;
@@ -71,6 +73,15 @@ void manager_exclude_post_copy(Migration *migration, const char *reason);
  * guest a second of page sampling and the caller nothing.
  */
 void manager_measure_dirty_rate(Manager *manager, Migration *migration);
+
+/* Asks libvirt how much of the domain's memory is resident; costs the guest nothing. */
+void manager_measure_memory(Manager *manager, Migration *migration);
+
+/*
+ * Predicts the migration's time as it stands, until its second pass begins:
+ * an answer that comes a little late still counts. Sources only.
+ */
+void manager_forecast(Manager *manager, Migration *migration);
 
 /* Chooses the technique from present rates; may be called again. */
 void manager_decide(Manager *manager, Migration *migration);

@@ -276,6 +276,30 @@ find_band(const Selection *selection, const double factors[TERMS],
         (1.0 - heed) * ERROR_ASSUMED;
 }
 
+#define MEMORY_OBSERVATIONS 32
+
+uint64_t
+calibration_memory(const Calibration *calibration, uint64_t resident, uint64_t limit)
+{
+    double own[MEMORY_OBSERVATIONS];
+    unsigned int count = 0;
+    double memory;
+
+    if (resident == 0)
+        return limit;
+    for (unsigned int n = table_count(calibration); n > 0 && count < MEMORY_OBSERVATIONS; n--) {
+        const CalibrationObservation *observation = &calibration->observation[n - 1];
+
+        if (observation->resident != 0 && observation->memory != 0)
+            own[count++] = (double)observation->resident - (double)observation->memory;
+    }
+    sort(own, count);
+    memory = (double)resident - (count > 0 ? own[count / 2] : 0.0);
+    if (!(memory < (double)limit))
+        return limit;
+    return memory > 1.0 ? (uint64_t)memory : 1;
+}
+
 CalibrationCorrection
 calibration_none(void)
 {

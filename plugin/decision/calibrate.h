@@ -42,6 +42,8 @@ typedef struct {
     double further_seconds;
     double reverse_full;     /* 0 to 1, of the measured time */
     double measured_seconds; /* whole migration */
+    uint64_t resident;       /* bytes of the QEMU process at its start; 0 unknown */
+    uint64_t memory;         /* bytes that were not zero pages; 0 unknown */
 } CalibrationObservation;
 
 /* Zero-initialise. */
@@ -80,6 +82,15 @@ CalibrationObservation calibration_observation(uint64_t pair, Technique techniqu
  * oldest of all.
  */
 bool calibration_add(Calibration *calibration, const CalibrationObservation *observation);
+
+/*
+ * Bytes to move of a guest whose QEMU process has `resident` bytes and which may
+ * use `limit`: zero pages cost next to nothing, and those never touched are not
+ * resident. What QEMU itself needs is learnt: the median of resident - memory
+ * over the last 32 observations that know both, none: 0. resident 0: unknown,
+ * `limit` is answered. Not for huge pages, which are not counted as resident.
+ */
+uint64_t calibration_memory(const Calibration *calibration, uint64_t resident, uint64_t limit);
 
 CalibrationCorrection calibration_none(void);
 

@@ -57,6 +57,58 @@ dirty_curve_add(DirtyCurve *curve, double seconds, double bytes)
     return true;
 }
 
+/* Points whose times differ by less are one. */
+#define SAME_TIME 1.1
+
+bool
+dirty_curve_insert(DirtyCurve *curve, double seconds, double bytes)
+{
+    unsigned int old = curve->valid && curve->count <= DIRTY_CURVE_POINTS ? curve->count : 0;
+    struct {
+        double seconds;
+        double bytes;
+    } all[DIRTY_CURVE_POINTS + 1];
+    unsigned int count = 0;
+    bool placed = false;
+
+    if (!isfinite(seconds) || !isfinite(bytes) || seconds <= 0.0 || bytes <= 0.0)
+        return false;
+    for (unsigned int i = 0; i <= old; i++) {
+        bool last = i == old;
+        double at = last ? 0.0 : curve->point[i].seconds;
+
+        if (!placed && (last || at > seconds)) {
+            all[count].seconds = seconds;
+            all[count++].bytes = bytes;
+            placed = true;
+        }
+        if (last || (at < seconds * SAME_TIME && at * SAME_TIME > seconds))
+            continue;
+        all[count].seconds = at;
+        all[count++].bytes =
+            placed ? fmax(curve->point[i].bytes, bytes) : fmin(curve->point[i].bytes, bytes);
+    }
+    if (count > DIRTY_CURVE_POINTS) {
+        unsigned int leaving = 1;
+
+        for (unsigned int i = 2; i < count; i++) {
+            if (all[i].seconds / all[i - 1].seconds <
+                all[leaving].seconds / all[leaving - 1].seconds)
+                leaving = i;
+        }
+        /* Not the one that has just come. */
+        if (all[leaving].seconds >= seconds && all[leaving].seconds <= seconds)
+            leaving--;
+        for (unsigned int i = leaving; i + 1 < count; i++)
+            all[i] = all[i + 1];
+        count--;
+    }
+    *curve = (DirtyCurve){ 0 };
+    for (unsigned int i = 0; i < count; i++)
+        dirty_curve_add(curve, all[i].seconds, all[i].bytes);
+    return true;
+}
+
 DirtyCurve
 dirty_curve_from_rate(uint64_t rate, uint64_t working_set, uint64_t memory)
 {

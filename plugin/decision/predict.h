@@ -103,6 +103,14 @@ DirtyCurve dirty_curve_from_rate(uint64_t rate, uint64_t working_set, uint64_t m
 bool dirty_curve_add(DirtyCurve *curve, double seconds, double bytes);
 
 /*
+ * Takes another such point in, wherever its time lies. The newer one is right: a
+ * point at about the same time (10 %) goes, earlier ones come down to it, later
+ * ones go up. In a full curve the point nearest to its neighbour makes room.
+ * False, and the curve as it was, when a number is not finite and positive.
+ */
+bool dirty_curve_insert(DirtyCurve *curve, double seconds, double bytes);
+
+/*
  * What is assumed of a guest that was never measured: a quarter of its memory
  * is its working set, dirtied once in 10 s. Pessimistic for an idle guest,
  * and large guests on slow links count as not converging.
