@@ -277,6 +277,28 @@ test_predict(void)
     assert_between(prediction.total_seconds, PREDICT_SECONDS_MAX, PREDICT_SECONDS_MAX);
 }
 
+/* QEMU's own part of what is resident is learnt, a median. */
+static void
+test_memory(void)
+{
+    static const double law[4] = { 1.0, 1.0, 0.0, 0.0 };
+    g_autofree Calibration *calibration = g_new0(Calibration, 1);
+    CalibrationObservation observation = lawful(1, 10.0, 1.0, 0.0, law);
+
+    g_assert_cmpuint(calibration_memory(NULL, 0, 1000 * MB), ==, 1000 * MB);
+    g_assert_cmpuint(calibration_memory(calibration, 300 * MB, 1000 * MB), ==, 300 * MB);
+    g_assert_cmpuint(calibration_memory(calibration, 3000 * MB, 1000 * MB), ==, 1000 * MB);
+    for (unsigned int i = 0; i < 40; i++) {
+        observation.resident = i < 6 ? UINT64_MAX : (500 + i) * MB;
+        observation.memory = i % 7 == 3 ? 0 : (400 + i) * MB;
+        g_assert_true(calibration_add(calibration, &observation));
+    }
+    g_assert_cmpuint(calibration_memory(calibration, 300 * MB, 1000 * MB), ==, 200 * MB);
+    g_assert_cmpuint(calibration_memory(calibration, 50 * MB, 1000 * MB), ==, 1);
+    g_assert_cmpuint(calibration_memory(calibration, UINT64_MAX, 1000 * MB), ==, 1000 * MB);
+    g_assert_cmpuint(calibration_memory(calibration, 0, 0), ==, 0);
+}
+
 static void
 test_pair(void)
 {
@@ -298,6 +320,7 @@ main(int argc, char **argv)
     g_test_add_func("/calibrate/bounded", test_bounded);
     g_test_add_func("/calibrate/apply", test_apply);
     g_test_add_func("/calibrate/predict", test_predict);
+    g_test_add_func("/calibrate/memory", test_memory);
     g_test_add_func("/calibrate/pair", test_pair);
     return g_test_run();
 }

@@ -194,6 +194,47 @@ test_hostile(void)
 }
 
 static void
+test_curve_insert(void)
+{
+    DirtyCurve curve = { 0 };
+
+    g_assert_true(dirty_curve_insert(&curve, 10.0, 100.0));
+    g_assert_true(dirty_curve_insert(&curve, 2.0, 40.0));
+    g_assert_true(dirty_curve_insert(&curve, 5.0, 60.0));
+    g_assert_cmpuint(curve.count, ==, 3);
+    assert_near(dirty_curve_at(&curve, 2.0), 40.0, 1e-12);
+    assert_near(dirty_curve_at(&curve, 5.0), 60.0, 1e-12);
+    assert_near(dirty_curve_at(&curve, 20.0), 100.0, 1e-12);
+    /* The newer one is right: about the same time, below later, above earlier ones. */
+    g_assert_true(dirty_curve_insert(&curve, 5.2, 30.0));
+    g_assert_cmpuint(curve.count, ==, 3);
+    assert_near(dirty_curve_at(&curve, 2.0), 30.0, 1e-12);
+    assert_near(dirty_curve_at(&curve, 5.2), 30.0, 1e-12);
+    g_assert_true(dirty_curve_insert(&curve, 1.0, 200.0));
+    assert_near(dirty_curve_at(&curve, 10.0), 200.0, 1e-12);
+
+    g_assert_false(dirty_curve_insert(&curve, 0.0, 1.0));
+    g_assert_false(dirty_curve_insert(&curve, 1.0, 0.0));
+    g_assert_false(dirty_curve_insert(&curve, (double)NAN, 1.0));
+    g_assert_false(dirty_curve_insert(&curve, 1.0, (double)INFINITY));
+    g_assert_cmpuint(curve.count, ==, 4);
+
+    /* Never full: what says least goes, what has just come stays. */
+    curve = (DirtyCurve){ 0 };
+    for (unsigned int i = 0; i < 50; i++) {
+        double seconds = 1.0 + (i * 17 % 50);
+
+        g_assert_true(dirty_curve_insert(&curve, seconds, 10.0 * seconds));
+        g_assert_cmpuint(curve.count, <=, DIRTY_CURVE_POINTS);
+        assert_near(dirty_curve_at(&curve, seconds), 10.0 * seconds, 1e-12);
+    }
+    g_assert_cmpuint(curve.count, ==, DIRTY_CURVE_POINTS);
+    curve.count = 4000000000u;
+    g_assert_true(dirty_curve_insert(&curve, 1.0, 1.0));
+    g_assert_cmpuint(curve.count, ==, 1);
+}
+
+static void
 test_profile(void)
 {
     RateProfile profile = { 0 };
@@ -316,6 +357,7 @@ main(int argc, char **argv)
     g_test_add_func("/decision/predict/post-copy-and-hybrid", test_post_copy_and_hybrid);
     g_test_add_func("/decision/predict/unknown-is-not-zero", test_unknown_is_not_zero);
     g_test_add_func("/decision/predict/hostile", test_hostile);
+    g_test_add_func("/decision/predict/curve-insert", test_curve_insert);
     g_test_add_func("/decision/predict/profile", test_profile);
     g_test_add_func("/decision/predict/over-time", test_over_time);
     g_test_add_func("/decision/predict/hostile-profile", test_hostile_profile);
