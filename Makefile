@@ -179,7 +179,8 @@ $(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES)
 $(BUILD)/shape-once: tests/integration/shape-once.c $(LIBRARY)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $< $(LIBRARY) $(PACKAGE_LIBS) -lm -o $@
 
-SOURCES := $(wildcard plugin/*/*.[ch] hook/*.[ch] tests/unit/*.[ch] tests/fuzz/*.[ch])
+SOURCES := $(wildcard plugin/*/*.[ch] hook/*.[ch] tests/unit/*.[ch] tests/fuzz/*.[ch] \
+             tests/bench/*.[ch])
 check-format: ## clang-format finds nothing to change
 	$(Q)clang-format --dry-run --Werror $(SOURCES)
 
@@ -203,6 +204,13 @@ demo: ## the same virsh migrate without and with virt-convoy; needs root, about 
 
 bench-interception: all $(BUILD)/shape-once ## what interception costs one migration; needs root
 	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/bench/interception.py
+
+$(BUILD)/prediction-mvm: tests/bench/prediction-mvm.c $(LIBRARY)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $< $(LIBRARY) $(PACKAGE_LIBS) -lm -o $@
+
+bench-prediction: all $(BUILD)/prediction-mvm ## predicted against measured time: 1000 timed migrations, then the lab; needs root
+	$(Q)$(BUILD)/prediction-mvm tests/data/mvm-migrations.csv $(BUILD)/bench/prediction.json
+	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/bench/prediction.py
 
 bench-priority: all ## high and low priority beside a busy neighbour; needs root, 20 minutes
 	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/bench/priority.py
@@ -262,4 +270,4 @@ help: ## list the targets
 
 .PHONY: all clean help unit-tests test fault fault-short test-plugin test-unit test-schemas test-lab check-layers fuzz \
         check-format format check-tidy sanitize-unit install demo bench-interception bench-priority bench-gang \
-        bench-planning
+        bench-planning bench-prediction

@@ -368,8 +368,10 @@ source_new(Manager *manager, const Call *call, GError **error)
 
     migration->migrate_uri = g_strdup(call->migrate_uri);
     migration->destination_uri = g_strdup(call->destination_uri);
-    if (call_apply(manager, migration, call, error))
+    if (call_apply(manager, migration, call, error)) {
+        manager_measure_memory(manager, migration);
         return migration;
+    }
     migration->failure = g_strdup((*error)->message);
     manager_input(manager, migration, &(MigrationInput){ .type = MIGRATION_INPUT_FAILED });
     return NULL;

@@ -20,6 +20,58 @@ history_fail(GError **error, const char *path, const char *what)
     return false;
 }
 
+/* NULL: nothing that could be read. */
+static char *
+file_read(const char *path)
+{
+    int descriptor = g_open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0);
+    g_autofree char *text = NULL;
+    struct stat status;
+    size_t used = 0;
+
+    if (descriptor < 0)
+        return NULL;
+    if (fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode) &&
+        status.st_size <= 2 * HISTORY_BYTES_MAX) {
+        size_t size = (size_t)status.st_size;
+        ssize_t got = 1;
+
+        text = g_malloc(size + 1);
+        while (used < size && (got = read(descriptor, text + used, size - used)) > 0)
+            used += (size_t)got;
+        text[used] = '\0';
+    }
+    close(descriptor);
+    return g_steal_pointer(&text);
+}
+
+unsigned
+history_read(const char *directory, HistoryLineFunc func, gpointer user_data)
+{
+    static const char *const names[] = { "history.jsonl.1", "history.jsonl" };
+    unsigned count = 0;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+        g_autofree char *path = g_build_filename(directory, names[i], NULL);
+        g_autofree char *text = file_read(path);
+        char *line = text;
+
+        while (line != NULL && *line != '\0') {
+            char *end = strchr(line, '\n');
+
+            if (end == NULL)
+                break; /* cut short when the disk was full */
+            *end = '\0';
+            if (end > line && end - line <= HISTORY_LINE_MAX) {
+                func(line, user_data);
+                count++;
+            }
+            line = end + 1;
+        }
+    }
+    return count;
+}
+
 bool
 history_append(const char *directory, const char *record, GError **error)
 {

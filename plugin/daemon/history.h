@@ -12,5 +12,17 @@
 
 #define HISTORY_BYTES_MAX (1024 * 1024)
 
+/* Bytes of one line that are read; a longer one is passed over. */
+#define HISTORY_LINE_MAX (256 * 1024)
+
+typedef void (*HistoryLineFunc)(const char *line, gpointer user_data);
+
+/*
+ * Calls func with each whole line of both files, oldest first; whoever gets it
+ * judges what is in it. A file that is absent, no regular file or larger than
+ * twice HISTORY_BYTES_MAX has no lines. Returns how many there were.
+ */
+unsigned history_read(const char *directory, HistoryLineFunc func, gpointer user_data);
+
 /* record: one JSON object without a line break. */
 bool history_append(const char *directory, const char *record, GError **error);

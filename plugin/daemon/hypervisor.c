@@ -88,7 +88,7 @@ struct Request {
     JobStatistics statistics;
     GPtrArray *texts;
     char *text;
-    uint64_t rate;
+    uint64_t rate; /* or another single number */
 };
 
 static void
@@ -415,6 +415,7 @@ job_statistics_read(JobStatistics *ret_statistics, int job_type, virTypedParamet
         { VIR_DOMAIN_JOB_MEMORY_TOTAL, &ret_statistics->memory_total },
         { VIR_DOMAIN_JOB_MEMORY_PROCESSED, &ret_statistics->memory_processed },
         { VIR_DOMAIN_JOB_MEMORY_REMAINING, &ret_statistics->memory_remaining },
+        { VIR_DOMAIN_JOB_MEMORY_CONSTANT, &ret_statistics->memory_constant },
         { VIR_DOMAIN_JOB_MEMORY_DIRTY_RATE, &ret_statistics->dirty_rate },
         { VIR_DOMAIN_JOB_MEMORY_ITERATION, &ret_statistics->iteration },
         { VIR_DOMAIN_JOB_MEMORY_BPS, &ret_statistics->throughput },
@@ -437,6 +438,10 @@ job_statistics_read(JobStatistics *ret_statistics, int job_type, virTypedParamet
         page_size = 4096;
     if (ret_statistics->dirty_rate <= UINT64_MAX / page_size)
         ret_statistics->dirty_rate *= page_size;
+    /* A count of pages as well. */
+    ret_statistics->memory_constant = ret_statistics->memory_constant <= UINT64_MAX / page_size
+                                          ? ret_statistics->memory_constant * page_size
+                                          : 0;
     virTypedParamsGetInt(parameters, n_parameters, VIR_DOMAIN_JOB_OPERATION, &operation);
     ret_statistics->outgoing = operation == VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT;
     ret_statistics->active =
@@ -476,6 +481,36 @@ hypervisor_query_job(Hypervisor *hypervisor, const char *uuid, HypervisorJobDone
                      gpointer user_data)
 {
     request_start(hypervisor, request_new(hypervisor, uuid, run_query_job, finish_job,
+                                          G_CALLBACK(done), user_data));
+}
+
+static bool
+run_query_memory(Request *request, virDomainPtr domain, GError **error)
+{
+    virDomainMemoryStatStruct statistics[VIR_DOMAIN_MEMORY_STAT_NR];
+    int count = virDomainMemoryStats(domain, statistics, VIR_DOMAIN_MEMORY_STAT_NR, 0);
+
+    if (count < 0) {
+        hypervisor_error_set(error, "reading the memory statistics");
+        return false;
+    }
+    for (int i = 0; i < count; i++) {
+        if (statistics[i].tag == VIR_DOMAIN_MEMORY_STAT_RSS && statistics[i].val > 0 &&
+            statistics[i].val <= UINT64_MAX / 1024) {
+            request->rate = (uint64_t)statistics[i].val * 1024; /* KiB */
+            return true;
+        }
+    }
+    g_set_error_literal(error, hypervisor_error_quark(), VIR_ERR_OPERATION_INVALID,
+                        "libvirt states no resident memory");
+    return false;
+}
+
+void
+hypervisor_query_memory(Hypervisor *hypervisor, const char *uuid, HypervisorMemoryDone done,
+                        gpointer user_data)
+{
+    request_start(hypervisor, request_new(hypervisor, uuid, run_query_memory, finish_rate,
                                           G_CALLBACK(done), user_data));
 }
 

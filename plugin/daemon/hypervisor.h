@@ -46,6 +46,7 @@ typedef struct {
     uint64_t memory_total;
     uint64_t memory_processed;
     uint64_t memory_remaining;
+    uint64_t memory_constant; /* zero pages found so far, in all passes */
     uint64_t dirty_rate;
     uint64_t iteration;
     uint64_t throughput;
@@ -98,6 +99,15 @@ typedef void (*HypervisorTextsDone)(GPtrArray *texts, const GError *error, gpoin
 typedef void (*HypervisorTextDone)(const char *text, const GError *error, gpointer user_data);
 typedef void (*HypervisorRateDone)(uint64_t bytes_per_second, const GError *error,
                                    gpointer user_data);
+
+typedef void (*HypervisorMemoryDone)(uint64_t resident, const GError *error, gpointer user_data);
+
+/*
+ * Bytes of memory that the QEMU process has resident (huge pages and swapped out
+ * pages not counted). Not stated by libvirt is reported as an error: unknown.
+ */
+void hypervisor_query_memory(Hypervisor *hypervisor, const char *uuid, HypervisorMemoryDone done,
+                             gpointer user_data);
 
 /* Refused by libvirt unless the migration began with VIR_MIGRATE_POSTCOPY. */
 void hypervisor_start_post_copy(Hypervisor *hypervisor, const char *uuid, HypervisorDone done,

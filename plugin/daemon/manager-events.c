@@ -81,6 +81,7 @@ manager_observe(Manager *manager, const HypervisorEvent *event)
     manager_decide(manager, migration);
     decided.technique = migration->decision.technique;
     migration_machine_step(&migration->machine, &decided);
+    manager_measure_memory(manager, migration);
     return migration;
 }
 
@@ -93,6 +94,8 @@ migration_iterate(Manager *manager, Migration *migration, const HypervisorEvent 
     migration->job_seen = true;
     migration->pass_seconds =
         migration->iteration_us != 0 ? (double)(now_us - migration->iteration_us) / 1e6 : 0;
+    if (event->iteration == 2)
+        migration->first_pass_seconds = migration->pass_seconds;
     migration->iteration_us = now_us;
     migration_note(migration, "iteration", "number: %u", event->iteration);
     if (event->iteration == 1 && migration->admitted_us != 0) {

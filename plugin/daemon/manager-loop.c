@@ -88,9 +88,11 @@ job_polled(const JobStatistics *statistics, const GError *error, gpointer data)
         migration->pass_seconds >= PASS_TELLING_SECONDS && statistics->memory_remaining > 0 &&
         reference->number == migration->machine.iteration) {
         /* What is left at the start of a pass was dirtied during the one before. */
-        migration->dirty = (DirtyCurve){ 0 };
-        dirty_curve_add(&migration->dirty, migration->pass_seconds,
-                        (double)statistics->memory_remaining);
+        if (!migration->dirty_by_passes)
+            migration->dirty = (DirtyCurve){ 0 };
+        migration->dirty_by_passes = true;
+        dirty_curve_insert(&migration->dirty, migration->pass_seconds,
+                           (double)statistics->memory_remaining);
         migration->dirty_rate =
             (uint64_t)((double)statistics->memory_remaining / migration->pass_seconds);
         manager_reconsider(manager, migration);
@@ -196,6 +198,7 @@ manager_offer_answered(Manager *manager, Migration *migration, const char *probl
                        " B/s, destination_out: %" G_GUINT64_FORMAT " B/s",
                        migration->peer.host.in, migration->peer.host.out);
         manager_decide(manager, migration);
+        manager_forecast(manager, migration);
     }
     decided.technique = migration->decision.technique;
     manager_input(manager, migration, &decided);

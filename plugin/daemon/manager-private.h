@@ -41,8 +41,11 @@ void manager_reshape(Manager *manager, ShapingDirection direction, NetworkShapeD
 void manager_tell_deadlines(Manager *manager, ShapingDirection direction,
                             const Reservation *reservation);
 
-/* Writes the history record, once. */
-void manager_remember(const Manager *manager, Migration *migration);
+/* Learns from its end, then writes the history record; once. */
+void manager_remember(Manager *manager, Migration *migration);
+
+/* An ended migration that went as it was predicted to go teaches the next prediction. */
+void manager_learn(Manager *manager, Migration *migration);
 
 /* Takes our element out of the domain's metadata, in the background; absent is fine. */
 void manager_remove_offer(Manager *manager, const char *uuid, const char *name);

@@ -107,6 +107,10 @@ manager_describe(Manager *manager, Migration *migration, DomainDescription *desc
     migration->description = description;
     if (migration->uuid == NULL)
         migration->uuid = g_strdup(description->uuid);
+    /* What it did when it last left is the best guess until something is measured. */
+    if (!migration->dirty.valid &&
+        experience_dirty(manager->experience, migration->uuid, &migration->dirty))
+        migration->dirty_rate = (uint64_t)dirty_curve_rate(&migration->dirty);
     for (guint i = 0; i < description->warnings->len; i++)
         migration_note(migration, "metadata-bad", "problem: %s, used: the default",
                        (const char *)g_ptr_array_index(description->warnings, i));
@@ -175,6 +179,8 @@ dirty_rate_measured(uint64_t bytes_per_second, const GError *error, gpointer dat
 
     if (migration == NULL || error != NULL || migration->description == NULL)
         return; /* unknown stays unknown */
+    if (migration->dirty_by_passes)
+        return; /* known better meanwhile */
     migration->dirty_rate = bytes_per_second;
     migration->dirty =
         dirty_curve_from_rate(bytes_per_second, 0, migration->description->current_memory);
@@ -431,7 +437,7 @@ migration_assign_leaf(const Manager *manager, Migration *migration)
 }
 
 void
-manager_remember(const Manager *manager, Migration *migration)
+manager_remember(Manager *manager, Migration *migration)
 {
     g_autofree char *record = NULL;
     g_autoptr(GError) error = NULL;
@@ -439,6 +445,7 @@ manager_remember(const Manager *manager, Migration *migration)
     if (migration->recorded)
         return;
     migration->recorded = true;
+    manager_learn(manager, migration);
     record = report_migration(migration);
     if (!history_append(manager->state_directory, record, &error))
         log_event(CONFIG_LOG_WARNING, "history-not-written", "reason: %s", error->message);
@@ -457,6 +464,10 @@ manager_end(Manager *manager, Migration *migration)
             : g_strdup("-");
 
     migration->ended_us = now_us;
+    if (migration->forecast.valid) {
+        g_free(predicted);
+        predicted = g_strdup_printf("%.2f s", migration->forecast.prediction.total_seconds);
+    }
     total = migration->running_us != 0
                 ? g_strdup_printf("%.2f s", (double)(now_us - migration->running_us) / 1e6)
                 : g_strdup("-");
@@ -516,6 +527,8 @@ manager_carry_out(Manager *manager, Migration *migration, unsigned actions, Netw
         migration->running_us = g_get_monotonic_time();
         migration_assign_leaf(manager, migration);
         manager_reshape(manager, migration_direction(migration), done, user_data);
+        manager_forecast(manager, migration);
+        manager_measure_memory(manager, migration);
     } else if (done != NULL) {
         done(NULL, user_data);
     }
@@ -658,6 +671,9 @@ manager_new(const Config *config, const char *state_directory, GError **error)
     manager->registry = registry_new();
     manager->migrations = g_ptr_array_new_with_free_func(migration_destroy);
     manager->history = g_ptr_array_new_with_free_func(migration_destroy);
+    manager->experience = experience_new();
+    log_event(CONFIG_LOG_INFO, "experience", "migrations: %u",
+              experience_load(manager->experience, state_directory));
     manager->network = network_new(config, state_directory, manager_tick, manager, error);
     if (manager->network == NULL)
         return NULL;
@@ -681,6 +697,7 @@ manager_free(Manager *manager)
     g_clear_pointer(&manager->migrations, g_ptr_array_unref);
     g_clear_pointer(&manager->history, g_ptr_array_unref);
     g_clear_pointer(&manager->registry, registry_free);
+    g_clear_pointer(&manager->experience, experience_free);
     g_free(manager->state_directory);
     g_free(manager);
 }

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "common/config.h"
+#include "daemon/experience.h"
 #include "daemon/hypervisor.h"
 #include "daemon/migration.h"
 #include "daemon/network.h"
@@ -24,7 +25,8 @@ struct Manager {
     Network *network;
     Hypervisor *hypervisor;
     Registry *registry;
-    Workers *workers;      /* NULL: not to be had */
+    Workers *workers; /* NULL: not to be had */
+    Experience *experience;
     GPtrArray *migrations; /* active first come, first in */
     GPtrArray *history;    /* ended, oldest first, config->history_limit */
     uint64_t next_ticket;
@@ -84,6 +86,15 @@ void manager_post_copy_broke(Manager *manager, Migration *migration, const char 
 
 /* ms; 0: neither the domain's metadata nor the configuration states one. */
 uint64_t manager_maximum_downtime(const Manager *manager, const Migration *migration);
+
+/* Asks libvirt how much of the domain's memory is resident; costs the guest nothing. */
+void manager_measure_memory(Manager *manager, Migration *migration);
+
+/*
+ * Predicts the migration's time as it stands, until its second pass begins:
+ * an answer that comes a little late still counts. Sources only.
+ */
+void manager_forecast(Manager *manager, Migration *migration);
 
 /* Chooses the technique from present rates; may be called again. */
 void manager_decide(Manager *manager, Migration *migration);

@@ -7,6 +7,7 @@
 
 #include "common/domain.h"
 #include "common/peer.h"
+#include "daemon/experience.h"
 #include "daemon/hypervisor.h"
 #include "daemon/migration-state.h"
 #include "decision/allocate.h"
@@ -25,6 +26,21 @@ typedef struct {
     char *event;
     char *text;
 } MigrationLogEntry;
+
+/*
+ * What was predicted for the technique chosen, when memory began to move. It
+ * stays as it is: history and explain compare it with what came.
+ */
+typedef struct {
+    bool valid;
+    Technique technique;
+    uint64_t pair;
+    uint64_t memory; /* bytes */
+    RateProfile pre; /* what each phase was expected to have */
+    RateProfile post;
+    Prediction prediction; /* corrected */
+    CalibrationCorrection correction;
+} Forecast;
 
 typedef struct {
     uint64_t ticket;
@@ -63,9 +79,15 @@ typedef struct {
     bool has_decision;
     TechniqueDecision decision;
     DirtyCurve dirty;
-    uint64_t dirty_rate; /* bytes/s; 0 unknown */
-    gint64 iteration_us; /* when the last pass began */
-    double pass_seconds; /* how long the pass before it took; 0 unknown */
+    uint64_t dirty_rate;  /* bytes/s; 0 unknown */
+    bool dirty_by_passes; /* dirty comes from passes of this very job */
+    uint64_t resident;    /* bytes of the QEMU process; 0 unknown */
+    Forecast forecast;
+    bool has_lesson;
+    Lesson lesson;
+    gint64 iteration_us;       /* when the last pass began */
+    double first_pass_seconds; /* likewise, the first; 0 unknown */
+    double pass_seconds;       /* how long the pass before it took; 0 unknown */
     TrafficClass vm_class;
     TrafficClass peer_class;
 

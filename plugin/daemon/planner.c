@@ -191,6 +191,19 @@ manager_reserve(Manager *manager, ShapingDirection direction, const Migration *j
     return reserve_divide(&input, ret_reservation);
 }
 
+/* Zero pages hardly cost anything; what was never touched is not resident. */
+static uint64_t
+planner_memory(const Manager *manager, const Migration *migration)
+{
+    uint64_t limit = migration->description->current_memory;
+
+    /* Huge pages are among the obstacles, and are not counted as resident. */
+    if (migration->description->post_copy_obstacle != NULL)
+        return limit;
+    return calibration_memory(experience_calibration(manager->experience), migration->resident,
+                              limit);
+}
+
 void
 planner_technique_input(const Manager *manager, Migration *migration, TechniqueInput *ret_input)
 {
@@ -204,12 +217,14 @@ planner_technique_input(const Manager *manager, Migration *migration, TechniqueI
     memcpy(input->excluded, migration->excluded, sizeof(input->excluded));
     if (migration->description != NULL) {
         input->vm = network_vm_rates(manager->network, migration->description);
-        input->memory = migration->description->current_memory;
+        input->memory = planner_memory(manager, migration);
     }
     input->predict.downtime_limit_ms = manager_maximum_downtime(manager, migration);
     if (migration->statistics.valid && migration->statistics.memory_total != 0)
-        input->memory = migration->machine.iteration >= 2 ? migration->statistics.memory_remaining
-                                                          : migration->statistics.memory_total;
+        input->memory = migration->machine.iteration >= 2
+                            ? migration->statistics.memory_remaining
+                            : MIN(input->memory ? input->memory : UINT64_MAX,
+                                  migration->statistics.memory_total);
     input->source = rates_without(network_host_rates(manager->network), input->vm);
     input->source_link = network_usable_rate(manager->network);
     if (migration->peer_known) {
@@ -227,6 +242,80 @@ planner_technique_input(const Manager *manager, Migration *migration, TechniqueI
     input->dirty = migration->dirty;
     if (manager_reserve((Manager *)manager, SHAPING_EGRESS, migration, &reservation))
         input->guaranteed = reservation.leaf[migration->priority].rate;
+}
+
+/* A destination that sends at this part of its link delays what comes in. */
+#define REVERSE_FULL_PERCENT 95
+
+static bool
+reverse_is_full(const Migration *migration)
+{
+    uint64_t link = migration->peer.link_rate;
+
+    return migration->peer_known && migration->peer.host.valid && link != 0 &&
+           migration->peer.host.out >= link / 100 * REVERSE_FULL_PERCENT;
+}
+
+static int
+compare_seconds(gconstpointer left, gconstpointer right)
+{
+    double a = *(const double *)left;
+    double b = *(const double *)right;
+
+    return (a > b) - (a < b);
+}
+
+/* Seconds until each of the other migrations that leave now is expected to end, ascending. */
+static GArray *
+others_end(const Manager *manager, const Migration *migration, gint64 now_us)
+{
+    GArray *ends = g_array_new(FALSE, FALSE, sizeof(double));
+
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        const Migration *other = g_ptr_array_index(manager->migrations, i);
+        double left;
+
+        if (other == migration || !is_on_side(other, SHAPING_EGRESS))
+            continue;
+        left =
+            other->forecast.prediction.total_seconds - (double)(now_us - other->running_us) / 1e6;
+        /* One without a forecast stays; one that is late ends soon. */
+        if (!other->forecast.valid)
+            left = PREDICT_SECONDS_MAX;
+        left = MAX(left, 1.0);
+        g_array_append_val(ends, left);
+    }
+    g_array_sort(ends, compare_seconds);
+    return ends;
+}
+
+RateProfile
+planner_rate_profile(const Manager *manager, const Migration *migration, bool post_copy)
+{
+    const TechniqueDecision *decision = &migration->decision;
+    g_autoptr(GArray) ends = others_end(manager, migration, g_get_monotonic_time());
+    double free_rate = (double)(post_copy ? decision->available_post : decision->available_pre);
+    double guaranteed = (double)(post_copy ? decision->rate_post : decision->rate_pre);
+    uint64_t user =
+        post_copy ? migration->user_post_copy_bandwidth_mib : migration->user_bandwidth_mib;
+    bool full = reverse_is_full(migration);
+    RateProfile profile = { 0 };
+
+    for (guint i = 0; i <= ends->len; i++) {
+        double beside = ends->len - i;
+        /* Its guarantee was divided among those that are there now. */
+        double rate = MAX(free_rate, guaranteed) / (1.0 + beside);
+
+        if (free_rate < guaranteed)
+            rate = MIN(guaranteed * (1.0 + ends->len) / (1.0 + beside),
+                       (double)network_usable_rate(manager->network));
+        if (user != 0)
+            rate = MIN(rate, (double)user * 1048576.0);
+        rate_profile_add(&profile,
+                         i < ends->len ? g_array_index(ends, double, i) : PREDICT_SECONDS_MAX, rate,
+                         full);
+    }
+    return profile;
 }
 
 static void

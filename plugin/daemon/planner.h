@@ -12,6 +12,13 @@
 void planner_technique_input(const Manager *manager, Migration *migration,
                              TechniqueInput *ret_input);
 
+/*
+ * What the migration may use from now on, bytes/s, in pre-copy or post-copy: its
+ * share beside the others that leave this host, until each is expected to end.
+ */
+RateProfile planner_rate_profile(const Manager *manager, const Migration *migration,
+                                 bool post_copy);
+
 /* Migrations that transfer now in that direction and have a place in the plan. */
 unsigned planner_count(const Manager *manager, ShapingDirection direction);
 

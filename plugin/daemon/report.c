@@ -82,6 +82,20 @@ add_numbers(JsonBuilder *builder, const Migration *migration)
             add_seconds(builder, cost, decision->cost[i]);
         }
     }
+    if (migration->forecast.valid) {
+        const Prediction *prediction = &migration->forecast.prediction;
+
+        add_seconds(builder, "predicted_total_s", prediction->total_seconds);
+        if (prediction->total_seconds_high > 0) {
+            add_seconds(builder, "predicted_total_low_s", prediction->total_seconds_low);
+            add_seconds(builder, "predicted_total_high_s", prediction->total_seconds_high);
+        }
+        add_boolean(builder, "predicted_dirty_assumed", prediction->dirty_assumed);
+        add_number(builder, "memory_predicted", migration->forecast.memory);
+        add_number(builder, "learnt_from", migration->forecast.correction.count);
+    }
+    if (migration->resident != 0)
+        add_number(builder, "memory_resident", migration->resident);
     if (migration->dirty_rate != 0)
         add_number(builder, "dirty_rate", migration->dirty_rate);
     if (migration->has_limits && migration->machine.role == MIGRATION_ROLE_SOURCE) {
@@ -100,6 +114,7 @@ add_numbers(JsonBuilder *builder, const Migration *migration)
         add_number(builder, "memory_total", statistics->memory_total);
         add_number(builder, "memory_processed", statistics->memory_processed);
         add_number(builder, "memory_remaining", statistics->memory_remaining);
+        add_number(builder, "memory_constant", statistics->memory_constant);
         add_number(builder, "downtime_ms", statistics->downtime_ms);
         add_number(builder, "post_copy_requests", statistics->post_copy_requests);
     }
@@ -142,6 +157,10 @@ add_migration(JsonBuilder *builder, const Migration *migration, bool with_log)
     else
         add_text(builder, "ended", NULL);
     add_numbers(builder, migration);
+    if (migration->has_lesson) {
+        json_builder_set_member_name(builder, "lesson");
+        lesson_to_json(&migration->lesson, builder);
+    }
     if (with_log) {
         json_builder_set_member_name(builder, "log");
         json_builder_begin_array(builder);

@@ -6,6 +6,7 @@
  *     left = memory
  *     repeat  t = left / rate;  stop when t <= downtime allowed;  left = d(t)
  *
+ * The rate may change over time (RateProfile): other migrations begin and end.
  * Pure arithmetic in doubles; every result is finite, whatever comes in. It
  * knows nothing of compression, storage or the CPU.
  */
@@ -30,6 +31,24 @@ typedef struct {
         double bytes;
     } point[DIRTY_CURVE_POINTS];
 } DirtyCurve;
+
+#define RATE_PROFILE_SEGMENTS 32
+
+/*
+ * What a migration may use over time, counted from its start. Each segment
+ * lasts until `until` (seconds, ascending); the last one for ever, whatever it
+ * says. A reverse path is full when the destination's own sending fills its
+ * link: acknowledgements wait in its queue, and a stream towards it slows down
+ * (by how much, only measuring tells; see calibrate.h).
+ */
+typedef struct {
+    unsigned int count; /* segments used, 0..RATE_PROFILE_SEGMENTS; 0: no rate at all */
+    struct {
+        double until;
+        double rate; /* bytes/s; 0 is possible */
+        bool reverse_full;
+    } segment[RATE_PROFILE_SEGMENTS];
+} RateProfile;
 
 /* Start from predict_params_default(). */
 typedef struct {
@@ -60,6 +79,10 @@ typedef struct {
     double post_copy_bytes;   /* fetched in that time */
     double bytes_moved;       /* over the network, all passes */
     unsigned int rounds;      /* passes of pre-copy before the guest is stopped */
+    double memory_seconds;    /* of total_seconds: moving the memory once */
+    /* 8 of 10 migrations are expected between them; 0 and 0: no such figure (calibrate.h). */
+    double total_seconds_low;
+    double total_seconds_high;
 } Prediction;
 
 PredictParams predict_params_default(void);
@@ -80,6 +103,14 @@ DirtyCurve dirty_curve_from_rate(uint64_t rate, uint64_t working_set, uint64_t m
 bool dirty_curve_add(DirtyCurve *curve, double seconds, double bytes);
 
 /*
+ * Takes another such point in, wherever its time lies. The newer one is right: a
+ * point at about the same time (10 %) goes, earlier ones come down to it, later
+ * ones go up. In a full curve the point nearest to its neighbour makes room.
+ * False, and the curve as it was, when a number is not finite and positive.
+ */
+bool dirty_curve_insert(DirtyCurve *curve, double seconds, double bytes);
+
+/*
  * What is assumed of a guest that was never measured: a quarter of its memory
  * is its working set, dirtied once in 10 s. Pessimistic for an idle guest,
  * and large guests on slow links count as not converging.
@@ -91,6 +122,22 @@ double dirty_curve_at(const DirtyCurve *curve, double seconds);
 
 /* The steepest slope in bytes/s, which a rate must exceed for good; 0 if invalid. */
 double dirty_curve_rate(const DirtyCurve *curve);
+
+/* One rate for all time. */
+RateProfile rate_profile_constant(double rate);
+
+/*
+ * Appends a segment that lasts until `until`; equal neighbours become one.
+ * False, and the profile as it was, when it is full, a number is NaN, the rate
+ * negative or infinite, or `until` does not come after the last one.
+ */
+bool rate_profile_add(RateProfile *profile, double until, double rate, bool reverse_full);
+
+/* Seconds that `bytes` take from `start` on; at most PREDICT_SECONDS_MAX. */
+double rate_profile_seconds(const RateProfile *profile, double start, double bytes);
+
+/* Part of [0, seconds] in which the reverse path is full, 0 to 1. */
+double rate_profile_reverse_full(const RateProfile *profile, double seconds);
 
 /*
  * Predicts one technique. memory: bytes of pages to move (not zero pages, if
@@ -106,3 +153,12 @@ double dirty_curve_rate(const DirtyCurve *curve);
 Prediction predict_migration(Technique technique, uint64_t memory, uint64_t rate_pre,
                              uint64_t rate_post, const DirtyCurve *curve,
                              const PredictParams *params);
+
+/*
+ * The same at rates that change while it runs: `pre` and `post` are what pre-copy
+ * and post-copy may use. A pass that gains nothing counts as the end only where
+ * the rate changes no more. NULL counts as no rate.
+ */
+Prediction predict_migration_over(Technique technique, uint64_t memory, const RateProfile *pre,
+                                  const RateProfile *post, const DirtyCurve *curve,
+                                  const PredictParams *params);

@@ -193,6 +193,160 @@ test_hostile(void)
                         }
 }
 
+static void
+test_curve_insert(void)
+{
+    DirtyCurve curve = { 0 };
+
+    g_assert_true(dirty_curve_insert(&curve, 10.0, 100.0));
+    g_assert_true(dirty_curve_insert(&curve, 2.0, 40.0));
+    g_assert_true(dirty_curve_insert(&curve, 5.0, 60.0));
+    g_assert_cmpuint(curve.count, ==, 3);
+    assert_near(dirty_curve_at(&curve, 2.0), 40.0, 1e-12);
+    assert_near(dirty_curve_at(&curve, 5.0), 60.0, 1e-12);
+    assert_near(dirty_curve_at(&curve, 20.0), 100.0, 1e-12);
+    /* The newer one is right: about the same time, below later, above earlier ones. */
+    g_assert_true(dirty_curve_insert(&curve, 5.2, 30.0));
+    g_assert_cmpuint(curve.count, ==, 3);
+    assert_near(dirty_curve_at(&curve, 2.0), 30.0, 1e-12);
+    assert_near(dirty_curve_at(&curve, 5.2), 30.0, 1e-12);
+    g_assert_true(dirty_curve_insert(&curve, 1.0, 200.0));
+    assert_near(dirty_curve_at(&curve, 10.0), 200.0, 1e-12);
+
+    g_assert_false(dirty_curve_insert(&curve, 0.0, 1.0));
+    g_assert_false(dirty_curve_insert(&curve, 1.0, 0.0));
+    g_assert_false(dirty_curve_insert(&curve, (double)NAN, 1.0));
+    g_assert_false(dirty_curve_insert(&curve, 1.0, (double)INFINITY));
+    g_assert_cmpuint(curve.count, ==, 4);
+
+    /* Never full: what says least goes, what has just come stays. */
+    curve = (DirtyCurve){ 0 };
+    for (unsigned int i = 0; i < 50; i++) {
+        double seconds = 1.0 + (i * 17 % 50);
+
+        g_assert_true(dirty_curve_insert(&curve, seconds, 10.0 * seconds));
+        g_assert_cmpuint(curve.count, <=, DIRTY_CURVE_POINTS);
+        assert_near(dirty_curve_at(&curve, seconds), 10.0 * seconds, 1e-12);
+    }
+    g_assert_cmpuint(curve.count, ==, DIRTY_CURVE_POINTS);
+    curve.count = 4000000000u;
+    g_assert_true(dirty_curve_insert(&curve, 1.0, 1.0));
+    g_assert_cmpuint(curve.count, ==, 1);
+}
+
+static void
+test_profile(void)
+{
+    RateProfile profile = { 0 };
+
+    /* 100 MB/s for 5 s, nothing for 5 s, then 50 MB/s. */
+    assert_near(rate_profile_seconds(&profile, 0.0, 1.0), PREDICT_SECONDS_MAX, 1e-12);
+    g_assert_true(rate_profile_add(&profile, 5.0, 100e6, true));
+    g_assert_true(rate_profile_add(&profile, 10.0, 0.0, false));
+    g_assert_true(rate_profile_add(&profile, 20.0, 50e6, false));
+    assert_near(rate_profile_seconds(&profile, 0.0, 500e6), 5.0, 1e-12);
+    assert_near(rate_profile_seconds(&profile, 0.0, 600e6), 12.0, 1e-12);
+    assert_near(rate_profile_seconds(&profile, 4.0, 150e6), 7.0, 1e-12);
+    /* The last segment lasts for ever. */
+    assert_near(rate_profile_seconds(&profile, 15.0, 5e9), 100.0, 1e-12);
+    assert_near(rate_profile_seconds(&profile, (double)NAN, 500e6), 5.0, 1e-12);
+    assert_near(rate_profile_seconds(&profile, 0.0, (double)INFINITY), PREDICT_SECONDS_MAX, 1e-12);
+    g_assert_cmpfloat(rate_profile_seconds(&profile, 0.0, (double)NAN), ==, 0.0);
+    assert_near(rate_profile_reverse_full(&profile, 10.0), 0.5, 1e-12);
+    assert_near(rate_profile_reverse_full(&profile, 2.0), 1.0, 1e-12);
+    g_assert_cmpfloat(rate_profile_reverse_full(&profile, 0.0), ==, 0.0);
+    g_assert_cmpfloat(rate_profile_reverse_full(&profile, (double)NAN), ==, 0.0);
+
+    /* Refused, and nothing changes. */
+    g_assert_false(rate_profile_add(&profile, 20.0, 1.0, false));
+    g_assert_false(rate_profile_add(&profile, (double)NAN, 1.0, false));
+    g_assert_false(rate_profile_add(&profile, 30.0, (double)NAN, false));
+    g_assert_false(rate_profile_add(&profile, 30.0, (double)INFINITY, false));
+    g_assert_false(rate_profile_add(&profile, 30.0, -1.0, false));
+    g_assert_cmpuint(profile.count, ==, 3);
+    /* Equal neighbours are one segment, so the table does not fill with them. */
+    g_assert_true(rate_profile_add(&profile, 30.0, 50e6, false));
+    g_assert_cmpuint(profile.count, ==, 3);
+    for (unsigned int i = 0; i < RATE_PROFILE_SEGMENTS - 3; i++)
+        g_assert_true(rate_profile_add(&profile, 40.0 + i, 60e6 + i, false));
+    g_assert_false(rate_profile_add(&profile, 1e6, 1.0, false));
+    g_assert_cmpuint(profile.count, ==, RATE_PROFILE_SEGMENTS);
+}
+
+static void
+test_over_time(void)
+{
+    DirtyCurve curve = dirty_curve_from_rate(10 * MB, 40 * MB, GB);
+    RateProfile constant = rate_profile_constant(100e6);
+    RateProfile changing = { 0 };
+    Prediction plain = predict_migration(TECHNIQUE_PRE_COPY, GB, 100 * MB, 100 * MB, &curve, NULL);
+    Prediction found =
+        predict_migration_over(TECHNIQUE_PRE_COPY, GB, &constant, NULL, &curve, NULL);
+
+    assert_near(found.total_seconds, plain.total_seconds, 1e-12);
+    assert_near(found.memory_seconds, 10.0, 1e-12);
+
+    /* Half the rate for 10 s costs 5 s more in the first pass. */
+    g_assert_true(rate_profile_add(&changing, 10.0, 50e6, false));
+    g_assert_true(rate_profile_add(&changing, 11.0, 100e6, false));
+    found = predict_migration_over(TECHNIQUE_PRE_COPY, GB, &changing, NULL, &curve, NULL);
+    assert_near(found.memory_seconds, 15.0, 1e-12);
+    assert_near(found.total_seconds, plain.total_seconds + 5.0, 1e-12);
+
+    /* A slow time in which nothing is gained is not the end while it gets better. */
+    changing = (RateProfile){ 0 };
+    g_assert_true(rate_profile_add(&changing, 300.0, 5e6, false));
+    g_assert_true(rate_profile_add(&changing, 301.0, 100e6, false));
+    curve = dirty_curve_from_rate(20 * MB, 200 * MB, GB);
+    found = predict_migration_over(TECHNIQUE_PRE_COPY, GB, &changing, NULL, &curve, NULL);
+    g_assert_true(found.converges);
+    found = predict_migration(TECHNIQUE_PRE_COPY, GB, 5 * MB, 0, &curve, NULL);
+    g_assert_false(found.converges);
+
+    /* Each phase has its own. */
+    found = predict_migration_over(TECHNIQUE_HYBRID, GB, &constant, &changing, &curve, NULL);
+    assert_near(found.memory_seconds, 10.0, 1e-12);
+    assert_near(found.post_copy_seconds, 40.0, 1e-12);
+    found = predict_migration_over(TECHNIQUE_POST_COPY, GB, NULL, &constant, &curve, NULL);
+    assert_near(found.memory_seconds, 10.0, 1e-12);
+}
+
+static void
+test_hostile_profile(void)
+{
+    const double values[] = { 0.0,
+                              -1.0,
+                              4294967296.0,
+                              1e300,
+                              (double)NAN,
+                              1e-300,
+                              (double)INFINITY,
+                              5.0,
+                              (double)-INFINITY };
+    DirtyCurve curve = dirty_curve_from_rate(MB, 0, GB);
+
+    for (size_t a = 0; a < G_N_ELEMENTS(values); a++)
+        for (size_t b = 0; b < G_N_ELEMENTS(values); b++)
+            for (size_t c = 0; c < G_N_ELEMENTS(values); c++)
+                for (unsigned int count = 0; count < 4; count++)
+                    for (unsigned int technique = 0; technique <= 3; technique++) {
+                        RateProfile profile = { .count = count == 3 ? UINT32_MAX : count };
+                        Prediction found;
+
+                        profile.segment[0].until = values[a];
+                        profile.segment[0].rate = values[b];
+                        profile.segment[1].until = values[c];
+                        profile.segment[1].rate = values[a];
+                        found = predict_migration_over((Technique)technique, GB, &profile, &profile,
+                                                       &curve, NULL);
+                        g_assert_true(isfinite(found.total_seconds));
+                        g_assert_true(isfinite(found.downtime_ms));
+                        g_assert_cmpfloat(found.total_seconds, >=, 0.0);
+                        g_assert_cmpfloat(found.total_seconds, <=, PREDICT_SECONDS_MAX);
+                        g_assert_cmpfloat(rate_profile_reverse_full(&profile, values[c]), <=, 1.0);
+                    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -203,5 +357,9 @@ main(int argc, char **argv)
     g_test_add_func("/decision/predict/post-copy-and-hybrid", test_post_copy_and_hybrid);
     g_test_add_func("/decision/predict/unknown-is-not-zero", test_unknown_is_not_zero);
     g_test_add_func("/decision/predict/hostile", test_hostile);
+    g_test_add_func("/decision/predict/curve-insert", test_curve_insert);
+    g_test_add_func("/decision/predict/profile", test_profile);
+    g_test_add_func("/decision/predict/over-time", test_over_time);
+    g_test_add_func("/decision/predict/hostile-profile", test_hostile_profile);
     return g_test_run();
 }

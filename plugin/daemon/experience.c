@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Lessons to and from the history file; see experience.h. */
+#include "daemon/experience.h"
+
+#include "daemon/history.h"
+
+#include <math.h>
+#include <string.h>
+
+struct Experience {
+    Calibration calibration;
+    GHashTable *curves; /* uuid, in lower case: DirtyCurve */
+    GQueue order;       /* its keys, oldest first; owned by the table */
+};
+
+Experience *
+experience_new(void)
+{
+    Experience *experience = g_new0(Experience, 1);
+
+    experience->curves = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    g_queue_init(&experience->order);
+    return experience;
+}
+
+void
+experience_free(Experience *experience)
+{
+    if (experience == NULL)
+        return;
+    g_queue_clear(&experience->order);
+    g_hash_table_unref(experience->curves);
+    g_free(experience);
+}
+
+static void
+remember_curve(Experience *experience, const char *uuid, const DirtyCurve *curve)
+{
+    g_autofree char *key = g_ascii_strdown(uuid, -1);
+    gpointer known = NULL;
+    char *oldest;
+
+    if (g_hash_table_lookup_extended(experience->curves, key, &known, NULL)) {
+        g_queue_remove(&experience->order, known);
+        g_hash_table_remove(experience->curves, key);
+    } else if (g_hash_table_size(experience->curves) >= EXPERIENCE_DOMAINS) {
+        oldest = g_queue_pop_head(&experience->order);
+        g_hash_table_remove(experience->curves, oldest);
+    }
+    g_queue_push_tail(&experience->order, key);
+    g_hash_table_insert(experience->curves, g_steal_pointer(&key),
+                        g_memdup2(curve, sizeof(*curve)));
+}
+
+bool
+experience_learn(Experience *experience, const char *uuid, const Lesson *lesson)
+{
+    if (uuid != NULL && *uuid != '\0' && lesson->dirty.valid)
+        remember_curve(experience, uuid, &lesson->dirty);
+    return calibration_add(&experience->calibration, &lesson->observation);
+}
+
+const Calibration *
+experience_calibration(const Experience *experience)
+{
+    return &experience->calibration;
+}
+
+bool
+experience_dirty(const Experience *experience, const char *uuid, DirtyCurve *ret_curve)
+{
+    g_autofree char *key = uuid != NULL ? g_ascii_strdown(uuid, -1) : NULL;
+    const DirtyCurve *curve = key != NULL ? g_hash_table_lookup(experience->curves, key) : NULL;
+
+    if (curve == NULL)
+        return false;
+    *ret_curve = *curve;
+    return true;
+}
+
+/* ---- the record -------------------------------------------------------- */
+
+static void
+add_double(JsonBuilder *builder, const char *name, double value)
+{
+    json_builder_set_member_name(builder, name);
+    json_builder_add_double_value(builder, isfinite(value) ? value : 0.0);
+}
+
+void
+lesson_to_json(const Lesson *lesson, JsonBuilder *builder)
+{
+    const CalibrationObservation *observation = &lesson->observation;
+    g_autofree char *pair = g_strdup_printf("%016" G_GINT64_MODIFIER "x", observation->pair);
+
+    json_builder_begin_object(builder);
+    json_builder_set_member_name(builder, "pair");
+    json_builder_add_string_value(builder, pair);
+    json_builder_set_member_name(builder, "technique");
+    json_builder_add_string_value(builder, technique_to_string(observation->technique));
+    add_double(builder, "memory_seconds", observation->memory_seconds);
+    add_double(builder, "further_seconds", observation->further_seconds);
+    add_double(builder, "reverse_full", observation->reverse_full);
+    add_double(builder, "measured_seconds", observation->measured_seconds);
+    add_double(builder, "resident", (double)observation->resident);
+    add_double(builder, "memory", (double)observation->memory);
+    json_builder_set_member_name(builder, "dirty");
+    json_builder_begin_array(builder);
+    for (unsigned i = 0; lesson->dirty.valid && i < lesson->dirty.count; i++) {
+        json_builder_begin_array(builder);
+        json_builder_add_double_value(builder, lesson->dirty.point[i].seconds);
+        json_builder_add_double_value(builder, lesson->dirty.point[i].bytes);
+        json_builder_end_array(builder);
+    }
+    json_builder_end_array(builder);
+    json_builder_end_object(builder);
+}
+
+/* NaN, which every check refuses, for what is absent or no number. */
+static double
+node_number(JsonNode *node)
+{
+    if (node == NULL || !JSON_NODE_HOLDS_VALUE(node) ||
+        (json_node_get_value_type(node) != G_TYPE_INT64 &&
+         json_node_get_value_type(node) != G_TYPE_DOUBLE))
+        return (double)NAN;
+    return json_node_get_double(node);
+}
+
+static double
+member_number(JsonObject *object, const char *name)
+{
+    return node_number(json_object_get_member(object, name));
+}
+
+static const char *
+member_text(JsonObject *object, const char *name)
+{
+    JsonNode *node = json_object_get_member(object, name);
+
+    if (node == NULL || !JSON_NODE_HOLDS_VALUE(node) ||
+        json_node_get_value_type(node) != G_TYPE_STRING)
+        return NULL;
+    return json_node_get_string(node);
+}
+
+static uint64_t
+member_bytes(JsonObject *object, const char *name)
+{
+    double value = member_number(object, name);
+
+    return value > 0.0 && value < 0x1p62 ? (uint64_t)value : 0;
+}
+
+static void
+dirty_read(JsonObject *object, DirtyCurve *ret_curve)
+{
+    JsonNode *node = json_object_get_member(object, "dirty");
+    JsonArray *points = node && JSON_NODE_HOLDS_ARRAY(node) ? json_node_get_array(node) : NULL;
+    guint length = points != NULL ? json_array_get_length(points) : 0;
+
+    for (guint i = 0; i < length && i < DIRTY_CURVE_POINTS; i++) {
+        JsonNode *item = json_array_get_element(points, i);
+        JsonArray *point = JSON_NODE_HOLDS_ARRAY(item) ? json_node_get_array(item) : NULL;
+
+        if (point != NULL && json_array_get_length(point) == 2)
+            dirty_curve_add(ret_curve, node_number(json_array_get_element(point, 0)),
+                            node_number(json_array_get_element(point, 1)));
+    }
+}
+
+static bool
+lesson_read(JsonObject *object, Lesson *ret_lesson)
+{
+    const char *pair = member_text(object, "pair");
+    const char *technique = member_text(object, "technique");
+    CalibrationObservation *observation = &ret_lesson->observation;
+
+    *ret_lesson = (Lesson){ 0 };
+    if (pair == NULL || technique == NULL ||
+        !g_ascii_string_to_unsigned(pair, 16, 0, G_MAXUINT64, &observation->pair, NULL) ||
+        !technique_from_string(technique, &observation->technique))
+        return false;
+    observation->memory_seconds = member_number(object, "memory_seconds");
+    observation->further_seconds = member_number(object, "further_seconds");
+    observation->reverse_full = member_number(object, "reverse_full");
+    observation->measured_seconds = member_number(object, "measured_seconds");
+    observation->resident = member_bytes(object, "resident");
+    observation->memory = member_bytes(object, "memory");
+    dirty_read(object, &ret_lesson->dirty);
+    return true;
+}
+
+bool
+experience_read(Experience *experience, const char *line)
+{
+    g_autoptr(JsonParser) parser = json_parser_new();
+    JsonNode *root;
+    JsonNode *node;
+    Lesson lesson;
+
+    if (!json_parser_load_from_data(parser, line, -1, NULL))
+        return false;
+    root = json_parser_get_root(parser);
+    if (root == NULL || !JSON_NODE_HOLDS_OBJECT(root))
+        return false;
+    node = json_object_get_member(json_node_get_object(root), "lesson");
+    if (node == NULL || !JSON_NODE_HOLDS_OBJECT(node) ||
+        !lesson_read(json_node_get_object(node), &lesson))
+        return false;
+    return experience_learn(experience, member_text(json_node_get_object(root), "uuid"), &lesson);
+}
+
+typedef struct {
+    Experience *experience;
+    unsigned taught;
+} Loading;
+
+static void
+loading_line(const char *line, gpointer data)
+{
+    Loading *loading = data;
+
+    if (experience_read(loading->experience, line))
+        loading->taught++;
+}
+
+unsigned
+experience_load(Experience *experience, const char *directory)
+{
+    Loading loading = { .experience = experience };
+
+    history_read(directory, loading_line, &loading);
+    return loading.taught;
+}
