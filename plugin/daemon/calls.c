@@ -388,14 +388,14 @@ perform_direct_agree(Manager *manager, Migration *migration, const Call *call)
             manager_exclude_post_copy(migration, "parallel connections are used");
         } else if (migration->peer.post_copy_possible) {
             ask_for_post_copy(migration);
-        } else {
+        } else if (migration->allowed & TECHNIQUE_ALLOW_POST_COPY) {
             manager_exclude_post_copy(migration, "the destination did not agree to post-copy");
         }
     } else if (!migration->post_copy_by_user) {
         manager_exclude_post_copy(migration, "the destination has no virt-convoy");
     }
     migration->machine.post_copy_possible = migration->flags & VIR_MIGRATE_POSTCOPY;
-    if (!migration->machine.post_copy_possible)
+    if (!migration->machine.post_copy_possible && (migration->allowed & TECHNIQUE_ALLOW_POST_COPY))
         manager_exclude_post_copy(migration, "post-copy was not agreed on");
 }
 

@@ -80,6 +80,20 @@ reference_active(const Reference *reference)
 
 /* ---- facts ------------------------------------------------------------- */
 
+/* Interned, because decisions quote reasons: the texts are few, and so are their pairs. */
+static void
+exclusion_add(const char **excluded, const char *reason)
+{
+    g_autofree char *both = NULL;
+
+    if (*excluded == NULL) {
+        *excluded = g_intern_string(reason);
+    } else if (strstr(*excluded, reason) == NULL) {
+        both = g_strconcat(*excluded, "; ", reason, NULL);
+        *excluded = g_intern_string(both);
+    }
+}
+
 void
 manager_exclude_post_copy(Migration *migration, const char *reason)
 {
@@ -89,8 +103,7 @@ manager_exclude_post_copy(Migration *migration, const char *reason)
         return;
     for (size_t i = 0; i < G_N_ELEMENTS(excluded); i++) {
         migration->allowed &= ~(1u << excluded[i]);
-        if (migration->excluded[excluded[i]] == NULL)
-            migration->excluded[excluded[i]] = reason;
+        exclusion_add(&migration->excluded[excluded[i]], reason);
     }
 }
 
@@ -111,15 +124,13 @@ manager_describe(Manager *manager, Migration *migration, DomainDescription *desc
         metadata->priority_set ? metadata->priority : manager->config->default_priority;
     for (int i = 0; i < TECHNIQUE_COUNT; i++) {
         if (!(configured & (1u << i)))
-            migration->excluded[i] = "the configuration does not allow it";
-        else if (metadata->techniques_set && !(metadata->techniques & (1u << i)))
-            migration->excluded[i] = "the domain's metadata does not allow it";
+            exclusion_add(&migration->excluded[i], "the configuration does not allow it");
+        if (metadata->techniques_set && !(metadata->techniques & (1u << i)))
+            exclusion_add(&migration->excluded[i], "the domain's metadata does not allow it");
         if (migration->excluded[i] != NULL)
             migration->allowed &= ~(1u << i);
     }
-    if (description->post_copy_obstacle != NULL)
-        /* Interned: reasons live as long as decisions quote them. */
-        manager_exclude_post_copy(migration, g_intern_string(description->post_copy_obstacle));
+    manager_exclude_post_copy(migration, description->post_copy_obstacle);
 }
 
 const char *

@@ -109,6 +109,8 @@ planner_technique_input(const Manager *manager, Migration *migration, TechniqueI
     input->predict = predict_params_default();
     input->priority = migration->priority;
     input->allowed = migration->allowed;
+    input->has_previous = migration->has_decision;
+    input->previous = migration->decision.technique;
     memcpy(input->excluded, migration->excluded, sizeof(input->excluded));
     if (migration->description != NULL) {
         input->vm = network_vm_rates(manager->network, migration->description);
