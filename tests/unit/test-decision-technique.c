@@ -255,7 +255,6 @@ static const Flicker flickers[] = {
     { "floor", set_floor_dirty_rate, PRIORITY_LOW, 1e6, 12e6, true },
     { "egress", set_egress, PRIORITY_HIGH, 60e6, 124e6, false },
     { "working-set", set_working_set, PRIORITY_MEDIUM, 10e6, 500e6, true },
-    { "working-set", set_working_set, PRIORITY_LOW, 10e6, 500e6, true },
 };
 
 static Technique
