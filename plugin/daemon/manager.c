@@ -158,13 +158,26 @@ manager_add(Manager *manager, MigrationRole role, const char *name, const char *
 
 /* ---- deciding ---------------------------------------------------------- */
 
+/* Decides, and writes down what was known and what came of it. */
+static TechniqueDecision
+technique_decide_recorded(Manager *manager, Migration *migration)
+{
+    Recording recording = {
+        .kind = RECORDING_TECHNIQUE,
+        .wall_us = g_get_real_time(),
+        .about = migration->name,
+    };
+
+    planner_technique_input(manager, migration, &recording.technique.input);
+    technique_decide(&recording.technique.input, &recording.technique.decision);
+    recorder_add(manager->recorder, &recording);
+    return recording.technique.decision;
+}
+
 void
 manager_decide(Manager *manager, Migration *migration)
 {
-    TechniqueInput input;
-
-    planner_technique_input(manager, migration, &input);
-    technique_decide(&input, &migration->decision);
+    migration->decision = technique_decide_recorded(manager, migration);
     migration->has_decision = true;
     migration_note(migration, "decision",
                    "technique: %s, rule: %s, priority: %s, available_pre: %" G_GUINT64_FORMAT
@@ -206,15 +219,13 @@ manager_reconsider(Manager *manager, Migration *migration)
 {
     Technique before = migration->decision.technique;
     MigrationInput decided = { .type = MIGRATION_INPUT_DECIDED };
-    TechniqueInput input;
     TechniqueDecision decision;
 
     if (migration->machine.state != MIGRATION_RUNNING || !migration->machine.decided ||
         migration->machine.technique != TECHNIQUE_PRE_COPY ||
         !migration->machine.post_copy_possible || migration->machine.post_copy_requested)
         return;
-    planner_technique_input(manager, migration, &input);
-    technique_decide(&input, &decision);
+    decision = technique_decide_recorded(manager, migration);
     if (decision.technique == TECHNIQUE_PRE_COPY ||
         (decision.rule != TECHNIQUE_RULE_GATE_CONVERGENCE &&
          decision.rule != TECHNIQUE_RULE_GATE_FLOOR))
@@ -296,6 +307,28 @@ reshape_done(const GError *error, gpointer data)
         reshape->done(error, reshape->user_data);
 }
 
+/* Divides the link for what transfers now; written down when that changes anything. */
+static void
+manager_divide(Manager *manager, ShapingDirection direction)
+{
+    bool had = manager->side[direction].has_reservation;
+    Reservation before = manager->side[direction].reservation;
+    Recording recording = {
+        .kind = RECORDING_RESERVE,
+        .wall_us = g_get_real_time(),
+        .about = direction == SHAPING_EGRESS ? "egress" : "ingress",
+    };
+    ReserveDecision *decision = &recording.reserve.decision;
+
+    manager_reserve_input(manager, direction, NULL, &recording.reserve.input);
+    decision->divided = reserve_divide(&recording.reserve.input, &decision->reservation);
+    manager->side[direction].has_reservation = decision->divided;
+    manager->side[direction].reservation = decision->reservation;
+    if (decision->divided != had ||
+        (had && planner_reservation_differs(&before, &decision->reservation, 0)))
+        recorder_add(manager->recorder, &recording);
+}
+
 void
 manager_reshape(Manager *manager, ShapingDirection direction, NetworkShapeDone done,
                 gpointer user_data)
@@ -315,8 +348,7 @@ manager_reshape(Manager *manager, ShapingDirection direction, NetworkShapeDone d
         network_unshape(manager->network, direction, reshape_done, reshape);
         return;
     }
-    manager->side[direction].has_reservation =
-        manager_reserve(manager, direction, NULL, &manager->side[direction].reservation);
+    manager_divide(manager, direction);
     if (manager->side[direction].has_reservation)
         planner_fill_plan(manager, direction, &manager->side[direction].reservation, plan);
     network_shape(manager->network, direction, g_steal_pointer(&plan), reshape_done, reshape);
@@ -586,6 +618,7 @@ manager_new(const Config *config, const char *state_directory, GError **error)
     manager->config = config;
     manager->state_directory = g_strdup(state_directory);
     manager->registry = registry_new();
+    manager->recorder = recorder_new(state_directory);
     manager->migrations = g_ptr_array_new_with_free_func(migration_destroy);
     manager->history = g_ptr_array_new_with_free_func(migration_destroy);
     manager->network = network_new(config, state_directory, manager_tick, manager, error);
@@ -609,6 +642,7 @@ manager_free(Manager *manager)
     g_clear_pointer(&manager->migrations, g_ptr_array_unref);
     g_clear_pointer(&manager->history, g_ptr_array_unref);
     g_clear_pointer(&manager->registry, registry_free);
+    g_clear_pointer(&manager->recorder, recorder_free);
     g_free(manager->state_directory);
     g_free(manager);
 }

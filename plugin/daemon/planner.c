@@ -66,9 +66,9 @@ limits_count_here(const DomainDescription *description, gpointer data)
     return incoming == NULL || incoming->machine.state == MIGRATION_POST_COPY;
 }
 
-bool
-manager_reserve(Manager *manager, ShapingDirection direction, const Migration *joining,
-                Reservation *ret_reservation)
+void
+manager_reserve_input(Manager *manager, ShapingDirection direction, const Migration *joining,
+                      ReserveInput *ret_input)
 {
     ReserveInput input = reserve_input_init();
     TrafficRates rates = network_host_rates(manager->network);
@@ -96,6 +96,16 @@ manager_reserve(Manager *manager, ShapingDirection direction, const Migration *j
             input.dirty_rate = MAX(input.dirty_rate, migration->dirty_rate);
         }
     }
+    *ret_input = input;
+}
+
+bool
+manager_reserve(Manager *manager, ShapingDirection direction, const Migration *joining,
+                Reservation *ret_reservation)
+{
+    ReserveInput input;
+
+    manager_reserve_input(manager, direction, joining, &input);
     return reserve_divide(&input, ret_reservation);
 }
 
@@ -260,6 +270,7 @@ planner_schedule(Manager *manager)
     GPtrArray *starting = g_ptr_array_new();
     ScheduleParams params = schedule_params_default();
     size_t running_count = 0;
+    bool changed = false;
 
     params.maximum_running = manager->config->maximum_running;
     for (guint i = 0; i < manager->migrations->len; i++) {
@@ -280,14 +291,26 @@ planner_schedule(Manager *manager)
     for (uint32_t rank = 0; rank < held->len; rank++) {
         for (guint i = 0; i < held->len; i++) {
             Migration *migration = g_ptr_array_index(held, i);
+            const char *reason = schedule_reason_to_string(verdicts[i].reason);
 
             if (verdicts[i].rank != rank)
                 continue;
+            changed = changed || g_strcmp0(migration->schedule_reason, reason) != 0;
             g_free(migration->schedule_reason);
-            migration->schedule_reason = g_strdup(schedule_reason_to_string(verdicts[i].reason));
+            migration->schedule_reason = g_strdup(reason);
             if (verdicts[i].start)
                 g_ptr_array_add(starting, migration);
         }
     }
+    /* It is asked every second; only what is new is worth a line. */
+    if (changed)
+        recorder_add(manager->recorder, &(Recording){ .kind = RECORDING_SCHEDULE,
+                                                      .wall_us = g_get_real_time(),
+                                                      .about = "",
+                                                      .schedule = {
+                                                          .input = { held->len, running_count,
+                                                                     waiting, running, params },
+                                                          .decision = { held->len, verdicts },
+                                                      } });
     return starting;
 }
