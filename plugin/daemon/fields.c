@@ -112,6 +112,18 @@ unsigned_write(uint64_t value)
     return json_node_init_string(json_node_alloc(), text);
 }
 
+/* json-glib 1.6 writes 1e+17 as "1e+17.0", which it cannot read itself: a string then. */
+static JsonNode *
+double_write(double value)
+{
+    char buffer[DOUBLE_TEXT];
+    const char *text = double_to_text(value, buffer);
+
+    if (!isfinite(value) || (strchr(text, 'e') != NULL && strchr(text, '.') == NULL))
+        return json_node_init_string(json_node_alloc(), text);
+    return json_node_init_double(json_node_alloc(), value);
+}
+
 static JsonNode *
 element_write(const Field *field, const char *at)
 {
@@ -130,9 +142,7 @@ element_write(const Field *field, const char *at)
         memcpy(&signed_number, at, sizeof(signed_number));
         return json_node_init_int(json_node_alloc(), signed_number);
     case FIELD_DOUBLE:
-        if (!isfinite(double_load(at)))
-            return json_node_init_string(json_node_alloc(), double_to_text(double_load(at), NULL));
-        return json_node_init_double(json_node_alloc(), double_load(at));
+        return double_write(double_load(at));
     case FIELD_NAME:
         number = unsigned_load(at, field->size);
         return number < names_count(field)
@@ -205,6 +215,12 @@ node_is(JsonNode *node, GType type)
 }
 
 static bool
+node_is_number(JsonNode *node)
+{
+    return node_is(node, G_TYPE_DOUBLE) || node_is(node, G_TYPE_INT64);
+}
+
+static bool
 unsigned_read(const Reading *reading, const Field *field, JsonNode *node, uint64_t *ret_value)
 {
     uint64_t limit = field->size == sizeof(uint64_t) ? UINT64_MAX : UINT32_MAX;
@@ -229,15 +245,14 @@ double_read(const Reading *reading, const Field *field, JsonNode *node, double *
 {
     char buffer[DOUBLE_TEXT];
     const char *text = node_is(node, G_TYPE_STRING) ? json_node_get_string(node) : NULL;
-    double value;
+    char *end = NULL;
+    double value = 0.0;
 
-    if (node_is(node, G_TYPE_DOUBLE) || node_is(node, G_TYPE_INT64))
+    if (node_is_number(node))
         value = json_node_get_double(node);
-    else if (g_strcmp0(text, "nan") == 0)
-        value = (double)NAN;
-    else if (g_strcmp0(text, "inf") == 0 || g_strcmp0(text, "-inf") == 0)
-        value = *text == '-' ? -(double)INFINITY : (double)INFINITY;
-    else
+    else if (text != NULL && *text != '\0' && !g_ascii_isspace(*text))
+        value = g_ascii_strtod(text, &end); /* "nan" and "inf" too */
+    if (text != NULL ? end == NULL || *end != '\0' : !node_is_number(node))
         return reading_fail(reading, "is not a number");
     if (field->finite && !isfinite(value))
         return reading_fail(reading, "is not finite");

@@ -6,7 +6,8 @@
  *
  * In JSON: an array in place or a list is an array; a name is a string; an
  * integer above 2^63 - 1, and a double that is not finite ("nan", "inf",
- * "-inf"), is a string, because JSON numbers cannot hold them.
+ * "-inf") or a bare power of ten ("1e+17"), is a string, because JSON or
+ * json-glib cannot hold it as a number.
  */
 #pragma once
 
