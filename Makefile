@@ -118,10 +118,18 @@ FUZZ_CFLAGS := -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-saniti
 T ?= 5
 LAB_TESTS := $(wildcard tests/lab/selftest tests/integration/*.py)
 
-test: all check-layers test-unit test-schemas test-plugin fuzz test-lab ## everything; needs root, about 20 minutes
+test: all check-layers test-unit test-replay test-schemas test-plugin fuzz test-lab ## everything; needs root, about 20 minutes
 
 test-unit: unit-tests ## the unit and golden tests, seconds
 	$(Q)prove -e '' $(UNIT_TESTS) :: --tap
+
+RECORDED := $(wildcard tests/data/*.jsonl)
+
+test-replay: $(BUILD)/virt-convoy ## recorded lab runs would be decided as they were
+	$(Q)[ -n '$(RECORDED)' ] || { echo 'tests/data has no recording' >&2; exit 1; }
+	$(Q)status=0; for file in $(RECORDED); do \
+	  printf '%s: ' $$file; $(BUILD)/virt-convoy replay $$file || status=1; \
+	done; exit $$status
 
 test-schemas: ## the RelaxNG schemas against valid and invalid examples
 	$(Q)prove tests/integration/schemas.sh
@@ -241,5 +249,5 @@ help: ## list the targets
 
 -include $(shell find $(BUILD)/objects -name '*.d' 2>/dev/null)
 
-.PHONY: all clean help unit-tests test test-plugin test-unit test-schemas test-lab check-layers fuzz \
+.PHONY: all clean help unit-tests test test-plugin test-unit test-replay test-schemas test-lab check-layers fuzz \
         check-format format check-tidy sanitize-unit install demo bench-interception bench-priority
