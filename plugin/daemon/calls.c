@@ -10,8 +10,12 @@
 #include "daemon/planner.h"
 #include "decision/parallel.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <libvirt/libvirt.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define ANSWER_MAXIMUM_MS 1000
 #define TURN_MAXIMUM_MS 900
@@ -474,6 +478,18 @@ enter_perform(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *
 
 /* ---- the destination --------------------------------------------------- */
 
+/* errno of making one, 0: it went well. */
+static int
+userfaultfd_try(void)
+{
+    long descriptor = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+    if (descriptor < 0)
+        return errno;
+    close((int)descriptor);
+    return 0;
+}
+
 static void
 prepare_agree(Manager *manager, Migration *migration, const Call *call)
 {
@@ -497,6 +513,7 @@ prepare_agree(Manager *manager, Migration *migration, const Call *call)
             migration->flags |= VIR_MIGRATE_PARALLEL;
         }
     } else if (migration->peer.post_copy_possible) {
+        manager_exclude_post_copy(migration, gate_post_copy_userfaultfd(userfaultfd_try()));
         ask_for_post_copy(migration);
     }
 }

@@ -379,7 +379,7 @@ append_excluded(const TechniqueInput *input, char *reason, size_t size)
                            technique_to_string((Technique)j));
         }
         length = strnlen(reason, size - 1);
-        (void)snprintf(reason + length, size - length, " (%.200s)", why);
+        (void)snprintf(reason + length, size - length, " (%.280s)", why);
         before = ", ";
     }
 }
