@@ -327,7 +327,10 @@ choose(const TechniqueInput *input, TechniqueDecision *decision)
                               input->priority, &wanted) ||
         !set_has(allowed, wanted)) {
         decision->rule = TECHNIQUE_RULE_COST;
-        wanted = cheapest_or_kept(input, decision, allowed);
+        wanted = cheapest(decision, allowed);
+        /* Pre-copy behind a gate is no choice to keep another one against. */
+        if (!gated || wanted != TECHNIQUE_PRE_COPY)
+            wanted = cheapest_or_kept(input, decision, allowed);
         /* A low-priority guest above its floor goes hybrid whatever is cheapest. */
         if (gated && gate == TECHNIQUE_RULE_GATE_FLOOR)
             wanted = TECHNIQUE_PRE_COPY;
