@@ -112,16 +112,30 @@ FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/
 # What parses outside bytes, without libvirt and without a main loop.
 FUZZ_SOURCES := $(wildcard plugin/common/units.c plugin/common/types.c plugin/common/config.c \
                   plugin/common/xml.c plugin/common/domain*.c plugin/common/peer.c)
+# What single targets need besides; their sources may include one of these instead.
+$(BUILD)/fuzz/fuzz-recording: FUZZ_EXTRA := plugin/daemon/recording.c plugin/daemon/fields.c \
+                                $(wildcard plugin/decision/*.c)
+$(BUILD)/fuzz/fuzz-cookie: FUZZ_EXTRA := plugin/libvirtd/cookie.c
+$(BUILD)/fuzz/fuzz-journal: FUZZ_EXTRA := $(filter-out plugin/shaping/journal.c, \
+                              $(wildcard plugin/shaping/*.c))
 FUZZ_CFLAGS := -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
                -D_GNU_SOURCE -DCONVOY_SYSCONFDIR='"$(SYSCONFDIR)"' -Iplugin $(PACKAGE_CFLAGS)
 # Seconds that each fuzz target runs.
 T ?= 5
 LAB_TESTS := $(wildcard tests/lab/selftest tests/integration/*.py)
 
-test: all check-layers test-unit test-schemas test-plugin fuzz test-lab fault-short ## everything; needs root, about 20 minutes
+test: all check-layers test-unit test-replay test-schemas test-plugin fuzz test-lab fault-short ## everything; needs root, about 20 minutes
 
 test-unit: unit-tests ## the unit and golden tests, seconds
 	$(Q)prove -e '' $(UNIT_TESTS) :: --tap
+
+RECORDED := $(wildcard tests/data/*.jsonl)
+
+test-replay: $(BUILD)/virt-convoy ## recorded lab runs would be decided as they were
+	$(Q)[ -n '$(RECORDED)' ] || { echo 'tests/data has no recording' >&2; exit 1; }
+	$(Q)status=0; for file in $(RECORDED); do \
+	  printf '%s: ' $$file; $(BUILD)/virt-convoy replay $$file || status=1; \
+	done; exit $$status
 
 test-schemas: ## the RelaxNG schemas against their examples, the unit's confinement
 	$(Q)prove tests/integration/schemas.sh tests/integration/unit-security.sh
@@ -172,9 +186,11 @@ fuzz: $(FUZZ_TARGETS) ## fuzz every parser of outside bytes for T seconds each
 	  sed -n 's/^stat::number_of_executed_units: */runs /p' $(BUILD)/fuzz/$$name.log; \
 	done
 
-$(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES)
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES) \
+                 $(wildcard plugin/daemon/recording.c plugin/daemon/fields.c plugin/decision/*.c \
+                   plugin/libvirtd/cookie.c plugin/shaping/*.c)
 	$(Q)mkdir -p $(@D)
-	$(Q)clang $(FUZZ_CFLAGS) $< $(FUZZ_SOURCES) $(PACKAGE_LIBS) -o $@
+	$(Q)clang $(FUZZ_CFLAGS) $< $(FUZZ_SOURCES) $(FUZZ_EXTRA) $(PACKAGE_LIBS) -lm -o $@
 
 $(BUILD)/shape-once: tests/integration/shape-once.c $(LIBRARY)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $< $(LIBRARY) $(PACKAGE_LIBS) -lm -o $@
@@ -268,6 +284,6 @@ help: ## list the targets
 
 -include $(shell find $(BUILD)/objects -name '*.d' 2>/dev/null)
 
-.PHONY: all clean help unit-tests test fault fault-short test-plugin test-unit test-schemas test-lab check-layers fuzz \
-        check-format format check-tidy sanitize-unit install demo bench-interception bench-priority bench-gang \
-        bench-planning bench-prediction
+.PHONY: all clean help unit-tests test fault fault-short test-plugin test-unit test-replay test-schemas test-lab \
+        check-layers fuzz check-format format check-tidy sanitize-unit install demo bench-interception \
+        bench-priority bench-gang bench-planning bench-prediction

@@ -6,7 +6,7 @@ _virt_convoy() {
     local words=
 
     if [ "$COMP_CWORD" -eq 1 ]; then
-        words="status explain show set validate config restore version help"
+        words="status explain show set validate config restore replay version help"
     else
         case $previous in
         --priority) words="low medium high none" ;;
@@ -27,6 +27,11 @@ _virt_convoy() {
                 ;;
             validate)
                 mapfile -t COMPREPLY < <(compgen -f -- "$current")
+                return
+                ;;
+            replay)
+                words="--exact --tolerance --json --update"
+                mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current"; compgen -f -- "$current")
                 return
                 ;;
             config) words="--sample --man" ;;

@@ -14,7 +14,8 @@ LAYERS = {
     "plugin/shaping": {"common", "shaping"},
     "plugin/daemon": {"common", "decision", "traffic", "shaping", "daemon",
                       "daemon-interface.h"},
-    "plugin/cli": {"common", "shaping", "cli"},
+    # `replay` asks the decision functions themselves, with what the daemon wrote down.
+    "plugin/cli": {"common", "shaping", "decision", "daemon/recording.h", "cli"},
     "plugin/libvirtd": {"common", "libvirtd"},
     "hook": {"common", "hook"},
 }

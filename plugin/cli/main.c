@@ -2,13 +2,15 @@
 /*
  * virt-convoy: what the daemon does, told to people, and a domain's metadata.
  * A table of subcommands; each parses its own arguments, does one thing and
- * returns the exit status: 0 done, 1 failed, 2 wrong arguments.
+ * returns the exit status: 0 done, 1 failed, 2 wrong arguments (replay: or an
+ * unreadable file).
  */
 #include <locale.h>
 #include <string.h>
 
 #include "cli/guest.h"
 #include "cli/render.h"
+#include "cli/replay.h"
 #include "common/config.h"
 #include "common/domain.h"
 #include "common/ipc.h"
@@ -437,6 +439,51 @@ run_restore(int argc, char **argv)
     return EXIT_DONE;
 }
 
+/* Its exit status is its own: 0 the same, 1 differences, 2 unreadable. */
+static int
+run_replay(int argc, char **argv)
+{
+    gboolean json = FALSE;
+    gboolean exact = FALSE;
+    gboolean update = FALSE;
+    double percent = REPLAY_TOLERANCE_DEFAULT * 100.0;
+    const GOptionEntry entries[] = {
+        { "json", 0, 0, G_OPTION_ARG_NONE, &json, NULL, NULL },
+        { "exact", 0, 0, G_OPTION_ARG_NONE, &exact, NULL, NULL },
+        { "tolerance", 0, 0, G_OPTION_ARG_DOUBLE, &percent, NULL, NULL },
+        { "update", 0, 0, G_OPTION_ARG_NONE, &update, NULL, NULL },
+        G_OPTION_ENTRY_NULL,
+    };
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GString) out = g_string_new(NULL);
+    g_autoptr(GString) problems = g_string_new(NULL);
+    g_autofree char *text = NULL;
+    ReplayOptions options;
+    ReplayResult result;
+    gsize length;
+
+    if (!arguments_parse(&argc, &argv, entries, 1, 1))
+        return EXIT_USAGE;
+    if (!(percent >= 0.0 && percent <= 100.0))
+        return fail_usage("--tolerance", "takes a percentage, 0 to 100");
+    if (!g_file_get_contents(strcmp(argv[1], "-") == 0 ? "/dev/stdin" : argv[1], &text, &length,
+                             &error)) {
+        fail(error);
+        return REPLAY_UNREADABLE;
+    }
+    if (length > REPLAY_FILE_MAX)
+        return fail_usage(argv[1], "is longer than any recording");
+    options = (ReplayOptions){
+        .tolerance = exact ? -1.0 : percent / 100.0,
+        .json = json,
+        .update = update,
+    };
+    result = replay_text(argv[1], text, length, &options, out, problems);
+    g_print("%s", out->str);
+    g_printerr("%s", problems->str);
+    return (int)result;
+}
+
 static int
 run_version(int argc, char **argv)
 {
@@ -462,6 +509,9 @@ static const Command commands[] = {
     { "config", "[--sample | --man]", "the configuration in effect", run_config },
     { "restore", "[--state-dir DIR]", "take off what a dead daemon left on interfaces",
       run_restore },
+    { "replay", "FILE [--exact | --tolerance PERCENT] [--json | --update]",
+      "make recorded decisions again and show what would differ (\"-\": standard input)",
+      run_replay },
     { "version", "", "the version", run_version },
     { "help", "", "this text", run_help },
 };

@@ -155,28 +155,38 @@ device_obstacle(const xmlNode *device)
     return NULL;
 }
 
-static const char *
-memory_obstacle(const xmlNode *domain)
+/* Each text once, NULL is none: a guest with eight host devices has one obstacle. */
+static void
+obstacle_add(GPtrArray *obstacles, const char *text)
+{
+    if (text != NULL && !g_ptr_array_find(obstacles, text, NULL))
+        g_ptr_array_add(obstacles, (gpointer)text);
+}
+
+static void
+memory_obstacles(const xmlNode *domain, GPtrArray *obstacles)
 {
     const xmlNode *backing = xml_child(domain, "memoryBacking");
     const xmlNode *numa = xml_child(xml_child(domain, "cpu"), "numa");
 
     if (xml_child(domain, "launchSecurity") != NULL)
-        return "guest memory is encrypted (launchSecurity)";
+        obstacle_add(obstacles, "guest memory is encrypted (launchSecurity)");
     if (xml_child(backing, "hugepages") != NULL)
-        return "memory uses huge pages";
+        obstacle_add(obstacles, "memory uses huge pages");
     if (attribute_is(xml_child(backing, "source"), "type", "file"))
-        return "memory is backed by a file";
+        obstacle_add(obstacles, "memory is backed by a file");
     if (attribute_is(xml_child(backing, "source"), "type", "memfd"))
-        return "memory is backed by a memfd";
+        obstacle_add(obstacles, "memory is backed by a memfd");
     if (attribute_is(xml_child(backing, "access"), "mode", "shared"))
-        return "memory is shared";
+        obstacle_add(obstacles, "memory is shared");
+    /* QEMU unlocks it until the last page has come: it is asked to be locked always. */
+    if (xml_child(backing, "locked") != NULL)
+        obstacle_add(obstacles, "memory is locked");
     for (const xmlNode *cell = numa != NULL ? numa->children : NULL; cell != NULL;
          cell = cell->next) {
         if (xml_is_element(cell, NULL, "cell") && attribute_is(cell, "memAccess", "shared"))
-            return "memory is shared (numa cell)";
+            obstacle_add(obstacles, "memory is shared (numa cell)");
     }
-    return NULL;
 }
 
 /* memory-backend-ram is what QEMU uses by itself, and "memory-backend=ID" a reference. */
@@ -211,20 +221,22 @@ static void
 devices_read(DomainDescription *description, const xmlNode *domain)
 {
     const xmlNode *devices = xml_child(domain, "devices");
-    const char *obstacle = memory_obstacle(domain);
+    g_autoptr(GPtrArray) obstacles = g_ptr_array_new();
 
-    if (obstacle == NULL)
-        obstacle = commandline_obstacle(domain);
+    memory_obstacles(domain, obstacles);
+    obstacle_add(obstacles, commandline_obstacle(domain));
     for (const xmlNode *device = devices != NULL ? devices->children : NULL; device != NULL;
          device = device->next) {
         if (xml_is_element(device, NULL, "interface"))
             interface_add(description, device);
         if (xml_is_element(device, NULL, "disk"))
             description->disks++;
-        if (obstacle == NULL)
-            obstacle = device_obstacle(device);
+        obstacle_add(obstacles, device_obstacle(device));
     }
-    description->post_copy_obstacle = g_strdup(obstacle);
+    if (obstacles->len > 0) {
+        g_ptr_array_add(obstacles, NULL);
+        description->post_copy_obstacle = g_strjoinv("; ", (char **)obstacles->pdata);
+    }
 }
 
 static void

@@ -48,7 +48,7 @@ typedef struct {
     GPtrArray *interfaces;    /* DomainInterface */
     unsigned disks;           /* of all kinds */
     bool accelerated;         /* type is kvm: dirty tracking may be trusted */
-    char *post_copy_obstacle; /* why post-copy must not be used; NULL: none */
+    char *post_copy_obstacle; /* why post-copy must not be used, all of it; NULL: none */
     bool has_metadata;        /* our element is there, good or bad */
     DomainMetadata metadata;
     GPtrArray *warnings; /* char *: "line 7: priority: ..." */

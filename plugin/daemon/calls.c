@@ -10,8 +10,12 @@
 #include "daemon/planner.h"
 #include "decision/parallel.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <libvirt/libvirt.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #define ANSWER_MAXIMUM_MS 1000
 #define TURN_MAXIMUM_MS 900
@@ -423,14 +427,14 @@ perform_direct_agree(Manager *manager, Migration *migration, const Call *call)
             manager_exclude_post_copy(migration, "parallel connections are used");
         } else if (migration->peer.post_copy_possible) {
             ask_for_post_copy(migration);
-        } else {
+        } else if (migration->allowed & TECHNIQUE_ALLOW_POST_COPY) {
             manager_exclude_post_copy(migration, "the destination did not agree to post-copy");
         }
     } else if (!migration->post_copy_by_user) {
         manager_exclude_post_copy(migration, "the destination has no virt-convoy");
     }
     migration->machine.post_copy_possible = migration->flags & VIR_MIGRATE_POSTCOPY;
-    if (!migration->machine.post_copy_possible)
+    if (!migration->machine.post_copy_possible && (migration->allowed & TECHNIQUE_ALLOW_POST_COPY))
         manager_exclude_post_copy(migration, "post-copy was not agreed on");
 }
 
@@ -531,6 +535,18 @@ enter_perform(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *
 
 /* ---- the destination --------------------------------------------------- */
 
+/* errno of making one, 0: it went well. */
+static int
+userfaultfd_try(void)
+{
+    long descriptor = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+    if (descriptor < 0)
+        return errno;
+    close((int)descriptor);
+    return 0;
+}
+
 static void
 prepare_agree(Manager *manager, Migration *migration, const Call *call)
 {
@@ -554,6 +570,7 @@ prepare_agree(Manager *manager, Migration *migration, const Call *call)
             migration->flags |= VIR_MIGRATE_PARALLEL;
         }
     } else if (migration->peer.post_copy_possible) {
+        manager_exclude_post_copy(migration, gate_post_copy_userfaultfd(userfaultfd_try()));
         ask_for_post_copy(migration);
     }
 }

@@ -2,6 +2,8 @@
 /* Gates over migration flags; see gates.h. */
 #include "daemon/gates.h"
 
+#include <errno.h>
+#include <glib.h>
 #include <libvirt/libvirt.h>
 #include <stddef.h>
 #include <string.h>
@@ -19,6 +21,29 @@ first_reason(uint64_t flags, const FlagReason *reasons, size_t count)
             return reasons[i].reason;
     }
     return NULL;
+}
+
+/* All that apply, "a; b"; NULL: none. Interned: the tables bound how many there can be. */
+static const char *
+all_reasons(const char *first, const char *second, uint64_t flags, const FlagReason *reasons,
+            size_t count)
+{
+    g_autoptr(GPtrArray) found = g_ptr_array_new();
+    g_autofree char *text = NULL;
+
+    if (first != NULL)
+        g_ptr_array_add(found, (gpointer)first);
+    if (second != NULL)
+        g_ptr_array_add(found, (gpointer)second);
+    for (size_t i = 0; i < count; i++) {
+        if (flags & reasons[i].flag)
+            g_ptr_array_add(found, (gpointer)reasons[i].reason);
+    }
+    if (found->len == 0)
+        return NULL;
+    g_ptr_array_add(found, NULL);
+    text = g_strjoinv("; ", (char **)found->pdata);
+    return g_intern_string(text);
 }
 
 static bool
@@ -42,11 +67,15 @@ gate_post_copy_flags(uint64_t flags, const char *migrate_uri)
           "storage is copied too: a failure in post-copy could cost the disks" },
     };
 
-    if (!(flags & VIR_MIGRATE_LIVE))
-        return "the migration is not live";
-    if (!uri_is_plain_tcp(migrate_uri))
-        return "the migration does not use TCP";
-    return first_reason(flags, reasons, sizeof(reasons) / sizeof(reasons[0]));
+    return all_reasons(flags & VIR_MIGRATE_LIVE ? NULL : "the migration is not live",
+                       uri_is_plain_tcp(migrate_uri) ? NULL : "the migration does not use TCP",
+                       flags, reasons, G_N_ELEMENTS(reasons));
+}
+
+const char *
+gate_post_copy_userfaultfd(int error_number)
+{
+    return error_number == ENOSYS ? "the destination's kernel has no userfaultfd" : NULL;
 }
 
 const char *

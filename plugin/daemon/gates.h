@@ -14,10 +14,18 @@
 const char *gate_auto_converge_flags(uint64_t flags);
 
 /*
- * Why VIR_MIGRATE_POSTCOPY must not be added to a call with these flags, as
- * static text; NULL when it may be. migrate_uri may be NULL.
+ * Why VIR_MIGRATE_POSTCOPY must not be added to a call with these flags, all
+ * reasons, interned; NULL when it may be. migrate_uri may be NULL.
  */
 const char *gate_post_copy_flags(uint64_t flags, const char *migrate_uri);
+
+/*
+ * Why this host cannot receive by post-copy: QEMU takes the pages in through
+ * userfaultfd(2). error_number: errno of an attempt to make one, 0 when that
+ * went well. Only a kernel without the call is sure to refuse QEMU as well: what
+ * a confined daemon may not do, QEMU may.
+ */
+const char *gate_post_copy_userfaultfd(int error_number);
 
 /* The same for VIR_MIGRATE_PARALLEL. post_copy: it is, or may be, on as well. */
 const char *gate_parallel_flags(uint64_t flags, const char *migrate_uri, bool post_copy);

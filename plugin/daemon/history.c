@@ -75,7 +75,13 @@ history_read(const char *directory, HistoryLineFunc func, gpointer user_data)
 bool
 history_append(const char *directory, const char *record, GError **error)
 {
-    g_autofree char *path = g_build_filename(directory, "history.jsonl", NULL);
+    return history_append_line(directory, HISTORY_FILE, record, error);
+}
+
+bool
+history_append_line(const char *directory, const char *file, const char *record, GError **error)
+{
+    g_autofree char *path = g_build_filename(directory, file, NULL);
     g_autofree char *older = g_strconcat(path, ".1", NULL);
     g_autofree char *line = g_strconcat(record, "\n", NULL);
     size_t length = strlen(line);

@@ -12,6 +12,10 @@
 
 #define HISTORY_BYTES_MAX (1024 * 1024)
 
+#define HISTORY_FILE "history.jsonl"
+/* The decisions (recorder.h) are kept and bounded in the same way. */
+#define HISTORY_DECISIONS_FILE "decisions.jsonl"
+
 /* Bytes of one line that are read; a longer one is passed over. */
 #define HISTORY_LINE_MAX (256 * 1024)
 
@@ -26,3 +30,6 @@ unsigned history_read(const char *directory, HistoryLineFunc func, gpointer user
 
 /* record: one JSON object without a line break. */
 bool history_append(const char *directory, const char *record, GError **error);
+
+/* The same into another file of the directory. Safe from one thread per file. */
+bool history_append_line(const char *directory, const char *file, const char *line, GError **error);

@@ -12,11 +12,8 @@
 void
 manager_reconsider(Manager *manager, Migration *migration)
 {
-    TechniqueInput input;
-    TechniqueDecision decision;
+    TechniqueDecision decision = manager_decide_recorded(manager, migration);
 
-    planner_technique_input(manager, migration, &input);
-    technique_decide(&input, &decision);
     migration->expected_not_to_end = decision.technique != TECHNIQUE_PRE_COPY &&
                                      (decision.rule == TECHNIQUE_RULE_GATE_CONVERGENCE ||
                                       decision.rule == TECHNIQUE_RULE_GATE_FLOOR);

@@ -19,6 +19,9 @@ Reference *reference_new(Manager *manager, const Migration *migration);
 /* NULL when it has ended. */
 Migration *reference_active(const Reference *reference);
 
+/* Chooses the technique anew, and writes down what was known and what came of it. */
+TechniqueDecision manager_decide_recorded(Manager *manager, Migration *migration);
+
 /* The dirty curve was measured anew: does the predictor still expect an end? */
 void manager_reconsider(Manager *manager, Migration *migration);
 

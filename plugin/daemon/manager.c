@@ -83,6 +83,20 @@ reference_active(const Reference *reference)
 
 /* ---- facts ------------------------------------------------------------- */
 
+/* Interned, because decisions quote reasons: the texts are few, and so are their pairs. */
+static void
+exclusion_add(const char **excluded, const char *reason)
+{
+    g_autofree char *both = NULL;
+
+    if (*excluded == NULL) {
+        *excluded = g_intern_string(reason);
+    } else if (strstr(*excluded, reason) == NULL) {
+        both = g_strconcat(*excluded, "; ", reason, NULL);
+        *excluded = g_intern_string(both);
+    }
+}
+
 void
 manager_exclude_post_copy(Migration *migration, const char *reason)
 {
@@ -92,8 +106,7 @@ manager_exclude_post_copy(Migration *migration, const char *reason)
         return;
     for (size_t i = 0; i < G_N_ELEMENTS(excluded); i++) {
         migration->allowed &= ~(1u << excluded[i]);
-        if (migration->excluded[excluded[i]] == NULL)
-            migration->excluded[excluded[i]] = reason;
+        exclusion_add(&migration->excluded[excluded[i]], reason);
     }
 }
 
@@ -118,15 +131,13 @@ manager_describe(Manager *manager, Migration *migration, DomainDescription *desc
         metadata->priority_set ? metadata->priority : manager->config->default_priority;
     for (int i = 0; i < TECHNIQUE_COUNT; i++) {
         if (!(configured & (1u << i)))
-            migration->excluded[i] = "the configuration does not allow it";
-        else if (metadata->techniques_set && !(metadata->techniques & (1u << i)))
-            migration->excluded[i] = "the domain's metadata does not allow it";
+            exclusion_add(&migration->excluded[i], "the configuration does not allow it");
+        if (metadata->techniques_set && !(metadata->techniques & (1u << i)))
+            exclusion_add(&migration->excluded[i], "the domain's metadata does not allow it");
         if (migration->excluded[i] != NULL)
             migration->allowed &= ~(1u << i);
     }
-    if (description->post_copy_obstacle != NULL)
-        /* Interned: reasons live as long as decisions quote them. */
-        manager_exclude_post_copy(migration, g_intern_string(description->post_copy_obstacle));
+    manager_exclude_post_copy(migration, description->post_copy_obstacle);
 }
 
 const char *
@@ -154,13 +165,25 @@ manager_add(Manager *manager, MigrationRole role, const char *name, const char *
 
 /* ---- deciding ---------------------------------------------------------- */
 
+TechniqueDecision
+manager_decide_recorded(Manager *manager, Migration *migration)
+{
+    Recording recording = {
+        .kind = RECORDING_TECHNIQUE,
+        .wall_us = g_get_real_time(),
+        .about = migration->name,
+    };
+
+    planner_technique_input(manager, migration, &recording.technique.input);
+    technique_decide(&recording.technique.input, &recording.technique.decision);
+    recorder_add(manager->recorder, &recording);
+    return recording.technique.decision;
+}
+
 void
 manager_decide(Manager *manager, Migration *migration)
 {
-    TechniqueInput input;
-
-    planner_technique_input(manager, migration, &input);
-    technique_decide(&input, &migration->decision);
+    migration->decision = manager_decide_recorded(manager, migration);
     migration->has_decision = true;
     migration_note(migration, "decision",
                    "technique: %s, rule: %s, priority: %s, available_pre: %" G_GUINT64_FORMAT
@@ -310,6 +333,28 @@ manager_tell_deadlines(Manager *manager, ShapingDirection direction, const Reser
     }
 }
 
+/* Divides the link for what transfers now; written down when that changes anything. */
+static void
+manager_divide(Manager *manager, ShapingDirection direction)
+{
+    bool had = manager->side[direction].has_reservation;
+    Reservation before = manager->side[direction].reservation;
+    Recording recording = {
+        .kind = RECORDING_RESERVE,
+        .wall_us = g_get_real_time(),
+        .about = direction == SHAPING_EGRESS ? "egress" : "ingress",
+    };
+    ReserveDecision *decision = &recording.reserve.decision;
+
+    manager_reserve_input(manager, direction, NULL, &recording.reserve.input);
+    decision->divided = reserve_divide(&recording.reserve.input, &decision->reservation);
+    manager->side[direction].has_reservation = decision->divided;
+    manager->side[direction].reservation = decision->reservation;
+    if (decision->divided != had ||
+        (had && planner_reservation_differs(&before, &decision->reservation, 0)))
+        recorder_add(manager->recorder, &recording);
+}
+
 void
 manager_reshape(Manager *manager, ShapingDirection direction, NetworkShapeDone done,
                 gpointer user_data)
@@ -329,8 +374,7 @@ manager_reshape(Manager *manager, ShapingDirection direction, NetworkShapeDone d
         network_unshape(manager->network, direction, reshape_done, reshape);
         return;
     }
-    manager->side[direction].has_reservation =
-        manager_reserve(manager, direction, NULL, &manager->side[direction].reservation);
+    manager_divide(manager, direction);
     if (manager->side[direction].has_reservation)
         planner_fill_plan(manager, direction, &manager->side[direction].reservation, plan);
     if (manager->side[direction].has_reservation)
@@ -669,6 +713,7 @@ manager_new(const Config *config, const char *state_directory, GError **error)
     manager->prepare_seconds = PREPARE_SECONDS;
     manager->state_directory = g_strdup(state_directory);
     manager->registry = registry_new();
+    manager->recorder = recorder_new(state_directory);
     manager->migrations = g_ptr_array_new_with_free_func(migration_destroy);
     manager->history = g_ptr_array_new_with_free_func(migration_destroy);
     manager->experience = experience_new();
@@ -698,6 +743,7 @@ manager_free(Manager *manager)
     g_clear_pointer(&manager->history, g_ptr_array_unref);
     g_clear_pointer(&manager->registry, registry_free);
     g_clear_pointer(&manager->experience, experience_free);
+    g_clear_pointer(&manager->recorder, recorder_free);
     g_free(manager->state_directory);
     g_free(manager);
 }

@@ -14,6 +14,7 @@
 #include "daemon/hypervisor.h"
 #include "daemon/migration.h"
 #include "daemon/network.h"
+#include "daemon/recorder.h"
 #include "daemon/registry.h"
 #include "daemon/workers.h"
 
@@ -27,6 +28,7 @@ struct Manager {
     Registry *registry;
     Workers *workers; /* NULL: not to be had */
     Experience *experience;
+    Recorder *recorder;    /* writes decisions down */
     GPtrArray *migrations; /* active first come, first in */
     GPtrArray *history;    /* ended, oldest first, config->history_limit */
     uint64_t next_ticket;
@@ -105,6 +107,10 @@ void manager_decide(Manager *manager, Migration *migration);
  */
 bool manager_reserve(Manager *manager, ShapingDirection direction, const Migration *joining,
                      Reservation *ret_reservation);
+
+/* Its input, as manager_reserve() would use it. */
+void manager_reserve_input(Manager *manager, ShapingDirection direction, const Migration *joining,
+                           ReserveInput *ret_input);
 
 /* Feeds the state machine and carries its actions out. */
 void manager_input(Manager *manager, Migration *migration, const MigrationInput *input);

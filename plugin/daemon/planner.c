@@ -146,9 +146,9 @@ planner_allocate(const Manager *manager, ShapingDirection direction, const Reser
         ret_shares[leaves[i]] = shares[i];
 }
 
-bool
-manager_reserve(Manager *manager, ShapingDirection direction, const Migration *joining,
-                Reservation *ret_reservation)
+void
+manager_reserve_input(Manager *manager, ShapingDirection direction, const Migration *joining,
+                      ReserveInput *ret_input)
 {
     ReserveInput input = reserve_input_init();
     TrafficRates rates = network_host_rates(manager->network);
@@ -188,6 +188,16 @@ manager_reserve(Manager *manager, ShapingDirection direction, const Migration *j
     }
     if (deadline)
         input.deadline_rate = MAX(needed, 1);
+    *ret_input = input;
+}
+
+bool
+manager_reserve(Manager *manager, ShapingDirection direction, const Migration *joining,
+                Reservation *ret_reservation)
+{
+    ReserveInput input;
+
+    manager_reserve_input(manager, direction, joining, &input);
     return reserve_divide(&input, ret_reservation);
 }
 
@@ -214,6 +224,8 @@ planner_technique_input(const Manager *manager, Migration *migration, TechniqueI
     input->predict = predict_params_default();
     input->priority = migration->priority;
     input->allowed = migration->allowed;
+    input->has_previous = migration->has_decision;
+    input->previous = migration->decision.technique;
     memcpy(input->excluded, migration->excluded, sizeof(input->excluded));
     if (migration->description != NULL) {
         input->vm = network_vm_rates(manager->network, migration->description);
@@ -564,6 +576,7 @@ planner_schedule(Manager *manager)
     GPtrArray *starting = g_ptr_array_new();
     ScheduleParams params = schedule_params_default();
     size_t running_count = 0;
+    bool changed = false;
 
     params.scheduling = manager->config->scheduling;
     params.maximum_running = manager->config->maximum_running;
@@ -585,15 +598,27 @@ planner_schedule(Manager *manager)
     for (uint32_t rank = 0; rank < held->len; rank++) {
         for (guint i = 0; i < held->len; i++) {
             Migration *migration = g_ptr_array_index(held, i);
+            const char *reason = schedule_reason_to_string(verdicts[i].reason);
 
             if (verdicts[i].rank != rank)
                 continue;
+            changed = changed || g_strcmp0(migration->schedule_reason, reason) != 0;
             g_free(migration->schedule_reason);
-            migration->schedule_reason = g_strdup(schedule_reason_to_string(verdicts[i].reason));
+            migration->schedule_reason = g_strdup(reason);
             if (verdicts[i].start)
                 g_ptr_array_add(starting, migration);
         }
     }
+    /* It is asked every second; only what is new is worth a line. */
+    if (changed)
+        recorder_add(manager->recorder, &(Recording){ .kind = RECORDING_SCHEDULE,
+                                                      .wall_us = g_get_real_time(),
+                                                      .about = "",
+                                                      .schedule = {
+                                                          .input = { held->len, running_count,
+                                                                     waiting, running, params },
+                                                          .decision = { held->len, verdicts },
+                                                      } });
     return starting;
 }
 

@@ -7,6 +7,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 /* Of the link, assumed in use where nothing was measured. */
 #define ASSUMED_HOST_LOAD 2 /* one half */
@@ -23,6 +24,8 @@
 #define COST_SLA_MAX 10.0
 #define COST_RISK_FIXED 0.25
 #define COST_NEVER_CONVERGES 1000.0
+/* What is left of a cost or a rate that is lower by the margin. */
+#define MARGIN_LEFT ((100.0 - TECHNIQUE_MARGIN_PERCENT) / 100.0)
 
 TechniqueWeights
 technique_weights_default(Priority priority)
@@ -230,18 +233,52 @@ cheapest(const TechniqueDecision *decision, unsigned int set)
     return best;
 }
 
+/* The cheapest, unless the previous choice is in the set and hardly dearer. */
+static Technique
+cheapest_or_kept(const TechniqueInput *input, TechniqueDecision *decision, unsigned int set)
+{
+    Technique best = cheapest(decision, set);
+
+    decision->kept = input->has_previous && input->previous != best &&
+                     (unsigned int)input->previous < TECHNIQUE_COUNT &&
+                     set_has(set, input->previous) &&
+                     decision->cost[best] >= MARGIN_LEFT * decision->cost[input->previous];
+    return decision->kept ? input->previous : best;
+}
+
+/* Pre-copy would be a way back: it must pass the gates by the margin. */
+static bool
+returns_to_pre_copy(const TechniqueInput *input)
+{
+    return input->has_previous && input->previous != TECHNIQUE_PRE_COPY;
+}
+
 static bool
 egress_is_saturated(const TechniqueInput *input)
 {
+    double limit = (double)input->source_link * SATURATED_PERCENT / 100.0;
+
     if (input->source_link == 0 || !input->source.valid)
         return false;
-    return (double)input->source.out >= (double)input->source_link * SATURATED_PERCENT / 100.0;
+    return (double)input->source.out >= (returns_to_pre_copy(input) ? MARGIN_LEFT * limit : limit);
+}
+
+static bool
+pre_copy_converges(const TechniqueInput *input, const TechniqueDecision *decision)
+{
+    if (!decision->prediction[TECHNIQUE_PRE_COPY].converges || !returns_to_pre_copy(input))
+        return decision->prediction[TECHNIQUE_PRE_COPY].converges;
+    return predict_migration(TECHNIQUE_PRE_COPY, input->memory,
+                             (uint64_t)(MARGIN_LEFT * (double)decision->rate_pre),
+                             decision->rate_post, &input->dirty, &input->predict)
+        .converges;
 }
 
 static bool
 dirties_above_floor(const TechniqueInput *input, const TechniqueDecision *decision)
 {
-    double dirty = decision->dirty_rate;
+    double dirty =
+        returns_to_pre_copy(input) ? decision->dirty_rate / MARGIN_LEFT : decision->dirty_rate;
 
     return input->priority == PRIORITY_LOW && input->dirty.valid && input->guaranteed > 0 &&
            dirty > (double)input->guaranteed &&
@@ -258,7 +295,7 @@ pre_copy_is_gated(const TechniqueInput *input, const TechniqueDecision *decision
         *ret_rule = TECHNIQUE_RULE_GATE_FLOOR;
         return true;
     }
-    if (!decision->prediction[TECHNIQUE_PRE_COPY].converges) {
+    if (!pre_copy_converges(input, decision)) {
         *ret_rule = TECHNIQUE_RULE_GATE_CONVERGENCE;
         return true;
     }
@@ -291,6 +328,9 @@ choose(const TechniqueInput *input, TechniqueDecision *decision)
         !set_has(allowed, wanted)) {
         decision->rule = TECHNIQUE_RULE_COST;
         wanted = cheapest(decision, allowed);
+        /* Pre-copy behind a gate is no choice to keep another one against. */
+        if (!gated || wanted != TECHNIQUE_PRE_COPY)
+            wanted = cheapest_or_kept(input, decision, allowed);
         /* A low-priority guest above its floor goes hybrid whatever is cheapest. */
         if (gated && gate == TECHNIQUE_RULE_GATE_FLOOR)
             wanted = TECHNIQUE_PRE_COPY;
@@ -300,9 +340,10 @@ choose(const TechniqueInput *input, TechniqueDecision *decision)
     }
     if (wanted == TECHNIQUE_PRE_COPY && gated) {
         decision->rule = gate;
+        decision->kept = false;
         wanted = gate == TECHNIQUE_RULE_GATE_FLOOR && set_has(others, TECHNIQUE_HYBRID)
                      ? TECHNIQUE_HYBRID
-                     : cheapest(decision, others);
+                     : cheapest_or_kept(input, decision, others);
     }
     decision->technique = wanted;
 }
@@ -313,29 +354,49 @@ megabytes(uint64_t bytes)
     return (double)bytes / 1e6;
 }
 
-/* First of what was excluded and has a text, for the reason. */
-static const char *
-excluded_text(const TechniqueInput *input)
+/*
+ * Appends why techniques are excluded, each text once: "; excluded: post-copy,
+ * hybrid (memory uses huge pages)". Cut, not overrun, when outside texts are long.
+ */
+static void
+append_excluded(const TechniqueInput *input, char *reason, size_t size)
 {
+    unsigned int open = ~(unsigned int)input->allowed & TECHNIQUE_ALLOW_ALL;
+    const char *before = "; excluded: ";
+
     for (unsigned int i = 0; i < TECHNIQUE_COUNT; i++) {
-        if (!set_has((unsigned int)input->allowed, (Technique)i) && input->excluded[i] != NULL)
-            return input->excluded[i];
+        const char *why = input->excluded[i];
+        size_t length = strnlen(reason, size - 1);
+
+        if (!set_has(open, (Technique)i) || why == NULL)
+            continue;
+        (void)snprintf(reason + length, size - length, "%s%s", before,
+                       technique_to_string((Technique)i));
+        for (unsigned int j = i + 1; j < TECHNIQUE_COUNT; j++) {
+            if (!set_has(open, (Technique)j) || input->excluded[j] == NULL ||
+                strcmp(input->excluded[j], why) != 0)
+                continue;
+            open &= ~(1u << j);
+            length = strnlen(reason, size - 1);
+            (void)snprintf(reason + length, size - length, ", %s",
+                           technique_to_string((Technique)j));
+        }
+        length = strnlen(reason, size - 1);
+        (void)snprintf(reason + length, size - length, " (%.280s)", why);
+        before = ", ";
     }
-    return NULL;
 }
 
 static void
 write_reason(const TechniqueInput *input, TechniqueDecision *decision)
 {
     const Prediction *chosen = &decision->prediction[decision->technique];
-    const char *excluded = excluded_text(input);
 
-    /* Cut, not overrun, when an outside text is long. */
     (void)snprintf(
         decision->reason, sizeof(decision->reason),
         "%s by %s: source %s, destination %s, VM %s, priority %s; "
         "free %.1f/%.1f MB/s before/after the switch%s, dirty rate %.1f MB/s%s; "
-        "predicted %.1f s, downtime %.0f ms, stall %.0f ms%s%s%.60s",
+        "predicted %.1f s, downtime %.0f ms, stall %.0f ms%s%s",
         technique_to_string(decision->technique), technique_rule_to_string(decision->rule),
         traffic_class_to_string(decision->source_class),
         traffic_class_to_string(decision->destination_class),
@@ -344,7 +405,8 @@ write_reason(const TechniqueInput *input, TechniqueDecision *decision)
         decision->available_assumed ? " (assumed)" : "", decision->dirty_rate / 1e6,
         chosen->dirty_assumed ? " (assumed)" : "", chosen->total_seconds, chosen->downtime_ms,
         chosen->stall_ms, chosen->converges ? "" : ", does not converge",
-        excluded != NULL ? "; excluded: " : "", excluded != NULL ? excluded : "");
+        decision->kept ? "; kept: another one costs hardly less" : "");
+    append_excluded(input, decision->reason, sizeof(decision->reason));
 }
 
 void

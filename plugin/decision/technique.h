@@ -27,7 +27,16 @@
  *   floor        low priority: a guest that dirties faster than its guaranteed
  *                rate, while less than twice its dirty rate is free, goes hybrid
  *   egress       high priority and the source's egress is saturated: no pre-copy
- * The daemon decides again when the destination has answered; nothing is kept here.
+ *
+ * The daemon decides again when the destination has answered and while passes
+ * are counted. So that a flickering rate does not flip the choice each time,
+ * the caller says what was chosen before (`previous`; nothing is kept here):
+ *   cost         another technique must be cheaper by TECHNIQUE_MARGIN_PERCENT
+ *   gates        as they are while pre-copy is the choice: they protect the
+ *                guest. To go back to pre-copy it must pass them by the margin:
+ *                with that much less bandwidth, or that much more dirtied
+ *   allowed      exempt: what is not allowed any more is left at once
+ *   table        exempt: its classes have a hysteresis of their own (classify.h)
  */
 #pragma once
 
@@ -35,8 +44,10 @@
 #include "decision/classify.h"
 #include "decision/predict.h"
 
-#define TECHNIQUE_REASON_SIZE 320
+#define TECHNIQUE_REASON_SIZE 640
 #define TECHNIQUE_COUNT 3
+/* A choice is left only for one that costs this much less; see `previous`. */
+#define TECHNIQUE_MARGIN_PERCENT 10
 
 /* What a unit of each costs; see technique_cost() in the .c for the units. */
 typedef struct {
@@ -49,6 +60,8 @@ typedef struct {
 typedef struct {
     Priority priority;
     TechniqueSet allowed;
+    bool has_previous;  /* this migration was decided before ... */
+    Technique previous; /* ... and this was chosen */
     /* Why one is not allowed, indexed by Technique; NULL or static text; only quoted. */
     const char *excluded[TECHNIQUE_COUNT];
 
@@ -87,6 +100,7 @@ typedef enum {
 typedef struct {
     Technique technique;
     TechniqueRule rule;
+    bool kept;                 /* the previous choice, though another one is a little cheaper */
     TrafficClass source_class; /* as they came in */
     TrafficClass destination_class;
     TrafficClass vm_class;

@@ -100,41 +100,71 @@ test_post_copy_obstacles(void)
 {
     static const struct {
         const char *xml;
-        bool obstacle;
+        const char *obstacle; /* whole, or NULL */
     } rows[] = {
-        { HEAD "</domain>", false },
-        { HEAD "<memoryBacking><hugepages/></memoryBacking></domain>", true },
-        { HEAD "<memoryBacking><source type='file'/></memoryBacking></domain>", true },
-        { HEAD "<memoryBacking><source type='memfd'/></memoryBacking></domain>", true },
-        { HEAD "<memoryBacking><source type='anonymous'/></memoryBacking></domain>", false },
-        { HEAD "<memoryBacking><access mode='shared'/></memoryBacking></domain>", true },
-        { HEAD "<memoryBacking><access mode='private'/></memoryBacking></domain>", false },
-        { HEAD "<launchSecurity type='sev'/></domain>", true },
-        { HEAD "<cpu><numa><cell id='0' memAccess='shared'/></numa></cpu></domain>", true },
-        { HEAD "<devices><hostdev mode='subsystem' type='pci'/></devices></domain>", true },
-        { HEAD "<devices><interface type='hostdev'/></devices></domain>", true },
-        { HEAD "<devices><interface type='vhostuser'/></devices></domain>", true },
-        { HEAD "<devices><interface type='vdpa'/></devices></domain>", true },
-        { HEAD "<devices><interface type='bridge'/></devices></domain>", false },
-        { HEAD "<devices><disk type='vhostuser'/></devices></domain>", true },
-        { HEAD "<devices><filesystem type='mount'/></devices></domain>", true },
-        { HEAD "<devices><shmem name='s'/></devices></domain>", true },
-        { HEAD "<devices><memory model='nvdimm'/></devices></domain>", true },
-        { HEAD "<devices><memory model='virtio-mem'/></devices></domain>", true },
-        { HEAD "<devices><memory model='dimm'/></devices></domain>", false },
+        { HEAD "</domain>", NULL },
+        { HEAD "<memoryBacking><hugepages/></memoryBacking></domain>", "memory uses huge pages" },
+        { HEAD "<memoryBacking><source type='file'/></memoryBacking></domain>",
+          "memory is backed by a file" },
+        { HEAD "<memoryBacking><source type='memfd'/></memoryBacking></domain>",
+          "memory is backed by a memfd" },
+        { HEAD "<memoryBacking><source type='anonymous'/></memoryBacking></domain>", NULL },
+        { HEAD "<memoryBacking><access mode='shared'/></memoryBacking></domain>",
+          "memory is shared" },
+        { HEAD "<memoryBacking><access mode='private'/></memoryBacking></domain>", NULL },
+        { HEAD "<memoryBacking><locked/></memoryBacking></domain>", "memory is locked" },
+        { HEAD "<memoryBacking><nosharepages/></memoryBacking></domain>", NULL },
+        { HEAD "<launchSecurity type='sev'/></domain>",
+          "guest memory is encrypted (launchSecurity)" },
+        { HEAD "<cpu><numa><cell id='0' memAccess='shared'/></numa></cpu></domain>",
+          "memory is shared (numa cell)" },
+        { HEAD "<cpu><numa><cell id='0' memAccess='private'/></numa></cpu></domain>", NULL },
+        { HEAD "<devices><hostdev mode='subsystem' type='pci'/></devices></domain>",
+          "a host device is assigned (hostdev)" },
+        { HEAD "<devices><hostdev mode='subsystem' type='mdev'/></devices></domain>",
+          "a host device is assigned (hostdev)" },
+        { HEAD "<devices><interface type='hostdev'/></devices></domain>",
+          "a host device is assigned (interface type hostdev)" },
+        { HEAD "<devices><interface type='vhostuser'/></devices></domain>",
+          "an interface is served by vhost-user" },
+        { HEAD "<devices><interface type='vdpa'/></devices></domain>",
+          "an interface is served by vDPA" },
+        { HEAD "<devices><interface type='bridge'/></devices></domain>", NULL },
+        { HEAD "<devices><disk type='vhostuser'/></devices></domain>",
+          "a disk is served by vhost-user or vDPA" },
+        { HEAD "<devices><disk type='vhostvdpa'/></devices></domain>",
+          "a disk is served by vhost-user or vDPA" },
+        { HEAD "<devices><filesystem type='mount'/></devices></domain>",
+          "a file system is shared with the host" },
+        { HEAD "<devices><shmem name='s'/></devices></domain>",
+          "memory is shared with the host (shmem)" },
+        { HEAD "<devices><video><driver name='vhostuser'/></video></devices></domain>",
+          "video is served by vhost-user" },
+        { HEAD "<devices><video><driver name='qemu'/></video></devices></domain>", NULL },
+        { HEAD "<devices><memory model='nvdimm'/></devices></domain>",
+          "a memory device is not plain memory (nvdimm, virtio-mem, ...)" },
+        { HEAD "<devices><memory model='virtio-mem'/></devices></domain>",
+          "a memory device is not plain memory (nvdimm, virtio-mem, ...)" },
+        { HEAD "<devices><memory model='dimm'/></devices></domain>", NULL },
         { HEAD "<devices><memory model='dimm'><source><pagesize>2048</pagesize></source>"
                "</memory></devices></domain>",
-          true },
+          "a memory device uses huge pages" },
         { "<domain xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'><name>v</name>"
           "<q:commandline><q:arg value='-mem-path'/></q:commandline></domain>",
-          true },
+          "QEMU arguments (qemu:commandline) change memory or devices" },
+        /* All of them, each once. */
+        { HEAD "<memoryBacking><hugepages/><locked/><access mode='shared'/></memoryBacking>"
+               "<devices><hostdev/><interface type='vhostuser'/><hostdev/>"
+               "<interface type='vhostuser'/></devices></domain>",
+          "memory uses huge pages; memory is shared; memory is locked; "
+          "a host device is assigned (hostdev); an interface is served by vhost-user" },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
         g_autoptr(DomainDescription) description = parse(rows[i].xml);
 
         g_test_message("%s", rows[i].xml);
-        g_assert_true((description->post_copy_obstacle != NULL) == rows[i].obstacle);
+        g_assert_cmpstr(description->post_copy_obstacle, ==, rows[i].obstacle);
     }
 }
 

@@ -2,6 +2,7 @@
 /* What may be added to a caller's flags. */
 #include "daemon/gates.h"
 
+#include <errno.h>
 #include <glib.h>
 #include <libvirt/libvirt.h>
 
@@ -52,6 +53,37 @@ test_rows(void)
     }
 }
 
+/* A reason names all that stands against it. */
+static void
+test_reasons(void)
+{
+    static const struct {
+        uint64_t flags;
+        const char *uri;
+        const char *reason;
+    } reasons[] = {
+        { LIVE, NULL, NULL },
+        { 0, NULL, "the migration is not live" },
+        { VIR_MIGRATE_PAUSED, "rdma://host-b",
+          "the migration is not live; the migration does not use TCP; "
+          "the VM stays paused at the destination" },
+        { LIVE | VIR_MIGRATE_PARALLEL | VIR_MIGRATE_ZEROCOPY, NULL,
+          "parallel connections were asked for; zero-copy was asked for" },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(reasons); i++)
+        g_assert_cmpstr(gate_post_copy_flags(reasons[i].flags, reasons[i].uri), ==,
+                        reasons[i].reason);
+}
+
+static void
+test_userfaultfd(void)
+{
+    g_assert_null(gate_post_copy_userfaultfd(0));
+    g_assert_null(gate_post_copy_userfaultfd(EPERM));
+    g_assert_nonnull(gate_post_copy_userfaultfd(ENOSYS));
+}
+
 static void
 test_steerable(void)
 {
@@ -66,6 +98,8 @@ main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/gates/rows", test_rows);
+    g_test_add_func("/gates/reasons", test_reasons);
+    g_test_add_func("/gates/userfaultfd", test_userfaultfd);
     g_test_add_func("/gates/steerable", test_steerable);
     return g_test_run();
 }

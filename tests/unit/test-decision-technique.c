@@ -123,6 +123,267 @@ test_table(void)
     g_test_message("the cost model alone agrees in %u of %u", by_cost, cells);
 }
 
+static TrafficRates
+rates_of_class(TrafficClass traffic_class, uint64_t rate)
+{
+    switch (traffic_class) {
+    case TRAFFIC_CLASS_UNKNOWN:
+        return (TrafficRates){ .valid = false };
+    case TRAFFIC_CLASS_IDLE:
+        return (TrafficRates){ .valid = true };
+    case TRAFFIC_CLASS_INBOUND:
+    case TRAFFIC_CLASS_OUTBOUND:
+        return rates_towards(traffic_class, rate);
+    case TRAFFIC_CLASS_MIXED:
+        return (TrafficRates){ .valid = true, .in = rate, .out = rate };
+    }
+    g_assert_not_reached();
+}
+
+/* The table's answer for these classes, from the rows above and not from the code. */
+static bool
+table_expects(TrafficClass source, TrafficClass destination, TrafficClass vm, unsigned int priority,
+              Technique *ret_expected)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(table); i++) {
+        if (table[i].source != source || table[i].vm != vm)
+            continue;
+        /* A VM that sends: the row is the same whatever the destination does. */
+        if (table[i].destination == destination ||
+            (destination == TRAFFIC_CLASS_UNKNOWN && vm == OUT)) {
+            *ret_expected = table[i].expected[priority];
+            return true;
+        }
+    }
+    return false;
+}
+
+/* All 375 of 5 source x 5 destination x 5 VM classes x 3 priorities. */
+static void
+check_cell(TrafficClass source, TrafficClass destination, TrafficClass vm, Priority priority,
+           unsigned int count[6])
+{
+    TechniqueInput input = idle_input(priority);
+    TechniqueDecision decision;
+    Technique expected;
+
+    set_traffic(&input, rates_of_class(source, 60 * MB), rates_of_class(destination, 60 * MB),
+                rates_of_class(vm, 10 * MB));
+    g_assert_cmpint(input.source_class, ==, source);
+    g_assert_cmpint(input.destination_class, ==, destination);
+    g_assert_cmpint(input.vm_class, ==, vm);
+    decision = decide(&input);
+    count[decision.rule]++;
+    if (table_expects(source, destination, vm, priority, &expected)) {
+        g_assert_cmpint(decision.rule, ==, TECHNIQUE_RULE_TABLE);
+        g_assert_cmpint(decision.technique, ==, expected);
+        return;
+    }
+    /* No gate applies to this guest on this link: the cost alone, for mixed and idle too. */
+    g_assert_cmpint(decision.rule, ==, TECHNIQUE_RULE_COST);
+    for (unsigned int i = 0; i < TECHNIQUE_COUNT; i++)
+        g_assert_cmpfloat(decision.cost[decision.technique], <=, decision.cost[i]);
+}
+
+static void
+test_every_combination(void)
+{
+    unsigned int count[6] = { 0 };
+
+    for (unsigned int i = 0; i < 5 * 5 * 5 * 3; i++)
+        check_cell((TrafficClass)(i / 75), (TrafficClass)(i / 15 % 5), (TrafficClass)(i / 3 % 5),
+                   (Priority)(i % 3), count);
+    /* 8 cells, and 2 more of an unknown destination, at 3 priorities. */
+    g_assert_cmpuint(count[TECHNIQUE_RULE_TABLE], ==, 30);
+    g_assert_cmpuint(count[TECHNIQUE_RULE_COST], ==, 345);
+}
+
+/* ---- hysteresis -------------------------------------------------------- */
+
+/* One input that depends on one number, which flickers. */
+typedef struct {
+    const char *name;
+    void (*set)(TechniqueInput *input, double value);
+    Priority priority;
+    double low;   /* another choice here ... */
+    double high;  /* ... than here */
+    bool returns; /* from high to low the other is cheaper by more than the margin */
+} Flicker;
+
+static void
+set_dirty_rate(TechniqueInput *input, double value)
+{
+    input->dirty = dirty_curve_from_rate((uint64_t)value, 0, input->memory);
+}
+
+static void
+set_free(TechniqueInput *input, double value)
+{
+    input->dirty = dirty_curve_from_rate(20 * MB, 0, input->memory);
+    input->source.out = LINK - (uint64_t)value;
+}
+
+static void
+set_floor_dirty_rate(TechniqueInput *input, double value)
+{
+    set_dirty_rate(input, value);
+    input->guaranteed = 8 * MB;
+    input->source.out = 112 * MB;
+}
+
+static void
+set_egress(TechniqueInput *input, double value)
+{
+    input->source.out = (uint64_t)value;
+    input->guaranteed = LINK / 2;
+}
+
+/* Fetching the working set: between hybrid and post-copy, with pre-copy excluded. */
+static void
+set_working_set(TechniqueInput *input, double value)
+{
+    input->allowed = TECHNIQUE_ALLOW_POST_COPY | TECHNIQUE_ALLOW_HYBRID;
+    input->dirty = dirty_curve_from_rate(400 * MB, (uint64_t)value, input->memory);
+}
+
+static const Flicker flickers[] = {
+    { "dirty-rate", set_dirty_rate, PRIORITY_LOW, 1e6, 300e6, true },
+    { "dirty-rate", set_dirty_rate, PRIORITY_MEDIUM, 1e6, 300e6, true },
+    { "dirty-rate", set_dirty_rate, PRIORITY_HIGH, 1e6, 300e6, true },
+    { "free", set_free, PRIORITY_LOW, 1e6, 125e6, true },
+    { "free", set_free, PRIORITY_MEDIUM, 1e6, 125e6, true },
+    { "floor", set_floor_dirty_rate, PRIORITY_LOW, 1e6, 12e6, true },
+    { "egress", set_egress, PRIORITY_HIGH, 60e6, 124e6, false },
+    { "working-set", set_working_set, PRIORITY_MEDIUM, 10e6, 500e6, true },
+};
+
+static Technique
+decide_at(const Flicker *flicker, double value, const Technique *previous)
+{
+    TechniqueInput input = idle_input(flicker->priority);
+    TechniqueDecision decision;
+
+    flicker->set(&input, value);
+    if (previous != NULL) {
+        input.has_previous = true;
+        input.previous = *previous;
+    }
+    technique_decide(&input, &decision);
+    return decision.technique;
+}
+
+/* Where the choice changes, to a millionth. */
+static double
+find_tie(const Flicker *flicker)
+{
+    double low = flicker->low;
+    double high = flicker->high;
+    Technique at_low = decide_at(flicker, low, NULL);
+
+    g_assert_cmpint(decide_at(flicker, high, NULL), !=, at_low);
+    while (high - low > high * 1e-6) {
+        double middle = (low + high) / 2;
+
+        if (decide_at(flicker, middle, NULL) == at_low)
+            low = middle;
+        else
+            high = middle;
+    }
+    return (low + high) / 2;
+}
+
+static void
+test_flicker(gconstpointer data)
+{
+    const Flicker *flicker = data;
+    double tie = find_tie(flicker);
+    Technique before = decide_at(flicker, tie * 0.98, NULL);
+    Technique kept = before;
+    unsigned int without = 0;
+    unsigned int with = 0;
+
+    for (unsigned int i = 0; i < 100; i++) {
+        double value = tie * (i % 2 ? 0.98 : 1.02);
+        Technique now = decide_at(flicker, value, NULL);
+        Technique held = decide_at(flicker, value, &kept);
+
+        without += now != before;
+        with += held != kept;
+        before = now;
+        kept = held;
+    }
+    g_test_message("tie at %.0f: %u flips without the previous choice, %u with it", tie, without,
+                   with);
+    g_assert_cmpuint(without, ==, 100);
+    g_assert_cmpuint(with, <=, 1);
+    /* A clear change is followed at once, both ways. */
+    for (unsigned int i = flicker->returns ? 0 : 1; i < 2; i++) {
+        double end = i ? flicker->high : flicker->low;
+
+        kept = decide_at(flicker, i ? flicker->low : flicker->high, NULL);
+        g_assert_cmpint(decide_at(flicker, end, &kept), ==, decide_at(flicker, end, NULL));
+    }
+}
+
+static void
+test_previous(void)
+{
+    TechniqueInput input = idle_input(PRIORITY_MEDIUM);
+    TechniqueDecision decision;
+
+    /* Not allowed any more: left at once. Senseless: not looked at. */
+    input.has_previous = true;
+    input.previous = HYBRID;
+    input.allowed = TECHNIQUE_ALLOW_PRE_COPY | TECHNIQUE_ALLOW_POST_COPY;
+    g_assert_cmpint(decide(&input).technique, ==, PRE);
+    input.previous = (Technique)77;
+    g_assert_cmpint(decide(&input).technique, ==, PRE);
+    /* The table does not look at it. */
+    input = idle_input(PRIORITY_MEDIUM);
+    input.has_previous = true;
+    input.previous = HYBRID;
+    set_traffic(&input, rates_towards(IN, 60 * MB), rates_towards(OUT, 60 * MB),
+                rates_towards(IN, 10 * MB));
+    g_assert_cmpint(decide(&input).technique, ==, POST);
+    /* Kept is said. */
+    input = idle_input(PRIORITY_MEDIUM);
+    input.has_previous = true;
+    for (double value = 1e6; value < 300e6; value *= 1.01) {
+        set_dirty_rate(&input, value);
+        input.previous = PRE;
+        technique_decide(&input, &decision);
+        g_assert_cmpint(decision.kept, ==, strstr(decision.reason, "kept") != NULL);
+        if (decision.kept) {
+            g_assert_cmpint(decision.technique, ==, PRE);
+            g_assert_cmpfloat(decision.cost[PRE], >,
+                              MIN(decision.cost[POST], decision.cost[HYBRID]));
+        }
+    }
+}
+
+static void
+test_excluded_all_named(void)
+{
+    TechniqueInput input = idle_input(PRIORITY_MEDIUM);
+    TechniqueDecision decision;
+
+    input.allowed = (TechniqueSet)0;
+    input.excluded[PRE] = "first";
+    input.excluded[POST] = "second; third";
+    input.excluded[HYBRID] = "second; third";
+    decision = decide(&input);
+    g_assert_true(g_str_has_suffix(
+        decision.reason, "; excluded: pre-copy (first), post-copy, hybrid (second; third)"));
+    /* Only of what is excluded. */
+    input.allowed = TECHNIQUE_ALLOW_PRE_COPY;
+    decision = decide(&input);
+    g_assert_true(
+        g_str_has_suffix(decision.reason, "; excluded: post-copy, hybrid (second; third)"));
+    input.allowed = TECHNIQUE_ALLOW_ALL;
+    decision = decide(&input);
+    g_assert_null(strstr(decision.reason, "excluded"));
+}
+
 /* With the destination unknown, the table answers where its row does not depend on it. */
 static void
 test_table_unknown_destination(void)
@@ -402,6 +663,8 @@ test_hostile(void)
         input.predict = (PredictParams){ 0 };
         input.excluded[i % 3] = i % 5 == 0 ? long_text : NULL;
         input.weights = i % 3 == 0 ? &weights : NULL;
+        input.has_previous = i % 2;
+        input.previous = (Technique)(i % 11 - 3);
         technique_decide(&input, &decision);
         g_assert_cmpuint(decision.technique, <, TECHNIQUE_COUNT);
         g_assert_cmpuint(strnlen(decision.reason, TECHNIQUE_REASON_SIZE), <, TECHNIQUE_REASON_SIZE);
@@ -421,6 +684,16 @@ main(int argc, char **argv)
     g_test_add_func("/decision/technique/table", test_table);
     g_test_add_func("/decision/technique/table-unknown-destination",
                     test_table_unknown_destination);
+    g_test_add_func("/decision/technique/every-combination", test_every_combination);
+    g_test_add_func("/decision/technique/previous", test_previous);
+    g_test_add_func("/decision/technique/excluded", test_excluded_all_named);
+    for (size_t i = 0; i < G_N_ELEMENTS(flickers); i++) {
+        g_autofree char *path =
+            g_strdup_printf("/decision/technique/flicker/%s-%s", flickers[i].name,
+                            priority_to_string(flickers[i].priority));
+
+        g_test_add_data_func(path, &flickers[i], test_flicker);
+    }
     g_test_add_func("/decision/technique/available", test_available);
     g_test_add_func("/decision/technique/idle-guest", test_idle_guest);
     g_test_add_func("/decision/technique/dirties-faster", test_dirties_faster_than_available);

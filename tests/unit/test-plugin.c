@@ -77,6 +77,13 @@ test_element(void)
         { "<p xmlns='urn:virt-convoy:peer:1' a='&other;'/>", false },
         { "<p xmlns='urn:virt-convoy:peer:1' a='\xc3\xa4'/>", false },
         { "<p xmlns='urn:virt-convoy:peer:1' a='\x01'/>", false },
+        /* GMarkup would take these, libxml2 would not. */
+        { "<p xmlns='urn:virt-convoy:peer:1'a='1'/>", false },
+        { "<p xmlns='urn:virt-convoy:peer:1' a='<'/>", false },
+        { "<p xmlns='urn:virt-convoy:peer:1'>]]></p>", false },
+        { "<p xmlns='urn:virt-convoy:peer:1'><1/></p>", false },
+        { "<p xmlns='urn:virt-convoy:peer:1' a+b='1'/>", false },
+        { "<p\n\txmlns = \"urn:virt-convoy:peer:1\" a='/>'><q\n/></p\t>", true },
         { "<other><p xmlns='urn:virt-convoy:peer:1'/></other>", false },
         { PEER "</qemu-migration><qemu-migration>" PEER, false },
     };

@@ -1,0 +1,541 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The fields of every decision's input and answer; see recording.h. A field
+ * that a struct gets later is added to its table here, `optional` when zero
+ * means what was so before; a unit test sees a struct that its table does not
+ * cover.
+ */
+#include "daemon/recording.h"
+
+#include <string.h>
+
+#include "daemon/fields.h"
+
+/* Brackets within brackets in a line of ours: 5. json-glib itself knows no limit. */
+#define DEPTH_MAX 12u
+/* Passes: a prediction counts them one by one. */
+#define ROUNDS_MAX 10000u
+
+/* ---- names --------------------------------------------------------------- */
+
+static const char *const priority_names[] = { "low", "medium", "high", NULL };
+static const char *const technique_names[] = { "pre-copy", "post-copy", "hybrid", NULL };
+static const char *const class_names[] = {
+    "unknown", "idle", "inbound", "outbound", "mixed", NULL
+};
+static const char *const rule_names[] = { "table", "cost",   "allowed", "convergence",
+                                          "floor", "egress", NULL };
+static const char *const floor_names[] = {
+    "not-used", "enough", "raised", "hybrid", "unknown", NULL
+};
+static const char *const reason_names[] = {
+    "start-high-priority",
+    "start-link-free",
+    "start-stream-leaves-room",
+    "start-post-copy",
+    "wait-link-busy",
+    "wait-contention",
+    "wait-high-priority",
+    "wait-turn",
+    "wait-maximum",
+    NULL,
+};
+static const char *const kind_names[] = { "technique", "schedule", "reserve", NULL };
+
+/* ---- technique ----------------------------------------------------------- */
+
+#define SECONDS_AND_BYTES .kind = FIELD_DOUBLE, .low = 0.0, .high = 1e30
+
+static const Field rates_fields[] = {
+    { FIELD_AT(TrafficRates, valid, .kind = FIELD_BOOL) },
+    { FIELD_AT(TrafficRates, in, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(TrafficRates, out, .kind = FIELD_UNSIGNED) },
+    { 0 },
+};
+
+/* What DirtyCurve's points are made of; their struct has no name. */
+typedef struct {
+    double seconds;
+    double bytes;
+} CurvePoint;
+
+G_STATIC_ASSERT(sizeof(CurvePoint) == sizeof(((DirtyCurve *)0)->point[0]));
+
+static const Field point_fields[] = {
+    { FIELD_AT(CurvePoint, seconds, SECONDS_AND_BYTES) },
+    { FIELD_AT(CurvePoint, bytes, SECONDS_AND_BYTES) },
+    { 0 },
+};
+
+static const Field curve_fields[] = {
+    { FIELD_AT(DirtyCurve, valid, .kind = FIELD_BOOL) },
+    { FIELD_ARRAY(DirtyCurve, point, .kind = FIELD_STRUCT, .fields = point_fields,
+                  FIELD_COUNTED_BY(DirtyCurve, count)) },
+    { 0 },
+};
+
+static const Field predict_fields[] = {
+    { FIELD_AT(PredictParams, downtime_limit_ms, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(PredictParams, switchover_ms, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(PredictParams, rounds_maximum, .kind = FIELD_UNSIGNED, .max = ROUNDS_MAX) },
+    { FIELD_AT(PredictParams, unknown_working_set, SECONDS_AND_BYTES) },
+    { FIELD_AT(PredictParams, unknown_working_set_time, SECONDS_AND_BYTES) },
+    { 0 },
+};
+
+static const Field weights_fields[] = {
+    { FIELD_AT(TechniqueWeights, time, .kind = FIELD_DOUBLE, .finite = true) },
+    { FIELD_AT(TechniqueWeights, downtime, .kind = FIELD_DOUBLE, .finite = true) },
+    { FIELD_AT(TechniqueWeights, sla, .kind = FIELD_DOUBLE, .finite = true) },
+    { FIELD_AT(TechniqueWeights, risk, .kind = FIELD_DOUBLE, .finite = true) },
+    { 0 },
+};
+
+static const Field technique_input_fields[] = {
+    { FIELD_AT(TechniqueInput, priority, .kind = FIELD_NAME, .names = priority_names) },
+    { FIELD_AT(TechniqueInput, allowed, .kind = FIELD_UNSIGNED, .max = TECHNIQUE_ALLOW_ALL) },
+    { FIELD_AT(TechniqueInput, has_previous, .kind = FIELD_BOOL) },
+    { FIELD_AT(TechniqueInput, previous, .kind = FIELD_NAME, .names = technique_names) },
+    { FIELD_ARRAY(TechniqueInput, excluded, .kind = FIELD_TEXT_POINTER) },
+    { FIELD_AT(TechniqueInput, source_class, .kind = FIELD_NAME, .names = class_names) },
+    { FIELD_AT(TechniqueInput, destination_class, .kind = FIELD_NAME, .names = class_names) },
+    { FIELD_AT(TechniqueInput, vm_class, .kind = FIELD_NAME, .names = class_names) },
+    { FIELD_AT(TechniqueInput, source, .kind = FIELD_STRUCT, .fields = rates_fields) },
+    { FIELD_AT(TechniqueInput, destination, .kind = FIELD_STRUCT, .fields = rates_fields) },
+    { FIELD_AT(TechniqueInput, vm, .kind = FIELD_STRUCT, .fields = rates_fields) },
+    { FIELD_AT(TechniqueInput, source_link, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(TechniqueInput, destination_link, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(TechniqueInput, memory, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(TechniqueInput, dirty, .kind = FIELD_STRUCT, .fields = curve_fields) },
+    { FIELD_AT(TechniqueInput, guaranteed, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(TechniqueInput, predict, .kind = FIELD_STRUCT, .fields = predict_fields) },
+    { FIELD_TO(TechniqueInput, weights, .fields = weights_fields) },
+    { 0 },
+};
+
+#define PREDICTED(a_kind) .kind = a_kind, .use = FIELD_PREDICTED
+
+static const Field prediction_fields[] = {
+    { FIELD_AT(Prediction, converges, PREDICTED(FIELD_BOOL)) },
+    { FIELD_AT(Prediction, dirty_assumed, PREDICTED(FIELD_BOOL)) },
+    { FIELD_AT(Prediction, total_seconds, PREDICTED(FIELD_DOUBLE)) },
+    { FIELD_AT(Prediction, downtime_ms, PREDICTED(FIELD_DOUBLE)) },
+    { FIELD_AT(Prediction, stall_ms, PREDICTED(FIELD_DOUBLE)) },
+    { FIELD_AT(Prediction, post_copy_seconds, PREDICTED(FIELD_DOUBLE)) },
+    { FIELD_AT(Prediction, post_copy_bytes, PREDICTED(FIELD_DOUBLE)) },
+    { FIELD_AT(Prediction, bytes_moved, PREDICTED(FIELD_DOUBLE)) },
+    { FIELD_AT(Prediction, rounds, PREDICTED(FIELD_UNSIGNED)) },
+    { 0 },
+};
+
+static const Field technique_decision_fields[] = {
+    { FIELD_AT(TechniqueDecision, technique, .kind = FIELD_NAME, .names = technique_names) },
+    { FIELD_AT(TechniqueDecision, rule, .kind = FIELD_NAME, .names = rule_names) },
+    { FIELD_AT(TechniqueDecision, kept, .kind = FIELD_BOOL) },
+    { FIELD_AT(TechniqueDecision, source_class, .kind = FIELD_NAME, .names = class_names) },
+    { FIELD_AT(TechniqueDecision, destination_class, .kind = FIELD_NAME, .names = class_names) },
+    { FIELD_AT(TechniqueDecision, vm_class, .kind = FIELD_NAME, .names = class_names) },
+    { FIELD_AT(TechniqueDecision, available_pre, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(TechniqueDecision, available_post, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(TechniqueDecision, available_assumed, .kind = FIELD_BOOL) },
+    { FIELD_AT(TechniqueDecision, rate_pre, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(TechniqueDecision, rate_post, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(TechniqueDecision, dirty_rate, PREDICTED(FIELD_DOUBLE)) },
+    { FIELD_ARRAY(TechniqueDecision, prediction, .kind = FIELD_STRUCT,
+                  .fields = prediction_fields) },
+    { FIELD_ARRAY(TechniqueDecision, cost, PREDICTED(FIELD_DOUBLE)) },
+    { FIELD_AT(TechniqueDecision, reason, .kind = FIELD_TEXT, .use = FIELD_PROSE) },
+    { 0 },
+};
+
+/* ---- schedule ------------------------------------------------------------ */
+
+static const Field item_fields[] = {
+    { FIELD_AT(ScheduleItem, id, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ScheduleItem, priority, .kind = FIELD_NAME, .names = priority_names) },
+    { FIELD_AT(ScheduleItem, technique, .kind = FIELD_NAME, .names = technique_names) },
+    { FIELD_AT(ScheduleItem, seconds, .kind = FIELD_DOUBLE) },
+    { FIELD_AT(ScheduleItem, stream_rate, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ScheduleItem, link, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ScheduleItem, link_rate, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ScheduleItem, available_known, .kind = FIELD_BOOL) },
+    { FIELD_AT(ScheduleItem, available, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ScheduleItem, enqueued_us, .kind = FIELD_SIGNED) },
+    { FIELD_AT(ScheduleItem, relief, .kind = FIELD_DOUBLE) },
+    { 0 },
+};
+
+static const Field params_fields[] = {
+    { FIELD_AT(ScheduleParams, maximum_running, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ScheduleParams, useful_stream, .kind = FIELD_DOUBLE) },
+    { FIELD_AT(ScheduleParams, low_contention, .kind = FIELD_DOUBLE) },
+    { FIELD_ARRAY(ScheduleParams, weight, .kind = FIELD_DOUBLE) },
+    { 0 },
+};
+
+static const Field schedule_input_fields[] = {
+    { FIELD_LIST(ScheduleInput, waiting, SCHEDULE_ITEMS_MAX, .kind = FIELD_STRUCT,
+                 .fields = item_fields, FIELD_COUNTED_BY(ScheduleInput, waiting_count)) },
+    { FIELD_LIST(ScheduleInput, running, SCHEDULE_ITEMS_MAX, .kind = FIELD_STRUCT,
+                 .fields = item_fields, FIELD_COUNTED_BY(ScheduleInput, running_count)) },
+    { FIELD_AT(ScheduleInput, params, .kind = FIELD_STRUCT, .fields = params_fields) },
+    { 0 },
+};
+
+static const Field verdict_fields[] = {
+    { FIELD_AT(ScheduleVerdict, start, .kind = FIELD_BOOL) },
+    { FIELD_AT(ScheduleVerdict, reason, .kind = FIELD_NAME, .names = reason_names) },
+    { FIELD_AT(ScheduleVerdict, rank, .kind = FIELD_UNSIGNED) },
+    { 0 },
+};
+
+static const Field schedule_decision_fields[] = {
+    { FIELD_LIST(ScheduleDecision, verdict, SCHEDULE_ITEMS_MAX, .kind = FIELD_STRUCT,
+                 .fields = verdict_fields, FIELD_COUNTED_BY(ScheduleDecision, count)) },
+    { 0 },
+};
+
+/* ---- reserve ------------------------------------------------------------- */
+
+static const Field reserve_input_fields[] = {
+    { FIELD_AT(ReserveInput, link, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ReserveInput, lower, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ReserveInput, upper, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ReserveInput, demand_valid, .kind = FIELD_BOOL) },
+    { FIELD_AT(ReserveInput, demand, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ReserveInput, dirty_valid, .kind = FIELD_BOOL) },
+    { FIELD_AT(ReserveInput, dirty_rate, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ReserveInput, floor_percent, .kind = FIELD_UNSIGNED, .max = 100) },
+    { FIELD_AT(ReserveInput, minimum_workload_percent, .kind = FIELD_UNSIGNED, .max = 100) },
+    { FIELD_ARRAY(ReserveInput, count, .kind = FIELD_UNSIGNED) },
+    { 0 },
+};
+
+static const Field class_fields[] = {
+    { FIELD_AT(ReserveClass, rate, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ReserveClass, ceil, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ReserveClass, prio, .kind = FIELD_UNSIGNED) },
+    { 0 },
+};
+
+static const Field reservation_fields[] = {
+    { FIELD_AT(Reservation, priority, .kind = FIELD_NAME, .names = priority_names) },
+    { FIELD_AT(Reservation, lower, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(Reservation, upper, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(Reservation, workload, .kind = FIELD_STRUCT, .fields = class_fields) },
+    { FIELD_AT(Reservation, migration, .kind = FIELD_STRUCT, .fields = class_fields) },
+    { FIELD_ARRAY(Reservation, leaf, .kind = FIELD_STRUCT, .fields = class_fields) },
+    { FIELD_ARRAY(Reservation, unshaped, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(Reservation, floor, .kind = FIELD_NAME, .names = floor_names) },
+    { 0 },
+};
+
+static const Field reserve_decision_fields[] = {
+    { FIELD_AT(ReserveDecision, divided, .kind = FIELD_BOOL) },
+    { FIELD_AT(ReserveDecision, reservation, .kind = FIELD_STRUCT, .fields = reservation_fields) },
+    { 0 },
+};
+
+/* ---- the line ------------------------------------------------------------ */
+
+typedef struct {
+    uint32_t version;
+    RecordingKind kind;
+    gint64 wall_us;
+    const char *about;
+} Head;
+
+static const Field head_fields[] = {
+    { FIELD_AT(Head, version, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(Head, kind, .kind = FIELD_NAME, .names = kind_names) },
+    { FIELD_AT(Head, wall_us, .kind = FIELD_SIGNED) },
+    { FIELD_AT(Head, about, .kind = FIELD_TEXT_POINTER) },
+    { 0 },
+};
+
+static const struct {
+    const Field *input;
+    const Field *decision;
+    size_t input_offset;
+    size_t decision_offset;
+} kinds[] = {
+    [RECORDING_TECHNIQUE] = { technique_input_fields, technique_decision_fields,
+                              offsetof(Recording, technique.input),
+                              offsetof(Recording, technique.decision) },
+    [RECORDING_SCHEDULE] = { schedule_input_fields, schedule_decision_fields,
+                             offsetof(Recording, schedule.input),
+                             offsetof(Recording, schedule.decision) },
+    [RECORDING_RESERVE] = { reserve_input_fields, reserve_decision_fields,
+                            offsetof(Recording, reserve.input),
+                            offsetof(Recording, reserve.decision) },
+};
+
+const char *
+recording_kind_to_string(RecordingKind kind)
+{
+    return (size_t)kind < G_N_ELEMENTS(kinds) ? kind_names[kind] : "unknown";
+}
+
+char *
+recording_to_line(const Recording *recording)
+{
+    Head head = {
+        .version = RECORDING_VERSION,
+        .kind = recording->kind,
+        .wall_us = recording->wall_us,
+        .about = recording->about,
+    };
+    const char *base = (const char *)recording;
+    g_autoptr(JsonNode) root = fields_write(head_fields, &head);
+    JsonObject *object = json_node_get_object(root);
+
+    json_object_set_member(
+        object, "input",
+        fields_write(kinds[recording->kind].input, base + kinds[recording->kind].input_offset));
+    json_object_set_member(object, "decision",
+                           fields_write(kinds[recording->kind].decision,
+                                        base + kinds[recording->kind].decision_offset));
+    return json_to_string(root, FALSE);
+}
+
+static bool
+line_is_deep(const char *line, gsize length)
+{
+    unsigned depth = 0;
+    bool quoted = false;
+
+    for (gsize i = 0; i < length; i++) {
+        if (line[i] == '"')
+            quoted = !quoted;
+        else if (quoted && line[i] == '\\')
+            i++;
+        else if (!quoted && (line[i] == '{' || line[i] == '[') && ++depth > DEPTH_MAX)
+            return true;
+        else if (!quoted && (line[i] == '}' || line[i] == ']') && depth > 0)
+            depth--;
+    }
+    return false;
+}
+
+static JsonNode *
+line_parse(const char *line, gsize length, GError **error)
+{
+    g_autoptr(JsonParser) parser = json_parser_new_immutable();
+    g_autoptr(GError) local = NULL;
+    const char *why = NULL;
+
+    if (length > RECORDING_LINE_MAX)
+        why = "is longer than a decision can be";
+    else if (length == 0 || line[0] != '{' || !g_utf8_validate_len(line, length, NULL))
+        why = "is no JSON object";
+    else if (line_is_deep(line, length))
+        why = "is nested deeper than a decision can be";
+    else if (!json_parser_load_from_data(parser, line, (gssize)length, &local))
+        why = "is no JSON";
+    else if (json_parser_get_root(parser) == NULL ||
+             !JSON_NODE_HOLDS_OBJECT(json_parser_get_root(parser)))
+        why = "is no JSON object";
+    if (why != NULL) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "the line %s", why);
+        return NULL;
+    }
+    return json_parser_steal_root(parser);
+}
+
+static bool
+part_read(JsonObject *object, const char *name, const Field *fields, void *base,
+          Recording *recording, GPtrArray *notes, GError **error)
+{
+    JsonNode *node = json_object_get_member(object, name);
+
+    if (node == NULL) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "%s is missing", name);
+        return false;
+    }
+    return fields_read(fields, node, base, name, recording->memory, notes, error);
+}
+
+Recording *
+recording_from_line(const char *line, gsize length, GPtrArray *notes, GError **error)
+{
+    g_autoptr(Recording) recording = g_new0(Recording, 1);
+    g_autoptr(JsonNode) root = line_parse(line, length, error);
+    char *base = (char *)recording;
+    JsonObject *object;
+    Head head = { 0 };
+
+    if (root == NULL)
+        return NULL;
+    object = json_node_get_object(root);
+    recording->memory = g_ptr_array_new_with_free_func(g_free);
+    if (!fields_read(head_fields, root, &head, "line", recording->memory, NULL, error))
+        return NULL;
+    if (head.version != RECORDING_VERSION) {
+        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
+                    "line.version is %" G_GUINT32_FORMAT ", only %u is understood", head.version,
+                    RECORDING_VERSION);
+        return NULL;
+    }
+    recording->kind = head.kind;
+    recording->wall_us = head.wall_us;
+    recording->about = head.about != NULL ? head.about : "";
+    if (!part_read(object, "input", kinds[head.kind].input, base + kinds[head.kind].input_offset,
+                   recording, notes, error) ||
+        !part_read(object, "decision", kinds[head.kind].decision,
+                   base + kinds[head.kind].decision_offset, recording, notes, error))
+        return NULL;
+    if (head.kind == RECORDING_SCHEDULE &&
+        recording->schedule.decision.count != recording->schedule.input.waiting_count) {
+        g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
+                            "decision.verdict has not one element for each of input.waiting");
+        return NULL;
+    }
+    return g_steal_pointer(&recording);
+}
+
+void
+recording_free(Recording *recording)
+{
+    if (recording == NULL)
+        return;
+    g_clear_pointer(&recording->memory, g_ptr_array_unref);
+    g_free(recording);
+}
+
+/* ---- deciding again ------------------------------------------------------ */
+
+Recording *
+recording_decide_again(const Recording *recording)
+{
+    Recording *again = g_memdup2(recording, sizeof(*recording));
+    ScheduleInput *schedule = &again->schedule.input;
+    ScheduleVerdict *verdicts;
+
+    again->memory = g_ptr_array_new_with_free_func(g_free);
+    switch (again->kind) {
+    case RECORDING_TECHNIQUE:
+        technique_decide(&recording->technique.input, &again->technique.decision);
+        break;
+    case RECORDING_SCHEDULE:
+        verdicts = g_new0(ScheduleVerdict, MAX(schedule->waiting_count, 1));
+        g_ptr_array_add(again->memory, verdicts);
+        schedule_decide(schedule->waiting, schedule->waiting_count, schedule->running,
+                        schedule->running_count, &schedule->params, verdicts);
+        again->schedule.decision = (ScheduleDecision){ schedule->waiting_count, verdicts };
+        break;
+    case RECORDING_RESERVE:
+        memset(&again->reserve.decision, 0, sizeof(again->reserve.decision));
+        again->reserve.decision.divided =
+            reserve_divide(&recording->reserve.input, &again->reserve.decision.reservation);
+        break;
+    }
+    return again;
+}
+
+/* ---- comparing ----------------------------------------------------------- */
+
+typedef struct {
+    GPtrArray *differences;
+    double tolerance;
+} Comparison;
+
+static void
+difference_free(gpointer data)
+{
+    RecordingDifference *difference = data;
+
+    g_free(difference->field);
+    g_free(difference->before);
+    g_free(difference->now);
+    g_free(difference);
+}
+
+static bool
+difference_counts(const Field *field, double relative, double tolerance)
+{
+    if (tolerance < 0.0)
+        return true;
+    switch (field->use) {
+    case FIELD_EXACT:
+        return true;
+    case FIELD_PREDICTED:
+        return field->kind != FIELD_BOOL && relative > tolerance;
+    case FIELD_PROSE:
+        return false;
+    }
+    return true;
+}
+
+static void
+difference_add(const Field *field, const char *path, const char *before, const char *now,
+               double relative, gpointer data)
+{
+    const Comparison *comparison = data;
+    RecordingDifference *difference = g_new0(RecordingDifference, 1);
+
+    difference->field = g_strdup(path);
+    difference->before = g_strdup(before);
+    difference->now = g_strdup(now);
+    difference->counts = difference_counts(field, relative, comparison->tolerance);
+    g_ptr_array_add(comparison->differences, difference);
+}
+
+GPtrArray *
+recording_compare(const Recording *before, const Recording *now, double tolerance)
+{
+    Comparison comparison = {
+        .differences = g_ptr_array_new_with_free_func(difference_free),
+        .tolerance = tolerance,
+    };
+    size_t offset = kinds[before->kind].decision_offset;
+
+    fields_compare(kinds[before->kind].decision, (const char *)before + offset,
+                   (const char *)now + offset, "decision", difference_add, &comparison);
+    return comparison.differences;
+}
+
+/* ---- for people ---------------------------------------------------------- */
+
+static char *
+schedule_describe(const Recording *recording)
+{
+    GString *text = g_string_new(NULL);
+
+    for (size_t i = 0; i < recording->schedule.decision.count; i++) {
+        const ScheduleVerdict *verdict = &recording->schedule.decision.verdict[i];
+
+        g_string_append_printf(text, "%s#%" G_GUINT64_FORMAT " %s (%s)", i ? "; " : "",
+                               recording->schedule.input.waiting[i].id,
+                               verdict->start ? "starts" : "waits",
+                               schedule_reason_to_string(verdict->reason));
+    }
+    return g_string_free(text, FALSE);
+}
+
+static char *
+reserve_describe(const ReserveDecision *decision)
+{
+    const Reservation *reservation = &decision->reservation;
+
+    if (!decision->divided)
+        return g_strdup("not divided: the link is unknown");
+    return g_strdup_printf(
+        "%s priority: workload %.2f/%.2f MB/s, migrations %.2f/%.2f MB/s",
+        priority_to_string(reservation->priority), (double)reservation->workload.rate / 1e6,
+        (double)reservation->workload.ceil / 1e6, (double)reservation->migration.rate / 1e6,
+        (double)reservation->migration.ceil / 1e6);
+}
+
+char *
+recording_describe(const Recording *recording)
+{
+    switch (recording->kind) {
+    case RECORDING_TECHNIQUE:
+        return g_strdup(recording->technique.decision.reason);
+    case RECORDING_SCHEDULE:
+        return schedule_describe(recording);
+    case RECORDING_RESERVE:
+        return reserve_describe(&recording->reserve.decision);
+    }
+    return g_strdup("unknown");
+}

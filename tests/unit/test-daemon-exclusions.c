@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Every hard gate, from where it comes in to the decision: what a VM, its
+ * metadata, the configuration or the caller excludes is not in the set that is
+ * decided from, the rule says so, and the reason names all of it.
+ */
+#include "common/log.h"
+#include "daemon/gates.h"
+#include "daemon/manager.h"
+
+#include <glib/gstdio.h>
+#include <libvirt-glib/libvirt-glib.h>
+#include <libvirt/libvirt.h>
+#include <libvirt/virterror.h>
+#include <string.h>
+
+#define HEAD "<domain><name>web</name><memory unit='MiB'>512</memory>"
+#define METADATA(inner)                                                                            \
+    "<metadata><c:domain xmlns:c='urn:virt-convoy:domain:1'>" inner "</c:domain></metadata>"
+
+typedef struct {
+    const char *configuration; /* of [policy] */
+    const char *inside;        /* of the domain XML */
+    uint64_t flags;
+    unsigned expected; /* TechniqueSet that is left */
+    const char *named[4];
+} Row;
+
+#define LIVE VIR_MIGRATE_LIVE
+#define ALL TECHNIQUE_ALLOW_ALL
+#define PRE TECHNIQUE_ALLOW_PRE_COPY
+
+static const Row rows[] = {
+    { "", "", LIVE, ALL, { NULL } },
+    /* Metadata. */
+    { "", METADATA("<c:technique allow='pre-copy'/>"), LIVE, PRE, { "the domain's metadata" } },
+    { "",
+      METADATA("<c:technique allow='pre-copy hybrid'/>"),
+      LIVE,
+      PRE | TECHNIQUE_ALLOW_HYBRID,
+      { "excluded: post-copy (the domain's metadata" } },
+    /* Configuration. */
+    { "allow-post-copy=no\n", "", LIVE, PRE, { "the configuration does not allow it" } },
+    { "allow-techniques=pre-copy\n", "", LIVE, PRE, { "the configuration does not allow it" } },
+    /* The caller's flags. */
+    { "", "", 0, PRE, { "not live" } },
+    { "", "", LIVE | VIR_MIGRATE_TUNNELLED, PRE, { "tunnelled" } },
+    { "", "", LIVE | VIR_MIGRATE_PAUSED, PRE, { "stays paused" } },
+    { "", "", LIVE | VIR_MIGRATE_PARALLEL, PRE, { "parallel connections were asked for" } },
+    /* Memory. */
+    { "", "<memoryBacking><hugepages/></memoryBacking>", LIVE, PRE, { "huge pages" } },
+    { "",
+      "<memoryBacking><source type='file'/><access mode='shared'/></memoryBacking>",
+      LIVE,
+      PRE,
+      { "backed by a file", "memory is shared" } },
+    { "", "<memoryBacking><locked/></memoryBacking>", LIVE, PRE, { "memory is locked" } },
+    /* Devices. */
+    { "", "<devices><hostdev type='pci'/></devices>", LIVE, PRE, { "hostdev" } },
+    { "", "<devices><interface type='vhostuser'/></devices>", LIVE, PRE, { "vhost-user" } },
+    /* Everything at once: everything is named, with the techniques it excludes. */
+    { "allow-post-copy=no\n",
+      METADATA("<c:technique allow='pre-copy'/>") "<memoryBacking><hugepages/></memoryBacking>",
+      LIVE | VIR_MIGRATE_TUNNELLED,
+      PRE,
+      { "excluded: post-copy, hybrid (", "the configuration", "the domain's metadata",
+        "tunnelled" } },
+};
+
+static void
+check_row(Manager *manager, const Row *row)
+{
+    g_autofree char *xml = g_strconcat(HEAD, row->inside, "</domain>", NULL);
+    g_autoptr(GError) error = NULL;
+    DomainDescription *description = domain_description_parse(xml, -1, &error);
+    Migration *migration = manager_add(manager, MIGRATION_ROLE_SOURCE, "web", NULL);
+
+    g_assert_no_error(error);
+    g_test_message("%s%s 0x%" G_GINT64_MODIFIER "x", row->configuration, xml, row->flags);
+    manager_describe(manager, migration, description);
+    manager_exclude_post_copy(migration, gate_post_copy_flags(row->flags, NULL));
+    g_assert_cmpuint(migration->allowed, ==, row->expected);
+    manager_decide(manager, migration);
+    g_test_message("%s", migration->decision.reason);
+    g_assert_true(row->expected & (1u << migration->decision.technique));
+    for (size_t i = 0; i < G_N_ELEMENTS(row->named) && row->named[i] != NULL; i++)
+        g_assert_nonnull(strstr(migration->decision.reason, row->named[i]));
+    if (row->expected == ALL)
+        g_assert_null(strstr(migration->decision.reason, "excluded"));
+    if (row->expected == PRE)
+        g_assert_cmpint(migration->decision.rule, ==, TECHNIQUE_RULE_GATE_ALLOWED);
+}
+
+static void
+test_rows(void)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autofree char *directory = g_dir_make_tmp("convoy-exclusions-XXXXXX", NULL);
+        g_autofree char *decisions = g_build_filename(directory, "decisions.jsonl", NULL);
+        g_autofree char *text =
+            g_strconcat("[network]\nuplink=lo\nshape=no\n[daemon]\nlibvirt-uri=test:///default\n"
+                        "log-level=error\n[policy]\n",
+                        rows[i].configuration, NULL);
+        g_autoptr(GPtrArray) warnings = g_ptr_array_new_with_free_func(g_free);
+        g_autoptr(Config) config = config_parse(text, strlen(text), "test", warnings);
+        g_autoptr(GError) error = NULL;
+        Manager *manager = manager_new(config, directory, &error);
+
+        g_assert_no_error(error);
+        g_assert_cmpuint(warnings->len, ==, 0);
+        check_row(manager, &rows[i]);
+        manager_free(manager);
+        while (hypervisor_threads_left())
+            g_usleep(1000);
+        /* And it was written down. */
+        g_assert_true(g_file_test(decisions, G_FILE_TEST_IS_REGULAR));
+        g_remove(decisions);
+        g_rmdir(directory);
+    }
+}
+
+static void
+libvirt_silent(void *data G_GNUC_UNUSED, virErrorPtr error G_GNUC_UNUSED)
+{
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    virSetErrorFunc(NULL, libvirt_silent);
+    gvir_event_register();
+    log_open(CONFIG_LOG_ERROR, NULL, NULL);
+    g_test_add_func("/exclusions/rows", test_rows);
+    return g_test_run();
+}
