@@ -199,6 +199,9 @@ bench-interception: all $(BUILD)/shape-once ## what interception costs one migra
 bench-priority: all ## high and low priority beside a busy neighbour; needs root, 20 minutes
 	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/bench/priority.py
 
+bench-adaptive: all ## how fast bandwidth follows a demand that comes and goes; needs root, 3 minutes
+	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/bench/adaptive.py
+
 ##@ Install
 SBINDIR ?= $(PREFIX)/sbin
 BINDIR ?= $(PREFIX)/bin
@@ -242,4 +245,4 @@ help: ## list the targets
 -include $(shell find $(BUILD)/objects -name '*.d' 2>/dev/null)
 
 .PHONY: all clean help unit-tests test test-plugin test-unit test-schemas test-lab check-layers fuzz \
-        check-format format check-tidy sanitize-unit install demo bench-interception bench-priority
+        check-format format check-tidy sanitize-unit install demo bench-interception bench-priority bench-adaptive
