@@ -161,6 +161,8 @@ append_migration(GString *out, JsonObject *migration)
     append_line(out, "rule", migration, "rule");
     append_line(out, "because", migration, "reason");
     append_line(out, "turn", migration, "turn");
+    append_line(out, "share", migration, "share");
+    append_line(out, "deadline", migration, "deadline");
     append_line(out, "failure", migration, "failure");
     append_line(out, "started", migration, "started");
     append_line(out, "ended", migration, "ended");

@@ -88,12 +88,8 @@ add_numbers(JsonBuilder *builder, const Migration *migration)
         add_number(builder, "limit_pre_copy_mib_s", migration->limits.max_bandwidth);
         add_number(builder, "limit_post_copy_mib_s", migration->limits.post_copy);
     }
-    if (migration->share.rate != 0) {
-        add_number(builder, "guaranteed", migration->share.rate);
-        add_text(builder, "guaranteed_because", allocate_reason_to_string(migration->share.reason));
-    }
-    if (migration->deadline != RESERVE_DEADLINE_NONE)
-        add_text(builder, "deadline", reserve_deadline_to_string(migration->deadline));
+    if (migration->share.rate != 0)
+        add_number(builder, "guaranteed_rate", migration->share.rate);
     add_number(builder, "iteration", migration->machine.iteration);
     add_number(builder, "parallel_connections", migration->parallel);
     if (statistics->valid) {
@@ -130,6 +126,10 @@ add_migration(JsonBuilder *builder, const Migration *migration, bool with_log)
     }
     if (migration->schedule_reason != NULL)
         add_text(builder, "turn", migration->schedule_reason);
+    if (migration->share.rate != 0)
+        add_text(builder, "share", allocate_reason_to_string(migration->share.reason));
+    if (migration->deadline != RESERVE_DEADLINE_NONE)
+        add_text(builder, "deadline", reserve_deadline_to_string(migration->deadline));
     if (migration->failure != NULL)
         add_text(builder, "failure", migration->failure);
     add_time(builder, "started", migration->created_wall_us);

@@ -31,7 +31,7 @@ TREE = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TREE / "tests" / "lab"))
 from convoylab import Lab, LabError  # noqa: E402
 from convoylab import series, util  # noqa: E402
-from convoylab.experiment import ShapingWatch  # noqa: E402
+from convoylab.experiment import ProcessorWatch, ShapingWatch  # noqa: E402
 from convoylab.host import component  # noqa: E402
 
 LINK = 200.0                    # Mbit/s
@@ -199,7 +199,9 @@ def measure(lab, memory, record):
                         or record.exists() and record.read_text().count("\n") > 20, timeout=30)
         with lab.link_sampler(interval=0.1) as sampler, ShapingWatch(lab) as shaping, \
                 util.progress("migrating beside a neighbour whose demand comes and goes"):
+            processors = ProcessorWatch()
             result = lab.migrations.migrate(VM, timeout=300)
+            idle = processors.idle()
         if process.poll() is not None:
             raise LabError("the neighbour's client ended")
     finally:
@@ -217,7 +219,8 @@ def measure(lab, memory, record):
     transfer = next((at for at, _, value in migration
                      if at > result["started"] and value > 1), shaping.first)
     run = figures(rows, migration, max(shaping.first, transfer) + 1, result["ended"] - 1)
-    return {"total_migration_time_s": round(result["seconds"], 2), **run, "explain": explain}
+    return {"total_migration_time_s": round(result["seconds"], 2),
+            "cpu_idle_during": round(idle, 2), **run, "explain": explain}
 
 
 def main():

@@ -57,7 +57,7 @@ def check_shares(stage):
 
     def shares():
         status = stage.status("host-a") or {}
-        rates = {row["domain"]: row["numbers"].get("guaranteed") for row in status["migrations"]}
+        rates = {row["domain"]: row["numbers"].get("guaranteed_rate") for row in status["migrations"]}
         if all(rates.get(name) for name in sizes):
             classes = status["uplinks"][0]["egress"].get("classes", {})
             # Both are in the plan that stands when the sum is the class.
@@ -94,7 +94,7 @@ def check(stage):
     record, _ = check_deadline(stage, "impossible", IMPOSSIBLE)
     tap.ok(any("cannot be kept" in text for text in words_of_deadline(record)),
            "impossible: explain says so", record.get("log"))
-    guaranteed = record["numbers"].get("guaranteed", 0)
+    guaranteed = record["numbers"].get("guaranteed_rate", 0)
     tap.ok(guaranteed >= 0.9 * (0.95 * LINK - 1.06 * FLOOR) * 1e6 / 8,
            "impossible: all that the lower limits leave is guaranteed", guaranteed)
     check_shares(stage)
