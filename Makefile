@@ -242,6 +242,9 @@ bench-planning: $(BUILD)/bench-planning ## planning 1000 VMs over 50 hosts, a se
 	$(Q)$(BUILD)/bench-planning > $(BUILD)/bench/planning.json; status=$$?; \
 	  cat $(BUILD)/bench/planning.json; exit $$status
 
+bench-adaptive: all ## how fast bandwidth follows a demand that comes and goes; needs root, 3 minutes
+	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/bench/adaptive.py
+
 ##@ Install
 SBINDIR ?= $(PREFIX)/sbin
 BINDIR ?= $(PREFIX)/bin
@@ -286,4 +289,4 @@ help: ## list the targets
 
 .PHONY: all clean help unit-tests test fault fault-short test-plugin test-unit test-replay test-schemas test-lab \
         check-layers fuzz check-format format check-tidy sanitize-unit install demo bench-interception \
-        bench-priority bench-gang bench-planning bench-prediction
+        bench-priority bench-gang bench-planning bench-prediction bench-adaptive

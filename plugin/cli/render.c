@@ -164,6 +164,8 @@ append_migration(GString *out, JsonObject *migration)
     append_line(out, "turn", migration, "turn");
     if (member_number(migration, "starts_in_s", &starts_in))
         g_string_append_printf(out, "  %-10s in about %.0f s\n", "starts", starts_in);
+    append_line(out, "share", migration, "share");
+    append_line(out, "deadline", migration, "deadline");
     append_line(out, "failure", migration, "failure");
     append_line(out, "started", migration, "started");
     append_line(out, "ended", migration, "ended");

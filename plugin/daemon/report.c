@@ -102,12 +102,8 @@ add_numbers(JsonBuilder *builder, const Migration *migration)
         add_number(builder, "limit_pre_copy_mib_s", migration->limits.max_bandwidth);
         add_number(builder, "limit_post_copy_mib_s", migration->limits.post_copy);
     }
-    if (migration->share.rate != 0) {
-        add_number(builder, "guaranteed", migration->share.rate);
-        add_text(builder, "guaranteed_because", allocate_reason_to_string(migration->share.reason));
-    }
-    if (migration->deadline != RESERVE_DEADLINE_NONE)
-        add_text(builder, "deadline", reserve_deadline_to_string(migration->deadline));
+    if (migration->share.rate != 0)
+        add_number(builder, "guaranteed_rate", migration->share.rate);
     add_number(builder, "iteration", migration->machine.iteration);
     add_number(builder, "parallel_connections", migration->parallel);
     if (statistics->valid) {
@@ -148,6 +144,10 @@ add_migration(JsonBuilder *builder, const Migration *migration, bool with_log)
     if (migration->machine.state == MIGRATION_WAITING && migration->start_expected_us != 0)
         add_seconds(builder, "starts_in_s",
                     (double)MAX(migration->start_expected_us - g_get_monotonic_time(), 0) / 1e6);
+    if (migration->share.rate != 0)
+        add_text(builder, "share", allocate_reason_to_string(migration->share.reason));
+    if (migration->deadline != RESERVE_DEADLINE_NONE)
+        add_text(builder, "deadline", reserve_deadline_to_string(migration->deadline));
     if (migration->failure != NULL)
         add_text(builder, "failure", migration->failure);
     add_time(builder, "started", migration->created_wall_us);

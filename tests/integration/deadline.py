@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Deadlines, and what several migrations get of one uplink. TAP, root.
+
+A neighbour that sends all it can is beside every migration; its lower limit must hold
+whatever a deadline needs. Times are those of the command a user types.
+"""
+
+import sys
+
+from support.stage import main, wait_until
+
+LINK, FLOOR = 200, 40.0         # Mbit/s
+NEIGHBOUR = "db"
+POSSIBLE, IMPOSSIBLE = 30, 2    # s, for about 190 MiB beside a full link
+
+
+def metadata(priority, deadline):
+    return ('<convoy:domain xmlns:convoy="urn:virt-convoy:domain:1">'
+            f"<convoy:priority>{priority}</convoy:priority>"
+            '<convoy:technique allow="pre-copy"/>'
+            f'<convoy:deadline unit="s">{deadline}</convoy:deadline></convoy:domain>')
+
+
+def words_of_deadline(record):
+    return [entry["text"] for entry in record.get("log", []) if entry["event"] == "deadline"]
+
+
+def slowest(stage, seconds):
+    """The neighbour's worst half second in the last SECONDS, as its client saw it."""
+    rows = [row["mbit"] for row in stage.lab.workloads.rows(f"iperf-out-{NEIGHBOUR}")
+            if row["row"] == "interval"]
+    # The class stands about a second after the command; the end lends again.
+    return min(rows[-int(seconds / 0.5) + 4:-1])
+
+
+def check_deadline(stage, name, deadline):
+    """One low-priority migration with a deadline; returns its record and its time."""
+    stage.lab.guests.start(name, memory=192, metadata=metadata("low", deadline))
+    outcome = stage.migrate(name, "host-a", timeout=150)
+    record = stage.explain("host-a", name)
+    stage.tap.ok(outcome.returncode == 0, f"{name}: succeeds", outcome.describe())
+    worst = slowest(stage, outcome.seconds)
+    stage.tap.note(f"{name}: deadline {deadline} s, took {outcome.seconds:.1f} s; the neighbour's "
+                   f"worst half second {worst:.1f} Mbit/s; {words_of_deadline(record)}")
+    stage.tap.ok(worst >= FLOOR, f"{name}: the neighbour keeps its lower limit", worst)
+    stage.lab.guests.stop(name)
+    return record, outcome.seconds
+
+
+def check_shares(stage):
+    """Two at a time: the larger one gets more, and together they get no more than there is."""
+    sizes = {"small": 144, "large": 448}
+    for name, memory in sizes.items():
+        stage.lab.guests.start(name, memory=memory, priority="high")
+    running = [stage.lab.migrations.start(name) for name in sizes]
+
+    def shares():
+        status = stage.status("host-a") or {}
+        rates = {row["domain"]: row["numbers"].get("guaranteed_rate") for row in status["migrations"]}
+        if all(rates.get(name) for name in sizes):
+            classes = status["uplinks"][0]["egress"].get("classes", {})
+            # Both are in the plan that stands when the sum is the class.
+            total = classes.get("migration_rate", 0)
+            if 0.95 * total <= sum(rates.values()) <= 1.01 * total:
+                return rates
+        return None
+    try:
+        rates = wait_until("shares of both migrations", shares, timeout=30, interval=0.2)
+        stage.tap.note(f"shares: {rates} B/s")
+        # About 1 : 3 in memory, hence 1 : 1.7 in rates; zero pages and progress blur it.
+        stage.tap.ok(1.2 < rates["large"] / rates["small"] < 2.6,
+                     "two migrations: the larger one gets more, by the root of its size", rates)
+    finally:
+        ends = [process.wait(timeout=120) for process in running]
+        for process in running:
+            process.communicate()
+    stage.tap.equal(ends, [0, 0], "two migrations: both succeed")
+    for name in sizes:
+        stage.alive(name, "host-b", f"two migrations: {name} goes on")
+
+
+def check(stage):
+    tap = stage.tap
+    stage.set_modes("full", "full")
+    stage.lab.guests.start(NEIGHBOUR, memory=192, fill=8, sla_lower=FLOOR)
+    stage.lab.workloads.start("iperf-out", NEIGHBOUR, streams=4)
+    record, seconds = check_deadline(stage, "possible", POSSIBLE)
+    tap.ok(seconds <= POSSIBLE, "possible: ends in time", f"{seconds:.1f} s")
+    # At the floor of 5 % it would take minutes; with all there is, half of the time.
+    tap.ok(seconds >= POSSIBLE / 3, "possible: with no more than it needs", f"{seconds:.1f} s")
+    tap.ok(any("raised guarantee" in text for text in words_of_deadline(record)),
+           "possible: explain tells of the raised guarantee", record.get("log"))
+    record, _ = check_deadline(stage, "impossible", IMPOSSIBLE)
+    tap.ok(any("cannot be kept" in text for text in words_of_deadline(record)),
+           "impossible: explain says so", record.get("log"))
+    guaranteed = record["numbers"].get("guaranteed_rate", 0)
+    tap.ok(guaranteed >= 0.9 * (0.95 * LINK - 1.06 * FLOOR) * 1e6 / 8,
+           "impossible: all that the lower limits leave is guaranteed", guaranteed)
+    check_shares(stage)
+    stage.lab.workloads.stop_all()
+
+
+if __name__ == "__main__":
+    sys.exit(main("deadline", check, rate=LINK))
