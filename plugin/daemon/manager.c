@@ -409,6 +409,9 @@ manager_end(Manager *manager, Migration *migration)
             : g_strdup("-");
 
     migration->ended_us = now_us;
+    /* A call that failed while its post-copy was broken is made up for. */
+    if (migration->machine.outcome == MIGRATION_OUTCOME_SUCCEEDED)
+        g_clear_pointer(&migration->failure, g_free);
     total = migration->running_us != 0
                 ? g_strdup_printf("%.2f s", (double)(now_us - migration->running_us) / 1e6)
                 : g_strdup("-");
