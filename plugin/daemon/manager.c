@@ -345,8 +345,10 @@ downtime_set(const GError *error, gpointer data)
     g_autofree Reference *reference = data;
     Migration *migration = reference_active(reference);
 
-    if (migration != NULL && error != NULL)
-        migration_note(migration, "downtime-limit-failed", "reason: %s", error->message);
+    if (migration == NULL || error == NULL)
+        return;
+    migration->downtime_limit_ms = 0; /* what stands is libvirt's own */
+    migration_note(migration, "downtime-limit-failed", "reason: %s", error->message);
 }
 
 static void

@@ -88,6 +88,10 @@ add_numbers(JsonBuilder *builder, const Migration *migration)
         add_number(builder, "limit_pre_copy_mib_s", migration->limits.max_bandwidth);
         add_number(builder, "limit_post_copy_mib_s", migration->limits.post_copy);
     }
+    if (migration->downtime_limit_ms != 0)
+        add_number(builder, "downtime_limit_ms", migration->downtime_limit_ms);
+    if (migration->recovery.tries != 0)
+        add_number(builder, "resume_tries", migration->recovery.tries);
     add_number(builder, "iteration", migration->machine.iteration);
     add_number(builder, "parallel_connections", migration->parallel);
     if (statistics->valid) {
