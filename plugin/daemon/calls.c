@@ -773,6 +773,8 @@ leave_source(Manager *manager, Migration *migration, const char *entry, bool suc
 {
     MigrationInput input = { .type = MIGRATION_INPUT_FAILED };
 
+    if (migration->recovery.broken)
+        return; /* the caller's phases say nothing any more: libvirt's events do */
     if (success && (g_str_equal(entry, "begin") ||
                     (g_str_equal(entry, "perform") && !migration->peer_to_peer))) {
         migration->begun = true;

@@ -27,6 +27,7 @@
 #define DIRTY_RATE_POLLS 40
 #define WORKERS 8
 #define FOREIGN_WORKERS 4
+#define RESUME_WORKERS 4
 /* A libvirtd that hangs must not keep the daemon from stopping. */
 #define CLOSE_MAXIMUM_US G_USEC_PER_SEC
 
@@ -45,6 +46,7 @@ struct Hypervisor {
     uint32_t libvirt_version;
     GThreadPool *workers;         /* of GTask, whose data is a Request or an Opening */
     GThreadPool *foreign_workers; /* the same, for connections to other hosts */
+    GThreadPool *resume_workers;  /* the same, for calls that last as long as a migration */
 };
 
 /* Threads inside libvirt, of any Hypervisor. */
@@ -398,7 +400,7 @@ hypervisor_resume_post_copy(Hypervisor *hypervisor, const char *uuid, const char
     request->destination_uri = g_strdup(destination_uri);
     request->migrate_uri = g_strdup(migrate_uri);
     request->numbers[0] = flags;
-    request_start_in(hypervisor, hypervisor->foreign_workers, request);
+    request_start_in(hypervisor, hypervisor->resume_workers, request);
 }
 
 /* Fills ret_statistics from libvirt's typed parameters; absent fields stay zero. */
@@ -1032,6 +1034,7 @@ hypervisor_new(const char *uri, HypervisorEventFunc func, gpointer user_data)
     hypervisor->cancellable = g_cancellable_new();
     hypervisor->workers = g_thread_pool_new(worker_run, NULL, WORKERS, FALSE, NULL);
     hypervisor->foreign_workers = g_thread_pool_new(worker_run, NULL, FOREIGN_WORKERS, FALSE, NULL);
+    hypervisor->resume_workers = g_thread_pool_new(worker_run, NULL, RESUME_WORKERS, FALSE, NULL);
     hypervisor_open(hypervisor);
     return hypervisor;
 }
@@ -1048,6 +1051,7 @@ hypervisor_free(Hypervisor *hypervisor)
     /* Threads that libvirt holds are left to themselves: they touch tasks only. */
     g_thread_pool_free(hypervisor->workers, FALSE, FALSE);
     g_thread_pool_free(hypervisor->foreign_workers, FALSE, FALSE);
+    g_thread_pool_free(hypervisor->resume_workers, FALSE, FALSE);
     g_object_unref(hypervisor->cancellable);
     g_free(hypervisor->uri);
     g_free(hypervisor);

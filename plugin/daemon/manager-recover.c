@@ -27,6 +27,8 @@ recovery_uri(const Manager *manager, const Migration *migration, const char **re
     *ret_why = NULL;
     if (!manager->config->resume_post_copy)
         *ret_why = "the configuration does not allow it";
+    else if (migration->observed)
+        *ret_why = "the caller's flags are not known";
     else if (migration->recovery.renamed)
         *ret_why = "the VM has another name at the destination";
     else if (migration->destination_uri != NULL)

@@ -443,8 +443,10 @@ downtime_set(const GError *error, gpointer data)
     g_autofree Reference *reference = data;
     Migration *migration = reference_active(reference);
 
-    if (migration != NULL && error != NULL)
-        migration_note(migration, "downtime-limit-failed", "reason: %s", error->message);
+    if (migration == NULL || error == NULL)
+        return;
+    migration->downtime_limit_ms = 0; /* what stands is libvirt's own */
+    migration_note(migration, "downtime-limit-failed", "reason: %s", error->message);
 }
 
 static void
@@ -512,6 +514,9 @@ manager_end(Manager *manager, Migration *migration)
         g_free(predicted);
         predicted = g_strdup_printf("%.2f s", migration->forecast.prediction.total_seconds);
     }
+    /* A call that failed while its post-copy was broken is made up for. */
+    if (migration->machine.outcome == MIGRATION_OUTCOME_SUCCEEDED)
+        g_clear_pointer(&migration->failure, g_free);
     total = migration->running_us != 0
                 ? g_strdup_printf("%.2f s", (double)(now_us - migration->running_us) / 1e6)
                 : g_strdup("-");

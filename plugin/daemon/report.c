@@ -104,6 +104,10 @@ add_numbers(JsonBuilder *builder, const Migration *migration)
     }
     if (migration->share.rate != 0)
         add_number(builder, "guaranteed_rate", migration->share.rate);
+    if (migration->downtime_limit_ms != 0)
+        add_number(builder, "downtime_limit_ms", migration->downtime_limit_ms);
+    if (migration->recovery.tries != 0)
+        add_number(builder, "resume_tries", migration->recovery.tries);
     add_number(builder, "iteration", migration->machine.iteration);
     add_number(builder, "parallel_connections", migration->parallel);
     if (statistics->valid) {

@@ -61,8 +61,10 @@ window_seconds(const ConvergeState *state, const ConvergeLimits *limits)
 static void
 shift_time(int64_t *time_us, int64_t by_us)
 {
-    if (*time_us != 0)
-        *time_us += by_us;
+    int64_t moved;
+
+    if (*time_us != 0 && !__builtin_add_overflow(*time_us, by_us, &moved))
+        *time_us = moved;
 }
 
 /* As if the clock had gone on by a second only, whatever it did. */

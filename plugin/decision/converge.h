@@ -18,12 +18,11 @@
  *   downtime       raised in 7 equal steps up to the maximum, after pass 3, with
  *                  at least one pass between two steps, 1 to 10 s (KubeVirt VEP
  *                  291: 150 to 1050 ms, 10 s apart); the step that would have let
- *                  the best pass end is taken directly
+ *                  the best pass end is taken directly, if there is one
  *   post-copy      stalled, and the ramp cannot end it: at a local minimum, when
  *                  what is left is at most 1.04 of the best pass; patience for
- *                  that is a window and halves with each pass that came close to
- *                  nothing better; never longer than the deadline leaves
- *                  (VEP 248)
+ *                  that is a window and halves with each further pass, and is
+ *                  never longer than the deadline leaves (VEP 248)
  *   collapse       throughput below a quarter of its average (EWMA, 0.4 as in VEP
  *                  248): no switch now. A lower level that lasts for 10 s is the
  *                  new average; nothing moving at all never is
