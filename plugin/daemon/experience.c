@@ -9,8 +9,8 @@
 
 struct Experience {
     Calibration calibration;
-    GHashTable *curves; /* uuid, in lower case: DirtyCurve */
-    GQueue order;       /* its keys, oldest first; owned by the table */
+    GHashTable *domains; /* uuid, in lower case: Lesson */
+    GQueue order;        /* its keys, oldest first; owned by the table */
 };
 
 Experience *
@@ -18,7 +18,7 @@ experience_new(void)
 {
     Experience *experience = g_new0(Experience, 1);
 
-    experience->curves = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    experience->domains = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     g_queue_init(&experience->order);
     return experience;
 }
@@ -29,34 +29,34 @@ experience_free(Experience *experience)
     if (experience == NULL)
         return;
     g_queue_clear(&experience->order);
-    g_hash_table_unref(experience->curves);
+    g_hash_table_unref(experience->domains);
     g_free(experience);
 }
 
 static void
-remember_curve(Experience *experience, const char *uuid, const DirtyCurve *curve)
+remember_domain(Experience *experience, const char *uuid, const Lesson *lesson)
 {
     g_autofree char *key = g_ascii_strdown(uuid, -1);
     gpointer known = NULL;
     char *oldest;
 
-    if (g_hash_table_lookup_extended(experience->curves, key, &known, NULL)) {
+    if (g_hash_table_lookup_extended(experience->domains, key, &known, NULL)) {
         g_queue_remove(&experience->order, known);
-        g_hash_table_remove(experience->curves, key);
-    } else if (g_hash_table_size(experience->curves) >= EXPERIENCE_DOMAINS) {
+        g_hash_table_remove(experience->domains, key);
+    } else if (g_hash_table_size(experience->domains) >= EXPERIENCE_DOMAINS) {
         oldest = g_queue_pop_head(&experience->order);
-        g_hash_table_remove(experience->curves, oldest);
+        g_hash_table_remove(experience->domains, oldest);
     }
     g_queue_push_tail(&experience->order, key);
-    g_hash_table_insert(experience->curves, g_steal_pointer(&key),
-                        g_memdup2(curve, sizeof(*curve)));
+    g_hash_table_insert(experience->domains, g_steal_pointer(&key),
+                        g_memdup2(lesson, sizeof(*lesson)));
 }
 
 bool
 experience_learn(Experience *experience, const char *uuid, const Lesson *lesson)
 {
-    if (uuid != NULL && *uuid != '\0' && lesson->dirty.valid)
-        remember_curve(experience, uuid, &lesson->dirty);
+    if (uuid != NULL && *uuid != '\0' && (lesson->dirty.valid || lesson->observation.memory != 0))
+        remember_domain(experience, uuid, lesson);
     return calibration_add(&experience->calibration, &lesson->observation);
 }
 
@@ -66,16 +66,27 @@ experience_calibration(const Experience *experience)
     return &experience->calibration;
 }
 
-bool
-experience_dirty(const Experience *experience, const char *uuid, DirtyCurve *ret_curve)
+const Lesson *
+experience_domain(const Experience *experience, const char *uuid)
 {
     g_autofree char *key = uuid != NULL ? g_ascii_strdown(uuid, -1) : NULL;
-    const DirtyCurve *curve = key != NULL ? g_hash_table_lookup(experience->curves, key) : NULL;
 
-    if (curve == NULL)
-        return false;
-    *ret_curve = *curve;
-    return true;
+    return key != NULL ? g_hash_table_lookup(experience->domains, key) : NULL;
+}
+
+uint64_t
+experience_memory(const Experience *experience, const char *uuid, uint64_t resident, uint64_t limit)
+{
+    const Lesson *lesson = experience_domain(experience, uuid);
+    uint64_t memory = lesson != NULL ? lesson->observation.memory : 0;
+    uint64_t before = lesson != NULL ? lesson->observation.resident : 0;
+
+    if (memory == 0 || before == 0 || resident == 0)
+        return calibration_memory(&experience->calibration, resident, limit);
+    if (resident > before)
+        memory = memory > UINT64_MAX - (resident - before) ? limit : memory + (resident - before);
+    /* One that was started anew since has less. */
+    return MIN(MIN(memory, resident), limit);
 }
 
 /* ---- the record -------------------------------------------------------- */

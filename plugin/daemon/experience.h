@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What this host's finished migrations taught: the correction of predictions
- * (calibrate.h) and how fast each domain dirtied its memory when it last left.
+ * (calibrate.h), and for each domain how much memory it had and how fast it
+ * dirtied it when it last left.
  *
  * Lives in memory, bounded. The history file is its only store: a record has a
  * member "lesson", and a daemon that starts reads them again. That file is
@@ -15,7 +16,7 @@
 #include <glib.h>
 #include <json-glib/json-glib.h>
 
-/* Domains whose dirty curve is kept; the one that left longest ago makes room. */
+/* Domains that are remembered; the one that left longest ago makes room. */
 #define EXPERIENCE_DOMAINS 256u
 
 typedef struct Experience Experience;
@@ -36,13 +37,25 @@ unsigned experience_load(Experience *experience, const char *directory);
 /* One line of the history file; false when it teaches nothing. */
 bool experience_read(Experience *experience, const char *line);
 
-/* uuid may be NULL. False when the observation is refused; the dirty curve counts anyway. */
+/*
+ * uuid may be NULL. False when the observation is refused, as is one without a
+ * measured time; what is known of the domain counts anyway.
+ */
 bool experience_learn(Experience *experience, const char *uuid, const Lesson *lesson);
 
 const Calibration *experience_calibration(const Experience *experience);
 
-/* The domain's dirty curve when it last left this host; false: never seen. */
-bool experience_dirty(const Experience *experience, const char *uuid, DirtyCurve *ret_curve);
+/* How the domain was when it last left this host; NULL: never seen. Valid until the next is learnt.
+ */
+const Lesson *experience_domain(const Experience *experience, const char *uuid);
+
+/*
+ * Bytes to move of a domain whose QEMU process has `resident` bytes now (0:
+ * unknown) and which may use `limit`: what it was when it last left, and what
+ * the process has grown by since; one never seen: calibration_memory().
+ */
+uint64_t experience_memory(const Experience *experience, const char *uuid, uint64_t resident,
+                           uint64_t limit);
 
 /* The lesson as the value of a member whose name was set. */
 void lesson_to_json(const Lesson *lesson, JsonBuilder *builder);

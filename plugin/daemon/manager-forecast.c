@@ -114,9 +114,11 @@ lesson_of(Migration *migration, Lesson *ret_lesson)
     uint64_t memory = 0;
 
     if (!forecast->valid || migration->machine.outcome != MIGRATION_OUTCOME_SUCCEEDED ||
-        migration->running_us == 0 ||
-        g_strcmp0(migration_technique_text(migration), technique_to_string(forecast->technique)))
+        migration->running_us == 0)
         return false;
+    /* The technique changed meanwhile: the time teaches nothing, but the guest does. */
+    if (g_strcmp0(migration_technique_text(migration), technique_to_string(forecast->technique)))
+        seconds = 0;
     if (statistics->valid && statistics->memory_total > statistics->memory_constant &&
         statistics->memory_constant != 0)
         memory = statistics->memory_total - statistics->memory_constant;
@@ -141,6 +143,6 @@ manager_learn(Manager *manager, Migration *migration)
 {
     if (!lesson_of(migration, &migration->lesson))
         return;
-    migration->has_lesson =
-        experience_learn(manager->experience, migration->uuid, &migration->lesson);
+    migration->has_lesson = true;
+    experience_learn(manager->experience, migration->uuid, &migration->lesson);
 }

@@ -115,15 +115,18 @@ manager_describe(Manager *manager, Migration *migration, DomainDescription *desc
 {
     const DomainMetadata *metadata = &description->metadata;
     TechniqueSet configured = config_techniques(manager->config);
+    const Lesson *lesson;
 
     g_clear_pointer(&migration->description, domain_description_free);
     migration->description = description;
     if (migration->uuid == NULL)
         migration->uuid = g_strdup(description->uuid);
     /* What it did when it last left is the best guess until something is measured. */
-    if (!migration->dirty.valid &&
-        experience_dirty(manager->experience, migration->uuid, &migration->dirty))
+    lesson = experience_domain(manager->experience, migration->uuid);
+    if (!migration->dirty.valid && lesson != NULL && lesson->dirty.valid) {
+        migration->dirty = lesson->dirty;
         migration->dirty_rate = (uint64_t)dirty_curve_rate(&migration->dirty);
+    }
     for (guint i = 0; i < description->warnings->len; i++)
         migration_note(migration, "metadata-bad", "problem: %s, used: the default",
                        (const char *)g_ptr_array_index(description->warnings, i));

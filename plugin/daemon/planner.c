@@ -210,8 +210,7 @@ planner_memory(const Manager *manager, const Migration *migration)
     /* Huge pages are among the obstacles, and are not counted as resident. */
     if (migration->description->post_copy_obstacle != NULL)
         return limit;
-    return calibration_memory(experience_calibration(manager->experience), migration->resident,
-                              limit);
+    return experience_memory(manager->experience, migration->uuid, migration->resident, limit);
 }
 
 void

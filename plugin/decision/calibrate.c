@@ -281,8 +281,8 @@ find_band(const Selection *selection, const double factors[TERMS],
 uint64_t
 calibration_memory(const Calibration *calibration, uint64_t resident, uint64_t limit)
 {
-    double own[MEMORY_OBSERVATIONS];
     unsigned int count = 0;
+    double own = 0.0;
     double memory;
 
     if (resident == 0)
@@ -290,11 +290,14 @@ calibration_memory(const Calibration *calibration, uint64_t resident, uint64_t l
     for (unsigned int n = table_count(calibration); n > 0 && count < MEMORY_OBSERVATIONS; n--) {
         const CalibrationObservation *observation = &calibration->observation[n - 1];
 
-        if (observation->resident != 0 && observation->memory != 0)
-            own[count++] = (double)observation->resident - (double)observation->memory;
+        if (observation->resident != 0 && observation->memory != 0) {
+            double needs = (double)observation->resident - (double)observation->memory;
+
+            own = count == 0 ? needs : fmin(own, needs);
+            count++;
+        }
     }
-    sort(own, count);
-    memory = (double)resident - (count > 0 ? own[count / 2] : 0.0);
+    memory = (double)resident - own;
     if (!(memory < (double)limit))
         return limit;
     return memory > 1.0 ? (uint64_t)memory : 1;

@@ -86,8 +86,9 @@ bool calibration_add(Calibration *calibration, const CalibrationObservation *obs
 /*
  * Bytes to move of a guest whose QEMU process has `resident` bytes and which may
  * use `limit`: zero pages cost next to nothing, and those never touched are not
- * resident. What QEMU itself needs is learnt: the median of resident - memory
- * over the last 32 observations that know both, none: 0. resident 0: unknown,
+ * resident. What QEMU itself needs is learnt: the least resident - memory of the
+ * last 32 observations that know both (it depends on what the process did before,
+ * and too much memory is the safer mistake), none: 0. resident 0: unknown,
  * `limit` is answered. Not for huge pages, which are not counted as resident.
  */
 uint64_t calibration_memory(const Calibration *calibration, uint64_t resident, uint64_t limit);

@@ -29,10 +29,10 @@ from convoylab.host import component  # noqa: E402
 LINK = 200                  # Mbit/s
 TARGET = 0.10
 OTHER = {"host-a": "host-b", "host-b": "host-a"}
-GUESTS = {"small": {"memory": 224, "dirty_rate": 1, "working_set": 16},
-          "large": {"memory": 320, "dirty_rate": 5, "working_set": 40}}
+GUESTS = {"small": {"memory": 192, "dirty_rate": 1, "working_set": 16},
+          "large": {"memory": 272, "dirty_rate": 5, "working_set": 40}}
 NEIGHBOUR_RATE = 60         # Mbit/s
-SETTLE = 5.0                # seconds until the measured rates are those of now
+SETTLE = 4.0                # seconds until the measured rates are those of now
 
 
 def explain(lab, host, name):

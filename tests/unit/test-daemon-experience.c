@@ -57,7 +57,7 @@ test_survives_restart(void)
     const Calibration *calibration = experience_calibration(experience);
     Lesson lesson = lesson_new(UINT64_C(0xfedcba9876543210), 15.0);
     g_autofree char *record = record_new(&lesson);
-    DirtyCurve curve;
+    const Lesson *known;
 
     g_assert_cmpuint(experience_load(experience, directory), ==, 0);
     g_assert_true(history_append(directory, record, NULL));
@@ -68,11 +68,12 @@ test_survives_restart(void)
     g_assert_cmpint(
         memcmp(&calibration->observation[1], &lesson.observation, sizeof(CalibrationObservation)),
         ==, 0);
-    g_assert_true(experience_dirty(experience, "0b1c2d3e-0000-4000-8000-00000000000a", &curve));
-    g_assert_cmpuint(curve.count, ==, 2);
-    g_assert_cmpfloat(curve.point[1].bytes, ==, 3e6);
-    g_assert_false(experience_dirty(experience, "another", &curve));
-    g_assert_false(experience_dirty(experience, NULL, &curve));
+    known = experience_domain(experience, "0b1c2d3e-0000-4000-8000-00000000000a");
+    g_assert_nonnull(known);
+    g_assert_cmpuint(known->dirty.count, ==, 2);
+    g_assert_cmpfloat(known->dirty.point[1].bytes, ==, 3e6);
+    g_assert_null(experience_domain(experience, "another"));
+    g_assert_null(experience_domain(experience, NULL));
     g_unlink(path);
     g_rmdir(directory);
 }
@@ -129,12 +130,41 @@ test_hostile(void)
     g_assert_cmpuint(experience_calibration(experience)->observation[2].memory, ==, 0);
 }
 
+/* Was 400 MB when 500 MB were resident. */
+static void
+test_memory(void)
+{
+    static const struct {
+        const char *uuid;
+        uint64_t resident, limit, expected;
+    } rows[] = {
+        { "known", 500, 1000, 400 }, { "known", 450, 1000, 400 }, { "known", 530, 1000, 430 },
+        { "known", 300, 1000, 300 }, { "known", 500, 350, 350 },  { "known", 0, 1000, 1000 },
+        { "other", 500, 1000, 400 }, { "other", 50, 1000, 0 },    { "other", 0, 1000, 1000 },
+        { NULL, 250, 1000, 150 },
+    };
+    g_autoptr(Experience) experience = experience_new();
+    Lesson lesson = lesson_new(1, 15.0);
+
+    g_assert_true(experience_learn(experience, "known", &lesson));
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
+        g_assert_cmpuint(experience_memory(experience, rows[i].uuid, rows[i].resident * 1000000,
+                                           rows[i].limit * 1000000) /
+                             1000000,
+                         ==, rows[i].expected);
+    g_assert_cmpuint(experience_memory(experience, "known", UINT64_MAX, 7), ==, 7);
+    /* Without a measured time nothing is learnt but the guest. */
+    lesson.observation.measured_seconds = 0;
+    lesson.observation.memory = 1;
+    g_assert_false(experience_learn(experience, "known", &lesson));
+    g_assert_cmpuint(experience_domain(experience, "KNOWN")->observation.memory, ==, 1);
+}
+
 static void
 test_bounded(void)
 {
     g_autoptr(Experience) experience = experience_new();
     Lesson lesson = lesson_new(1, 15.0);
-    DirtyCurve curve;
 
     for (unsigned i = 0; i < 3 * EXPERIENCE_DOMAINS; i++) {
         g_autofree char *uuid = g_strdup_printf("domain-%u", i);
@@ -143,9 +173,9 @@ test_bounded(void)
         /* One that leaves again and again stays. */
         g_assert_true(experience_learn(experience, "first", &lesson));
     }
-    g_assert_false(experience_dirty(experience, "domain-0", &curve));
-    g_assert_true(experience_dirty(experience, "domain-767", &curve));
-    g_assert_true(experience_dirty(experience, "first", &curve));
+    g_assert_null(experience_domain(experience, "domain-0"));
+    g_assert_nonnull(experience_domain(experience, "domain-767"));
+    g_assert_nonnull(experience_domain(experience, "first"));
     g_assert_cmpuint(experience_calibration(experience)->count, <=, CALIBRATION_OBSERVATIONS);
     experience_free(NULL);
 }
@@ -156,6 +186,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/experience/survives-restart", test_survives_restart);
     g_test_add_func("/experience/hostile", test_hostile);
+    g_test_add_func("/experience/memory", test_memory);
     g_test_add_func("/experience/bounded", test_bounded);
     return g_test_run();
 }
