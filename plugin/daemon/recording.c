@@ -29,17 +29,13 @@ static const char *const floor_names[] = {
     "not-used", "enough", "raised", "hybrid", "unknown", NULL
 };
 static const char *const reason_names[] = {
-    "start-high-priority",
-    "start-link-free",
-    "start-stream-leaves-room",
-    "start-post-copy",
-    "wait-link-busy",
-    "wait-contention",
-    "wait-high-priority",
-    "wait-turn",
-    "wait-maximum",
-    NULL,
+    "start-high-priority", "start-link-free",    "start-stream-leaves-room",
+    "start-post-copy",     "start-parallel",     "wait-link-busy",
+    "wait-contention",     "wait-high-priority", "wait-turn",
+    "wait-serial",         "wait-maximum",       NULL,
 };
+static const char *const scheduling_names[] = { "automatic", "serial", "parallel", NULL };
+static const char *const deadline_names[] = { "none", "enough", "raised", "missed", NULL };
 static const char *const kind_names[] = { "technique", "schedule", "reserve", NULL };
 
 /* ---- technique ----------------------------------------------------------- */
@@ -119,6 +115,9 @@ static const Field prediction_fields[] = {
     { FIELD_AT(Prediction, converges, PREDICTED(FIELD_BOOL)) },
     { FIELD_AT(Prediction, dirty_assumed, PREDICTED(FIELD_BOOL)) },
     { FIELD_AT(Prediction, total_seconds, PREDICTED(FIELD_DOUBLE)) },
+    { FIELD_AT(Prediction, memory_seconds, PREDICTED(FIELD_DOUBLE), .optional = true) },
+    { FIELD_AT(Prediction, total_seconds_low, PREDICTED(FIELD_DOUBLE), .optional = true) },
+    { FIELD_AT(Prediction, total_seconds_high, PREDICTED(FIELD_DOUBLE), .optional = true) },
     { FIELD_AT(Prediction, downtime_ms, PREDICTED(FIELD_DOUBLE)) },
     { FIELD_AT(Prediction, stall_ms, PREDICTED(FIELD_DOUBLE)) },
     { FIELD_AT(Prediction, post_copy_seconds, PREDICTED(FIELD_DOUBLE)) },
@@ -162,6 +161,7 @@ static const Field item_fields[] = {
     { FIELD_AT(ScheduleItem, available, .kind = FIELD_UNSIGNED) },
     { FIELD_AT(ScheduleItem, enqueued_us, .kind = FIELD_SIGNED) },
     { FIELD_AT(ScheduleItem, relief, .kind = FIELD_DOUBLE) },
+    { FIELD_AT(ScheduleItem, ending, .kind = FIELD_BOOL, .optional = true) },
     { 0 },
 };
 
@@ -170,6 +170,8 @@ static const Field params_fields[] = {
     { FIELD_AT(ScheduleParams, useful_stream, .kind = FIELD_DOUBLE) },
     { FIELD_AT(ScheduleParams, low_contention, .kind = FIELD_DOUBLE) },
     { FIELD_ARRAY(ScheduleParams, weight, .kind = FIELD_DOUBLE) },
+    { FIELD_AT(ScheduleParams, scheduling, .kind = FIELD_NAME, .names = scheduling_names,
+               .optional = true) },
     { 0 },
 };
 
@@ -208,6 +210,7 @@ static const Field reserve_input_fields[] = {
     { FIELD_AT(ReserveInput, floor_percent, .kind = FIELD_UNSIGNED, .max = 100) },
     { FIELD_AT(ReserveInput, minimum_workload_percent, .kind = FIELD_UNSIGNED, .max = 100) },
     { FIELD_ARRAY(ReserveInput, count, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ReserveInput, deadline_rate, .kind = FIELD_UNSIGNED, .optional = true) },
     { 0 },
 };
 
@@ -227,6 +230,8 @@ static const Field reservation_fields[] = {
     { FIELD_ARRAY(Reservation, leaf, .kind = FIELD_STRUCT, .fields = class_fields) },
     { FIELD_ARRAY(Reservation, unshaped, .kind = FIELD_UNSIGNED) },
     { FIELD_AT(Reservation, floor, .kind = FIELD_NAME, .names = floor_names) },
+    { FIELD_AT(Reservation, deadline, .kind = FIELD_NAME, .names = deadline_names,
+               .optional = true) },
     { 0 },
 };
 
