@@ -174,6 +174,7 @@ solve(double matrix[TERMS][TERMS], double right[TERMS])
 
 typedef struct {
     const Calibration *calibration;
+    bool all_techniques;
     bool all_pairs;
     uint64_t pair;
     Technique technique;
@@ -182,7 +183,7 @@ typedef struct {
 static bool
 is_selected(const Selection *selection, const CalibrationObservation *observation)
 {
-    return observation->technique == selection->technique &&
+    return (selection->all_techniques || observation->technique == selection->technique) &&
            (selection->all_pairs || observation->pair == selection->pair);
 }
 
@@ -320,13 +321,15 @@ CalibrationCorrection
 calibration_for(const Calibration *calibration, uint64_t pair, Technique technique)
 {
     CalibrationCorrection correction = calibration_none();
-    Selection selection = { calibration, true, pair, technique };
+    Selection selection = { calibration, true, true, pair, technique };
     double factors[TERMS];
 
     memcpy(factors, term_none, sizeof(factors));
     if (table_count(calibration) == 0)
         return correction;
     fit(&selection, weight_all, factors);
+    selection.all_techniques = false;
+    fit(&selection, weight_pair, factors);
     selection.all_pairs = false;
     fit(&selection, weight_pair, factors);
     correction.memory = factors[0];

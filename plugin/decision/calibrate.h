@@ -17,7 +17,7 @@
  * The four factors are learnt by least squares on the relative error, residuals
  * above 5 % weighing less (Huber), for each pair of hosts and technique. Few
  * observations move them little: a pair's are drawn towards those of all pairs,
- * these towards 1, 1, 0, 0 (ridge). Each is bounded.
+ * these towards those of all techniques, these towards 1, 1, 0, 0 (ridge). Each is bounded.
  *
  * Pure: a table of fixed size, no allocation; what was observed comes in, what
  * is to be believed goes out. Hostile numbers are refused on the way in.
