@@ -64,7 +64,7 @@ static const ConfigOption options[] = {
       "maximum, when a migration would not end otherwise. 0s: libvirt's own limit (300 ms) "
       "stays.",
       FIELD(maximum_downtime) },
-    { "policy", "auto-converge", CONFIG_TYPE_MEASURE, "", 0, 0, "auto",
+    { "policy", "auto-converge", CONFIG_TYPE_MEASURE, "", 0, 0, "never",
       "auto: add auto-converge, which throttles the guest's processors step by step, where "
       "post-copy is excluded and the measured dirty rate says that the migration could not end "
       "otherwise. never: only where the caller asks for it.",
