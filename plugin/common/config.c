@@ -379,8 +379,10 @@ config_free(Config *config)
 {
     if (config == NULL)
         return;
-    g_free(config->uplink);
-    g_free(config->libvirt_uri);
+    for (size_t i = 0; i < G_N_ELEMENTS(options); i++) {
+        if (options[i].type == CONFIG_TYPE_TEXT)
+            g_free(*(char **)(void *)((char *)config + options[i].offset));
+    }
     g_free(config);
 }
 
