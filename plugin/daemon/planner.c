@@ -8,6 +8,11 @@
 #define SLA_HEADROOM_PERCENT 6
 /* Without a limit for it, QEMU stops the guest when this much is left to send. */
 #define DOWNTIME_DEFAULT_MS 300
+/*
+ * Held back from a deadline: libvirt's phases after the last page, and what is left is
+ * known up to a second late. A tenth of short deadlines.
+ */
+#define DEADLINE_RESERVE_MS 1500
 /* The destination is not told what is dirtied and left: its share of a deadline is larger. */
 #define DESTINATION_MARGIN_PERCENT 25
 /* Seconds; what would start later has no known start. */
@@ -90,7 +95,8 @@ planner_time_left(const Migration *migration, gint64 now_us, int64_t *ret_ms)
                    : DOWNTIME_DEFAULT_MS;
     if (migration->machine.role == MIGRATION_ROLE_SOURCE)
         passed = (now_us - migration->created_us) / 1000;
-    *ret_ms = (int64_t)MIN(metadata->deadline, (uint64_t)G_MAXINT64 / 2) - passed - downtime;
+    *ret_ms = (int64_t)MIN(metadata->deadline, (uint64_t)G_MAXINT64 / 2) - passed - downtime -
+              (int64_t)MIN(metadata->deadline / 10, DEADLINE_RESERVE_MS);
     return true;
 }
 

@@ -34,7 +34,10 @@ void planner_allocate(const Manager *manager, ShapingDirection direction,
                       const Reservation *reservation,
                       AllocateShare ret_shares[SHAPING_MIGRATIONS_MAX + 1]);
 
-/* Milliseconds until its deadline, less the downtime to come; false: it has none. */
+/*
+ * Milliseconds in which its memory must have moved: until its deadline, less the downtime
+ * to come and libvirt's last phases. False: it has none.
+ */
 bool planner_time_left(const Migration *migration, gint64 now_us, int64_t *ret_ms);
 
 /*
