@@ -86,11 +86,12 @@ class Typed:
     def __init__(self, lab, name, source, flags=("--live",)):
         self.name = name
         self.clock = time.monotonic()
-        # As from a terminal, also when this program was started in the background.
+        # virsh takes Ctrl-C from its terminal as a character.
+        self.keyboard, terminal = os.openpty()
         self.process = subprocess.Popen(
             lab.migrations.argv(name, source, other(source), flags), cwd="/", text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+            stdin=terminal, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        os.close(terminal)
         self.seconds = None
         self.stderr = ""
 
@@ -107,13 +108,19 @@ class Typed:
         children = path.read_text(encoding="ascii").split()
         return int(children[0]) if children else self.process.pid
 
-    def signal(self, number):
-        os.kill(self.virsh_pid(), number)
+    def press_ctrl_c(self):
+        os.write(self.keyboard, b"\x03")
+
+    def kill(self):
+        os.kill(self.virsh_pid(), signal.SIGKILL)
 
     def end(self):
         if not self.poll():
             self.process.kill()
             self.process.wait()
+        if self.keyboard is not None:
+            os.close(self.keyboard)
+            self.keyboard = None
 
 
 def migrate(lab, members, source, timeout=300, interval=0.02):
