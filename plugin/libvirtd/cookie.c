@@ -133,14 +133,15 @@ skip_tag(const char *at)
 
 /*
  * GMarkup lets things pass that libxml2 at the other end does not: attributes
- * that touch each other, odd names, a '<' in a value, "]]>" in text.
+ * that touch each other, odd names, a '<' in a value, "]]>" in text, references
+ * to characters that XML does not have. Ours never refer to any by number.
  */
 static bool
 tags_are_strict(const char *element)
 {
     const char *at = element;
 
-    if (strstr(element, "]]>") != NULL)
+    if (strstr(element, "]]>") != NULL || strstr(element, "&#") != NULL)
         return false;
     while (at != NULL && (at = strchr(at, '<')) != NULL) {
         at = skip_tag(at);

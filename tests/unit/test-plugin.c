@@ -85,6 +85,7 @@ test_element(void)
         { "<p xmlns='urn:virt-convoy:peer:1' a+b='1'/>", false },
         { "<p\n\txmlns = \"urn:virt-convoy:peer:1\" a='/>'><q\n/></p\t>", true },
         { "<other><p xmlns='urn:virt-convoy:peer:1'/></other>", false },
+        { "<p xmlns='urn:virt-convoy:peer:1'>&#30;</p>", false },
         { PEER "</qemu-migration><qemu-migration>" PEER, false },
     };
     g_autofree char *huge = g_strdup_printf("<p xmlns='urn:virt-convoy:peer:1' a='%*d'/>",
