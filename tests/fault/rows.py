@@ -13,7 +13,7 @@ from ground import (GUEST, LIBVIRTD_PID, OTHER, SIGCONT, SIGKILL, SIGSTOP, LabEr
 LATEST = 5.0                    # s into a migration that takes about that long
 SOCKET = "/run/virt-convoy/socket"
 TIMEOUT_SECONDS = 2.0           # the one timeout of a migration, as configured by default
-SLACK_SECONDS = 2.0             # of the machine, not of virt-convoy
+SLACK_SECONDS = 1.5             # of the machine, not of virt-convoy
 
 
 def daemon_killed(ground, times):
