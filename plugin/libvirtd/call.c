@@ -570,6 +570,16 @@ call_confirm(Call *call)
     tell_daemon(&phase, call, record.ticket, call_succeeded(call) && !call->cancelled);
 }
 
+void
+call_show_job(virDomainPtr domain, virDomainJobInfoPtr info)
+{
+    char uuid[VIR_UUID_STRING_BUFLEN];
+
+    if (info->type == VIR_DOMAIN_JOB_NONE && find_uuid(domain, uuid) &&
+        running_calls_any(uuid, true))
+        info->type = VIR_DOMAIN_JOB_UNBOUNDED;
+}
+
 int
 call_abort(virDomainPtr domain, int (*run_real)(virDomainPtr, unsigned int), unsigned int flags)
 {

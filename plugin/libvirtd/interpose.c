@@ -506,3 +506,14 @@ virDomainAbortJobFlags(virDomainPtr domain, unsigned int flags)
         return run_abort_flags(domain, flags);
     return call_abort(domain, run_abort_flags, flags);
 }
+
+EXPORTED int
+virDomainGetJobInfo(virDomainPtr domain, virDomainJobInfoPtr info)
+{
+    const Real *real = real_functions();
+    int status = real->get_job_info != NULL ? real->get_job_info(domain, info) : -1;
+
+    if (status == 0 && environment_is_driver_daemon(program_invocation_short_name))
+        call_show_job(domain, info);
+    return status;
+}

@@ -30,6 +30,7 @@ static const struct {
     { "virDomainMigrateConfirm3Params", offsetof(Real, confirm_params) },
     { "virDomainAbortJob", offsetof(Real, abort_job) },
     { "virDomainAbortJobFlags", offsetof(Real, abort_job_flags) },
+    { "virDomainGetJobInfo", offsetof(Real, get_job_info) },
     { "virDomainGetUUIDString", offsetof(Real, get_uuid_string) },
     { "virDomainGetName", offsetof(Real, get_name) },
     { "virDomainGetConnect", offsetof(Real, get_connect) },

@@ -37,6 +37,7 @@ typedef struct {
                           int);
     int (*abort_job)(virDomainPtr);
     int (*abort_job_flags)(virDomainPtr, unsigned int);
+    int (*get_job_info)(virDomainPtr, virDomainJobInfoPtr);
 
     int (*get_uuid_string)(virDomainPtr, char *);
     const char *(*get_name)(virDomainPtr);

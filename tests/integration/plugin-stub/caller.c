@@ -391,8 +391,14 @@ static gpointer
 abort_when_held(gpointer data)
 {
     virDomainPtr domain = data;
+    virDomainJobInfo info = { .type = VIR_DOMAIN_JOB_NONE };
     int status = -1;
 
+    for (int i = 0; i < 500 && info.type == VIR_DOMAIN_JOB_NONE; i++) {
+        g_usleep(10000);
+        CHECK(virDomainGetJobInfo(domain, &info) == 0, i);
+    }
+    CHECK(info.type == VIR_DOMAIN_JOB_UNBOUNDED, info.type);
     for (int i = 0; i < 500 && status != 0; i++) {
         g_usleep(10000);
         status = virDomainAbortJob(domain);
@@ -408,6 +414,7 @@ static void
 scenario_hold(virDomainPtr domain, const char *name, bool params)
 {
     GThread *thread = g_thread_new("abort", abort_when_held, domain);
+    virDomainJobInfo info = { .type = VIR_DOMAIN_JOB_NONE };
     Trip trip;
 
     stub_seen()->calls = 0;
@@ -416,6 +423,7 @@ scenario_hold(virDomainPtr domain, const char *name, bool params)
     CHECK(stub_seen()->calls == 0, stub_seen()->calls);
     CHECK(error_code() == VIR_ERR_OPERATION_ABORTED, error_code());
     g_thread_join(thread);
+    CHECK(virDomainGetJobInfo(domain, &info) == 0 && info.type == VIR_DOMAIN_JOB_NONE, info.type);
 }
 
 /* A read-only client is told no by libvirt and holds nobody up. */

@@ -12,6 +12,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import termios
 import time
 
 from . import series
@@ -109,6 +110,11 @@ class Typed:
         return int(children[0]) if children else self.process.pid
 
     def press_ctrl_c(self):
+        """virsh reads it as a character from when it has seen a job of the domain."""
+        def listening():
+            characters = termios.tcgetattr(self.keyboard)[6]
+            return characters[termios.VINTR] == b"\0"
+        wait_until(f"virsh of {self.name} to read the terminal", listening, timeout=10)
         os.write(self.keyboard, b"\x03")
 
     def kill(self):
