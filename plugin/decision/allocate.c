@@ -9,8 +9,11 @@
 
 #include <math.h>
 
-/* Halvings of an interval of at most 2^11 powers of two: finer than a double. */
-#define STEPS 100
+/* Halvings of an interval of 2000 powers of two: finer than a rate can tell. */
+#define MULTIPLIER_STEPS 50
+/* Halvings of a rate at most; less than a quarter of a byte/s is none. */
+#define RATE_STEPS 70
+#define RATE_EXACT 0.25
 #define RATE_LEAST 1.0
 
 typedef struct {
@@ -80,7 +83,7 @@ rate_at(const Term *term, double multiplier)
 
     if (marginal_gain(term, low) <= multiplier)
         return low;
-    for (int i = 0; i < STEPS && low < high; i++) {
+    for (int i = 0; i < RATE_STEPS && high - low > RATE_EXACT; i++) {
         double middle = low + (high - low) / 2;
 
         if (marginal_gain(term, middle) > multiplier)
@@ -108,7 +111,7 @@ multiplier_find(const Term *terms, size_t count, double available)
     double low = -1000; /* powers of two: every gain lies in between */
     double high = 1000;
 
-    for (int i = 0; i < STEPS; i++) {
+    for (int i = 0; i < MULTIPLIER_STEPS; i++) {
         double middle = low + (high - low) / 2;
 
         if (sum_at(terms, count, exp2(middle)) > available)
@@ -188,6 +191,8 @@ allocate_rates(const AllocateItem *items, size_t count, uint64_t available,
     bounds = bounds_fill(items, count, available, terms, shares);
     if (bounds > (double)available)
         scale = (double)available / bounds;
+    else if (count == 1)
+        multiplier = 0; /* all of it */
     else
         multiplier = multiplier_find(terms, count, (double)available);
     for (size_t i = 0; i < count; i++) {
