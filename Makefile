@@ -124,7 +124,7 @@ FUZZ_CFLAGS := -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-saniti
 T ?= 5
 LAB_TESTS := $(wildcard tests/lab/selftest tests/integration/*.py)
 
-test: all check-layers test-unit test-replay test-schemas test-plugin fuzz test-lab fault-short ## everything; needs root, about 25 minutes
+test: all check-layers test-unit test-replay test-schemas test-plugin sanitize-thread fuzz test-lab fault-short ## everything; needs root, about 25 minutes
 
 test-unit: unit-tests ## the unit and golden tests, seconds
 	$(Q)prove -e '' $(UNIT_TESTS) :: --tap
