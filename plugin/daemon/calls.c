@@ -44,6 +44,7 @@ typedef struct {
     bool has_connections;
     bool renamed;
     bool cancelled;
+    bool late; /* its caller has gone on without us */
 } Call;
 
 static const char *
@@ -66,6 +67,7 @@ call_read(GVariant *dictionary, Call *ret_call)
     const char *other_name = NULL;
     GVariant *parameters = g_variant_lookup_value(dictionary, "parameters", G_VARIANT_TYPE_VARDICT);
     gboolean cancelled = FALSE;
+    gint64 deadline = G_MAXINT64;
 
     memset(ret_call, 0, sizeof(*ret_call));
     ret_call->parameters = parameters;
@@ -76,6 +78,8 @@ call_read(GVariant *dictionary, Call *ret_call)
     g_variant_lookup(dictionary, "destination-uri", "&s", &ret_call->destination_uri);
     g_variant_lookup(dictionary, "cancelled", "b", &cancelled);
     ret_call->cancelled = cancelled;
+    g_variant_lookup(dictionary, "deadline", "x", &deadline);
+    ret_call->late = g_get_monotonic_time() >= deadline;
     if (ret_call->uuid != NULL && !g_uuid_string_is_valid(ret_call->uuid))
         ret_call->uuid = NULL;
     ret_call->destination_uri = text_within(ret_call->destination_uri, URI_MAXIMUM);
@@ -675,6 +679,13 @@ calls_enter(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *in
                                            answer_new(NULL, false, NULL, NULL));
         return;
     }
+    /* A daemon that was stopped finds it waiting; the migration may be over by now. */
+    if (call.late) {
+        log_event(CONFIG_LOG_WARNING, "call-late", "domain: %s, entry: %.32s", call.name, entry);
+        convoy_daemon1_complete_enter_call(skeleton, invocation,
+                                           answer_new(NULL, false, NULL, NULL));
+        return;
+    }
     /* A direct perform goes on with the record that its begin made. */
     if ((g_str_equal(entry, "begin") ||
          (g_str_equal(entry, "perform") &&
@@ -776,10 +787,8 @@ leave_source(Manager *manager, Migration *migration, const char *entry, bool suc
     if (migration->recovery.broken)
         return; /* the caller's phases say nothing any more: libvirt's events do */
     if (success && (g_str_equal(entry, "begin") ||
-                    (g_str_equal(entry, "perform") && !migration->peer_to_peer))) {
-        migration->begun = true;
+                    (g_str_equal(entry, "perform") && !migration->peer_to_peer)))
         return; /* the next phase follows */
-    }
     if (success)
         input.type = MIGRATION_INPUT_SUCCEEDED;
     /* libvirt keeps such a VM on both hosts; what became of it is seen by polling. */
