@@ -148,7 +148,9 @@ test-lab: all $(BUILD)/shape-once ## two real hosts in namespaces: needs root
 	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) prove -e '' -j $(JOBS) $(LAB_TESTS)
 	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) prove -e '' $(MEASURING_TESTS)
 
-FAULT := VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/fault/run
+# Labs side by side; each mostly waits.
+JOBS ?= 2
+FAULT := VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/fault/run --jobs $(JOBS)
 FAULT_PROGRAMS := all $(BUILD)/tests/plugin-stub/canned-daemon
 fault: $(FAULT_PROGRAMS) ## real migrations broken in every way, at random points; needs root, an hour
 	$(Q)$(FAULT)
