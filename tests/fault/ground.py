@@ -18,7 +18,7 @@ from support.stage import (DAEMON_PID, LIBVIRTD_PID, OTHER, LabError, Stage,  # 
                            component, run, wait_until)
 
 __all__ = ["DAEMON_PID", "LIBVIRTD_PID", "OTHER", "LabError", "component", "run", "wait_until",
-           "Ground", "Account", "GUEST", "SIGKILL", "SIGSTOP", "SIGCONT"]
+           "Ground", "Account", "GUEST", "KINDS", "TECHNIQUES", "SIGKILL", "SIGSTOP", "SIGCONT"]
 
 GUEST = "web"
 SIGKILL, SIGSTOP, SIGCONT = 9, 19, 18
