@@ -16,7 +16,7 @@ endif
 
 PACKAGES := gio-unix-2.0 gio-2.0 glib-2.0 libvirt libvirt-qemu libvirt-admin libvirt-glib-1.0 libxml-2.0 \
             json-glib-1.0 libnl-3.0 libnl-route-3.0
-PLUGIN_PACKAGES := gio-unix-2.0 gio-2.0 glib-2.0
+PLUGIN_PACKAGES := gio-unix-2.0 gio-2.0 glib-2.0 libxml-2.0
 HOOK_PACKAGES := dbus-1 glib-2.0
 
 # The packages are asked once; a missing one is named when the first file is made.
@@ -98,9 +98,10 @@ $(BUILD)/virt-convoy-libvirtd.so: $(PLUGIN_OBJECTS) $(LIBRARY) plugin/libvirtd/e
 	  -Wl,--version-script=plugin/libvirtd/exports.map $(PLUGIN_OBJECTS) $(LIBRARY) \
 	  $(PLUGIN_LIBS) -ldl -o $@
 
+# Some include a source of a program that is not in the library.
 $(BUILD)/tests/%: tests/unit/%.c $(LIBRARY)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $< $(LIBRARY) $(PACKAGE_LIBS) -lm -o $@
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -MF $@.d $(ALL_LDFLAGS) $< $(LIBRARY) $(PACKAGE_LIBS) -lm -o $@
 
 unit-tests: $(UNIT_TESTS) ## build the unit test programs
 
@@ -310,7 +311,7 @@ help: ## list the targets
 	$(Q)awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z-]+:.*## / {printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
--include $(shell find $(BUILD)/objects -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD)/objects $(BUILD)/tests -name '*.d' 2>/dev/null)
 
 .PHONY: all clean help unit-tests test fault fault-short test-plugin test-unit test-replay test-schemas test-lab \
         check-layers fuzz check-format format check-tidy sanitize-unit sanitize-thread install demo bench-interception \
