@@ -138,6 +138,15 @@ others_end(const Manager *manager, const Migration *migration, gint64 now_us)
     return ends;
 }
 
+uint64_t
+planner_streams_rate(const Manager *manager, const Migration *migration)
+{
+    uint64_t count = MAX(MAX(migration->parallel, migration->parallel_proposed), 1);
+    uint64_t stream = manager_stream_rate(manager, migration);
+
+    return stream > UINT64_MAX / count ? UINT64_MAX : stream * count;
+}
+
 RateProfile
 planner_rate_profile(const Manager *manager, const Migration *migration, bool post_copy)
 {
@@ -147,6 +156,9 @@ planner_rate_profile(const Manager *manager, const Migration *migration, bool po
     double guaranteed = (double)(post_copy ? decision->rate_post : decision->rate_pre);
     uint64_t user =
         post_copy ? migration->user_post_copy_bandwidth_mib : migration->user_bandwidth_mib;
+    /* Post-copy has one connection. */
+    uint64_t streams = post_copy ? manager_stream_rate(manager, migration)
+                                 : planner_streams_rate(manager, migration);
     bool full = reverse_is_full(migration);
     RateProfile profile = { 0 };
 
@@ -160,6 +172,8 @@ planner_rate_profile(const Manager *manager, const Migration *migration, bool po
                        (double)network_usable_rate(manager->network));
         if (user != 0)
             rate = MIN(rate, (double)user * 1048576.0);
+        if (streams != 0)
+            rate = MIN(rate, (double)streams);
         rate_profile_add(&profile,
                          i < ends->len ? g_array_index(ends, double, i) : PREDICT_SECONDS_MAX, rate,
                          full);
