@@ -7,6 +7,7 @@
 #include "daemon/manager-private.h"
 
 #include "daemon/peer-address.h"
+#include "daemon/planner.h"
 
 #include <libvirt/libvirt.h>
 
@@ -52,12 +53,6 @@ less(uint64_t from, uint64_t amount)
     return from > amount ? from - amount : 0;
 }
 
-static uint64_t
-bytes_of_mib(uint64_t mib)
-{
-    return MIN(mib, UINT64_MAX >> 20) << 20;
-}
-
 /* Bytes/s that there is for it now, as far as this host can know; 0: unknown. */
 static uint64_t
 stream_room(const Manager *manager, const Migration *migration)
@@ -87,9 +82,9 @@ stream_room(const Manager *manager, const Migration *migration)
             room,
             manager->side[SHAPING_EGRESS].reservation.leaf[migration_shaped_as(migration)].ceil);
     if (migration->user_bandwidth_mib != 0)
-        return MIN(room, bytes_of_mib(migration->user_bandwidth_mib));
+        return MIN(room, planner_bytes_of_mib(migration->user_bandwidth_mib));
     if (migration->has_limits && migration->limits.max_bandwidth != 0)
-        room = MIN(room, bytes_of_mib(migration->limits.max_bandwidth));
+        room = MIN(room, planner_bytes_of_mib(migration->limits.max_bandwidth));
     return room;
 }
 
