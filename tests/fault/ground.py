@@ -18,7 +18,7 @@ from support.stage import (DAEMON_PID, LIBVIRTD_PID, OTHER, LabError, Stage,  # 
                            component, run, wait_until)
 
 __all__ = ["DAEMON_PID", "LIBVIRTD_PID", "OTHER", "LabError", "component", "run", "wait_until",
-           "Ground", "Account", "GUEST", "SIGKILL", "SIGSTOP", "SIGCONT"]
+           "Ground", "Account", "GUEST", "KINDS", "TECHNIQUES", "SIGKILL", "SIGSTOP", "SIGCONT"]
 
 GUEST = "web"
 SIGKILL, SIGSTOP, SIGCONT = 9, 19, 18
@@ -35,17 +35,29 @@ class Account:
         self.name = name
         self.faults = self.migrations = self.lost = self.leaks = 0
         self.problems = []
+        self.notes = []
         self.begun = time.monotonic()
+        self.seconds = 0.0      # of the shares that were added
 
     def check(self, passed, problem):
         if not passed:
             self.problems.append(f"migration {self.migrations}, fault {self.faults}: {problem}")
         return bool(passed)
 
+    def tally(self):
+        return {"faults": self.faults, "migrations": self.migrations, "lost": self.lost,
+                "leaks": self.leaks, "problems": self.problems, "notes": self.notes,
+                "seconds": time.monotonic() - self.begun}
+
+    def add(self, tally):
+        """Take what another account of the same row counted."""
+        for name, value in tally.items():
+            if hasattr(self, name):
+                setattr(self, name, getattr(self, name) + value)
+
     def line(self):
-        return (f"{self.name:28} faults {self.faults:4}  migrations {self.migrations:4}  "
-                f"guests lost {self.lost}  leaks {self.leaks}  "
-                f"{time.monotonic() - self.begun:5.0f} s  "
+        return (f"{self.name:32} faults {self.faults:4}  migrations {self.migrations:4}  "
+                f"guests lost {self.lost}  leaks {self.leaks}  {self.seconds:5.0f} s  "
                 f"{'FAILED' if self.problems else 'passed'}")
 
 
@@ -61,18 +73,16 @@ class Quiet:
     def equal(self, got, wanted, what, detail=""):
         return self.ok(got == wanted, what, f"got {got!r}, wanted {wanted!r} {detail}")
 
-    @staticmethod
-    def note(text):
-        for line in str(text).splitlines():
-            print(f"#   {line}", file=sys.stderr, flush=True)
+    def note(self, text):
+        self.account.notes.extend(str(text).splitlines())
 
 
 class Ground(Stage):
     """A lab with one guest, both hosts in full mode."""
 
-    def __init__(self, lab, seed):
+    def __init__(self, lab):
         super().__init__(lab, Quiet())
-        self.random = random.Random(seed)
+        self.random = random.Random()
         self.before = None
         self.source = "host-a"
 
@@ -82,15 +92,15 @@ class Ground(Stage):
 
     # Setting up
 
-    def begin_row(self, name):
-        self.tap.account = Account(name)
+    def begin_row(self, account, seed):
+        self.tap.account = account
+        self.random.seed(seed)
         if any(host.mode()["mode"] != "full" or not host.service_pid(DAEMON_PID)
                or not host.service_pid(LIBVIRTD_PID) for host in self.lab.hosts.values()):
             self.set_modes("full", "full")
         if not self.lab.guests.where(GUEST):
             self.fresh_guest()
         self.before = self.networks()
-        return self.account
 
     def fresh_guest(self):
         with contextlib.suppress(LabError):
