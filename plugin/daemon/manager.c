@@ -335,8 +335,13 @@ manager_remember(Manager *manager, Migration *migration)
     migration->recorded = true;
     manager_learn(manager, migration);
     record = report_migration(migration);
-    if (!history_append(manager->state_directory, record, &error))
+    if (history_append(manager->state_directory, record, &error)) {
+        manager->history_problem_told = false;
+        return;
+    }
+    if (!manager->history_problem_told)
         log_event(CONFIG_LOG_WARNING, "history-not-written", "reason: %s", error->message);
+    manager->history_problem_told = true;
 }
 
 static void

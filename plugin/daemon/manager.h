@@ -31,6 +31,7 @@ struct Manager {
     Recorder *recorder;    /* writes decisions down */
     GPtrArray *migrations; /* active first come, first in */
     GPtrArray *history;    /* ended, oldest first, config->history_limit */
+    bool history_problem_told;
     uint64_t next_ticket;
     gint64 last_poll_us;
     unsigned uplink_changes; /* those of the network that were followed */

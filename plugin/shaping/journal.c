@@ -128,16 +128,26 @@ line_read(const char *line, GArray *standing)
     standing_note(standing, what, device, member_read_index(object), gone);
 }
 
+/* All of it or nothing: half a line would swallow the next one. */
 static gboolean
 bytes_write(ShapingJournal *self, const char *bytes, gsize length, GError **error)
 {
+    struct stat before;
+
+    if (fstat(self->fd, &before) < 0)
+        return journal_fail(self, "stat", errno, error);
     while (length > 0) {
         ssize_t written = write(self->fd, bytes, length);
+        int code = written < 0 ? errno : EIO;
 
-        if (written < 0 && errno == EINTR)
+        if (written < 0 && code == EINTR)
             continue;
-        if (written <= 0)
-            return journal_fail(self, "write", written < 0 ? errno : EIO, error);
+        if (written <= 0) {
+            /* When this fails too, the next reader passes over a line that is not whole. */
+            if (ftruncate(self->fd, before.st_size) < 0)
+                code = errno;
+            return journal_fail(self, "write", code, error);
+        }
         bytes += written;
         length -= (gsize)written;
     }
