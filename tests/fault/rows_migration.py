@@ -222,7 +222,7 @@ def node_log(node):
 
 # Folders that cannot be written
 
-STATE, LOGS = "/run/virt-convoy", "/var/log/virt-convoy"
+STATE, DATA, LOGS = "/run/virt-convoy", "/var/lib/virt-convoy", "/var/log/virt-convoy"
 TOLD_AT_MOST = 2                # the egress and the ingress may each have a problem
 
 
@@ -275,7 +275,7 @@ def mounted(ground, host, folder, *command, before=None):
 
 
 DAEMON_OUT = "/run/virt-convoy-lab/virt-convoyd.out"
-DISKS = [(what, folder, early) for folder in (STATE, LOGS)
+DISKS = [(what, folder, early) for folder in (STATE, DATA, LOGS)
          for what in (small_disk, read_only_disk) for early in (True, False)]
 
 
@@ -308,7 +308,7 @@ def disk_full(ground, times):
             counts = told(ground.host(host))
             ground.account.check(all(count <= TOLD_AT_MOST for count in counts.values()),
                                  f"{title}: told again and again: {dict(counts)}")
-            if early or folder == STATE:
+            if early or folder == DATA:
                 ground.account.check(counts, f"{title}: told nowhere")
         ground.settle(f"{title}, and then as before", OTHER[running.source])
 
