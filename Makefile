@@ -116,11 +116,16 @@ FUZZ_SOURCES := $(wildcard plugin/common/units.c plugin/common/types.c plugin/co
 # What single targets need besides; their sources may include one of these instead.
 $(BUILD)/fuzz/fuzz-recording: FUZZ_EXTRA := plugin/daemon/recording.c plugin/daemon/fields.c \
                                 $(wildcard plugin/decision/*.c)
+$(BUILD)/fuzz/fuzz-call: FUZZ_EXTRA := plugin/daemon/calls-read.c plugin/daemon/gates.c \
+                           plugin/common/ipc.c plugin/common/ipc_socket.c
+$(BUILD)/fuzz/fuzz-answer: FUZZ_EXTRA := plugin/libvirtd/answer.c plugin/libvirtd/rules.c \
+                             plugin/common/ipc.c plugin/common/ipc_socket.c
+$(BUILD)/fuzz/fuzz-tc: FUZZ_EXTRA := $(filter-out plugin/shaping/observe.c,$(wildcard plugin/shaping/*.c))
 $(BUILD)/fuzz/fuzz-cookie: FUZZ_EXTRA := plugin/libvirtd/cookie.c
 $(BUILD)/fuzz/fuzz-journal: FUZZ_EXTRA := $(filter-out plugin/shaping/journal.c, \
                               $(wildcard plugin/shaping/*.c))
 FUZZ_CFLAGS := -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
-               -D_GNU_SOURCE -DCONVOY_SYSCONFDIR='"$(SYSCONFDIR)"' -Iplugin $(PACKAGE_CFLAGS)
+               -D_GNU_SOURCE -DCONVOY_SYSCONFDIR='"$(SYSCONFDIR)"' -Iplugin -I$(BUILD)/generated $(PACKAGE_CFLAGS)
 # Seconds that each fuzz target runs.
 T ?= 5
 # What these judge by times and rates: each has the machine to itself.
@@ -201,9 +206,11 @@ fuzz: $(FUZZ_TARGETS) ## fuzz every parser of outside bytes for T seconds each
 	  sed -n 's/^stat::number_of_executed_units: */runs /p' $(BUILD)/fuzz/$$name.log; \
 	done
 
-$(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES) \
-                 $(wildcard plugin/daemon/recording.c plugin/daemon/fields.c plugin/decision/*.c \
-                   plugin/libvirtd/cookie.c plugin/shaping/*.c)
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES) $(GENERATED) \
+                 $(wildcard plugin/daemon/recording.c plugin/daemon/fields.c plugin/daemon/gates.c \
+                   plugin/daemon/calls-read.c plugin/decision/*.c plugin/libvirtd/cookie.c \
+                   plugin/libvirtd/answer.c plugin/libvirtd/rules.c plugin/common/ipc*.c \
+                   plugin/shaping/*.c)
 	$(Q)mkdir -p $(@D)
 	$(Q)clang $(FUZZ_CFLAGS) $< $(FUZZ_SOURCES) $(FUZZ_EXTRA) $(PACKAGE_LIBS) -lm -o $@
 

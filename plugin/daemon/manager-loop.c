@@ -97,8 +97,10 @@ job_polled(const JobStatistics *statistics, const GError *error, gpointer data)
             (uint64_t)((double)statistics->memory_remaining / migration->pass_seconds);
         manager_reconsider(manager, migration);
     }
-    if (migration->machine.role == MIGRATION_ROLE_SOURCE)
+    if (migration->machine.role == MIGRATION_ROLE_SOURCE) {
+        manager_meter_streams(manager, migration);
         manager_converge(manager, migration);
+    }
     /* The next one prepares while this one ends. */
     if (manager_count_held(manager) != 0)
         manager_schedule(manager);

@@ -50,6 +50,15 @@ void manager_remember(Manager *manager, Migration *migration);
 /* An ended migration that went as it was predicted to go teaches the next prediction. */
 void manager_learn(Manager *manager, Migration *migration);
 
+/* After each reading of a source's job: how much its connections move, and what there was for it.
+ */
+void manager_meter_streams(const Manager *manager, Migration *migration);
+/* What they reached at best, into the lesson. */
+void manager_lesson_streams(const Migration *migration, Lesson *lesson);
+/* Bytes/s that the lesson's connections together could not exceed; 0: they filled what there was.
+ */
+uint64_t manager_streams_own_rate(const Lesson *lesson);
+
 /* Takes our element out of the domain's metadata, in the background; absent is fine. */
 void manager_remove_offer(Manager *manager, const char *uuid, const char *name);
 

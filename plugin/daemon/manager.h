@@ -98,6 +98,19 @@ void manager_measure_memory(Manager *manager, Migration *migration);
  */
 void manager_forecast(Manager *manager, Migration *migration);
 
+/*
+ * This host and the one that a migration leaves for, as calibration_pair(): by
+ * its address, else by what its URI's name was resolved to last time.
+ */
+uint64_t manager_pair(const Manager *manager, const Migration *migration);
+
+/*
+ * Bytes/s that one connection of it can carry: as configured, or less where it
+ * was measured so on the way to that host; where the destination is not known
+ * yet, on the way to all hosts.
+ */
+uint64_t manager_stream_rate(const Manager *manager, const Migration *migration);
+
 /* Chooses the technique from present rates; may be called again. */
 void manager_decide(Manager *manager, Migration *migration);
 

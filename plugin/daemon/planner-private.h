@@ -22,3 +22,6 @@ uint64_t planner_add_headroom(uint64_t rate);
  * destination from the start of post-copy on.
  */
 bool planner_limits_count_here(const DomainDescription *description, gpointer data);
+
+/* Bytes/s that all its connections can carry together in pre-copy; 0: no bound is known. */
+uint64_t planner_streams_rate(const Manager *manager, const Migration *migration);

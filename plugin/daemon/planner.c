@@ -8,6 +8,12 @@
 #define REVERSE_FULL_PERCENT 95
 
 uint64_t
+planner_bytes_of_mib(uint64_t mib)
+{
+    return MIN(mib, UINT64_MAX >> 20) << 20;
+}
+
+uint64_t
 planner_subtract(uint64_t a, uint64_t b)
 {
     return a > b ? a - b : 0;
@@ -54,6 +60,69 @@ planner_memory(const Manager *manager, const Migration *migration)
     return experience_memory(manager->experience, migration->uuid, migration->resident, limit);
 }
 
+static bool
+reverse_is_full(const Migration *migration)
+{
+    uint64_t link = migration->peer.link_rate;
+
+    return migration->peer_known && migration->peer.host.valid && link != 0 &&
+           migration->peer.host.out >= link / 100 * REVERSE_FULL_PERCENT;
+}
+
+uint64_t
+planner_streams_rate(const Manager *manager, const Migration *migration)
+{
+    uint64_t count = MAX(MAX(migration->parallel, migration->parallel_proposed), 1);
+    uint64_t stream = manager_stream_rate(manager, migration);
+
+    return stream > UINT64_MAX / count ? UINT64_MAX : stream * count;
+}
+
+static uint64_t
+stricter(uint64_t limit, uint64_t other)
+{
+    return limit == 0 || (other != 0 && other < limit) ? other : limit;
+}
+
+/* What planner_rate_profile() bounds a migration by, for each technique that it may get. */
+static void
+fill_limits(const Manager *manager, const Migration *migration, TechniqueInput *input)
+{
+    uint64_t stream = manager_stream_rate(manager, migration);
+    uint64_t pre = planner_bytes_of_mib(migration->user_bandwidth_mib);
+    uint64_t post = planner_bytes_of_mib(migration->user_post_copy_bandwidth_mib);
+    uint64_t streams = planner_streams_rate(manager, migration);
+
+    /* Nothing is agreed on yet: pre-copy gets as many as it needs. */
+    if (migration->machine.iteration == 0 && migration->parallel == 0 &&
+        manager->config->parallel_connections != PARALLEL_NEVER && !migration->tunnelled)
+        streams = 0;
+    input->limit_pre[TECHNIQUE_PRE_COPY] = stricter(pre, streams);
+    input->limit_pre[TECHNIQUE_HYBRID] = stricter(pre, stream);
+    input->limit_post = stricter(post, stream);
+}
+
+/*
+ * Learnt of whole migrations: of one whose first pass is over only what moving
+ * memory costs is left to correct.
+ */
+static void
+fill_corrections(const Manager *manager, const Migration *migration, TechniqueInput *input)
+{
+    const Calibration *calibration = experience_calibration(manager->experience);
+    uint64_t pair = manager_pair(manager, migration);
+
+    if (calibration->count == 0)
+        return;
+    input->calibrated = true;
+    input->reverse_full = reverse_is_full(migration);
+    for (unsigned i = 0; i < TECHNIQUE_COUNT; i++) {
+        input->correction[i] = calibration_for(calibration, pair, (Technique)i);
+        if (migration->machine.iteration >= 2)
+            input->correction[i].overhead = 0;
+    }
+}
+
 void
 planner_technique_input(const Manager *manager, Migration *migration, TechniqueInput *ret_input)
 {
@@ -94,15 +163,8 @@ planner_technique_input(const Manager *manager, Migration *migration, TechniqueI
     input->dirty = migration->dirty;
     if (manager_reserve((Manager *)manager, SHAPING_EGRESS, migration, &reservation))
         input->guaranteed = reservation.leaf[migration->priority].rate;
-}
-
-static bool
-reverse_is_full(const Migration *migration)
-{
-    uint64_t link = migration->peer.link_rate;
-
-    return migration->peer_known && migration->peer.host.valid && link != 0 &&
-           migration->peer.host.out >= link / 100 * REVERSE_FULL_PERCENT;
+    fill_limits(manager, migration, input);
+    fill_corrections(manager, migration, input);
 }
 
 static int
@@ -147,6 +209,9 @@ planner_rate_profile(const Manager *manager, const Migration *migration, bool po
     double guaranteed = (double)(post_copy ? decision->rate_post : decision->rate_pre);
     uint64_t user =
         post_copy ? migration->user_post_copy_bandwidth_mib : migration->user_bandwidth_mib;
+    /* Post-copy has one connection. */
+    uint64_t streams = post_copy ? manager_stream_rate(manager, migration)
+                                 : planner_streams_rate(manager, migration);
     bool full = reverse_is_full(migration);
     RateProfile profile = { 0 };
 
@@ -160,6 +225,8 @@ planner_rate_profile(const Manager *manager, const Migration *migration, bool po
                        (double)network_usable_rate(manager->network));
         if (user != 0)
             rate = MIN(rate, (double)user * 1048576.0);
+        if (streams != 0)
+            rate = MIN(rate, (double)streams);
         rate_profile_add(&profile,
                          i < ends->len ? g_array_index(ends, double, i) : PREDICT_SECONDS_MAX, rate,
                          full);

@@ -241,13 +241,16 @@ def small_disk(ground, host, folder, early):
 
 @contextlib.contextmanager
 def read_only_disk(ground, host, folder, early):
-    """FOLDER of the daemon is on a disk that turns read-only."""
+    """FOLDER of the daemon turns read-only; what it has open already stays as it is."""
     node = ground.host(host)
 
     def turn():
+        # On top of it: a mount with files open for writing cannot be changed.
+        node.run("mount", "--bind", folder, folder)
         node.run("mount", "-o", "remount,bind,ro", folder)
-    with mounted(ground, host, folder, "mount", "--bind", folder,
-                 before=turn if early and folder == LOGS else None):
+    # Without its socket there would be no daemon: its folder turns after the start.
+    before = turn if early and folder == LOGS else None
+    with mounted(ground, host, folder, "mount", "--bind", folder, before=before):
         if early and folder != LOGS:
             turn()
         yield lambda: None if early else turn()
@@ -255,7 +258,7 @@ def read_only_disk(ground, host, folder, early):
 
 @contextlib.contextmanager
 def mounted(ground, host, folder, *command, before=None):
-    """The daemon of HOST runs with a mount of its own on FOLDER."""
+    """The daemon of HOST runs with mounts of its own on FOLDER."""
     node = ground.host(host)
     node.daemon_stop()
     node.run(*command, folder)
@@ -269,7 +272,9 @@ def mounted(ground, host, folder, *command, before=None):
         yield
     finally:
         node.daemon_stop()
-        node.run("umount", folder)
+        while node.run("umount", folder, check=False).returncode == 0:
+            pass
+        # Log and journal are the machine's own again, and so is a socket file in them.
         node.daemon_start()
         ground.daemon_ensure(host)
 
