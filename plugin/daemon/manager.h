@@ -22,16 +22,14 @@ typedef struct Manager Manager;
 
 struct Manager {
     const Config *config;
-    char *state_directory;
     Network *network;
     Hypervisor *hypervisor;
     Registry *registry;
     Workers *workers; /* NULL: not to be had */
     Experience *experience;
-    Recorder *recorder;    /* writes decisions down */
+    Recorder *recorder;    /* writes decisions and the history down; NULL: nowhere */
     GPtrArray *migrations; /* active first come, first in */
     GPtrArray *history;    /* ended, oldest first, config->history_limit */
-    bool history_problem_told;
     uint64_t next_ticket;
     gint64 last_poll_us;
     unsigned uplink_changes; /* those of the network that were followed */
@@ -49,6 +47,7 @@ struct Manager {
     } side[2];                   /* by ShapingDirection */
 };
 
+/* state_directory: what is undone after a crash; config must outlive the manager. */
 Manager *manager_new(const Config *config, const char *state_directory, GError **error);
 void manager_free(Manager *manager);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Manager, manager_free)

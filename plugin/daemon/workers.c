@@ -69,7 +69,7 @@ workers_journal_parse(const char *text, char ret_server[16], unsigned *ret_befor
         return false;
     if (before == 0 || raised <= before || raised > WORKERS_MAXIMUM)
         return false;
-    strcpy(ret_server, server);
+    memcpy(ret_server, server, sizeof(server));
     *ret_before = before;
     *ret_raised = raised;
     return true;
@@ -170,7 +170,7 @@ pool_fit(const char *journal_path, unsigned held, unsigned *ret_before, unsigned
     virAdmServerPtr server;
     unsigned before = 0;
     unsigned raised = 0;
-    unsigned now;
+    unsigned now = 0;
     unsigned wanted;
     bool done;
 

@@ -289,7 +289,7 @@ def main(title, check, rate=400):
 def save_decisions(lab, title, folder):
     """What both daemons decided, as FOLDER/TITLE-HOST.jsonl: input for virt-convoy replay."""
     for host in lab.hosts.values():
-        answer = host.run("cat", "/run/virt-convoy/decisions.jsonl", check=False)
+        answer = host.run("cat", "/var/lib/virt-convoy/decisions.jsonl", check=False)
         if answer.returncode == 0:
             with open(os.path.join(folder, f"{title}-{host.name}.jsonl"), "w",
                       encoding="utf-8") as file:
