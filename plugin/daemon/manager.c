@@ -269,6 +269,7 @@ manager_start_post_copy(Manager *manager, Migration *migration)
 
     migration_note(migration, "post-copy-requested", "technique: %s, iteration: %u",
                    technique_to_string(migration->machine.technique), migration->machine.iteration);
+    manager_store_post_copy(manager, migration);
     if (migration->has_limits && migration->user_post_copy_bandwidth_mib == 0 &&
         !network_is_shaped(manager->network, SHAPING_EGRESS))
         hypervisor_set_max_speed(manager->hypervisor, migration->uuid, 0,
@@ -346,6 +347,7 @@ manager_end(Manager *manager, Migration *migration)
             : g_strdup("-");
 
     migration->ended_us = now_us;
+    manager_forget_post_copy(manager, migration);
     if (migration->forecast.valid) {
         g_free(predicted);
         predicted = g_strdup_printf("%.2f s", migration->forecast.prediction.total_seconds);
