@@ -122,7 +122,11 @@ FUZZ_CFLAGS := -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-saniti
                -D_GNU_SOURCE -DCONVOY_SYSCONFDIR='"$(SYSCONFDIR)"' -Iplugin $(PACKAGE_CFLAGS)
 # Seconds that each fuzz target runs.
 T ?= 5
-LAB_TESTS := $(wildcard tests/lab/selftest tests/integration/*.py)
+# What these judge by times and rates: each has the machine to itself.
+MEASURING_TESTS := $(addprefix tests/integration/,priority.py deadline.py convergence.py techniques.py)
+LAB_TESTS := $(filter-out $(MEASURING_TESTS),$(wildcard tests/lab/selftest tests/integration/*.py))
+# Labs at once: one of them leaves most of two processors idle.
+JOBS ?= 2
 
 test: all check-layers test-unit test-replay test-schemas test-plugin fuzz test-lab fault-short ## everything; needs root, about 25 minutes
 
@@ -141,7 +145,8 @@ test-schemas: ## the RelaxNG schemas against their examples, the unit's confinem
 	$(Q)prove tests/integration/schemas.sh tests/integration/unit-security.sh
 
 test-lab: all $(BUILD)/shape-once ## two real hosts in namespaces: needs root
-	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) prove -e '' $(LAB_TESTS)
+	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) prove -e '' -j $(JOBS) $(LAB_TESTS)
+	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) prove -e '' $(MEASURING_TESTS)
 
 FAULT := VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/fault/run
 FAULT_PROGRAMS := all $(BUILD)/tests/plugin-stub/canned-daemon

@@ -240,8 +240,12 @@ manager_tick(gint64 now_us, gpointer data)
         if (migration == NULL)
             continue;
         if (!migration_is_transferring(migration)) {
-            /* A client that was killed after begin: its job goes, and its place with it. */
-            if (migration->begun && migration->machine.state == MIGRATION_ADMITTED)
+            /*
+             * From begin on libvirt has a job on it. A client that was killed takes the job
+             * with it, and a call that gave us up may have ended long ago.
+             */
+            if (migration->machine.role == MIGRATION_ROLE_SOURCE &&
+                migration->machine.state == MIGRATION_ADMITTED)
                 manager_poll(manager, migration, 0);
             manager_expire(manager, migration, now_us);
             continue;

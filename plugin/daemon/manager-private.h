@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/*
- * What manager.c, manager-loop.c and manager-events.c share; nobody else
- * includes this.
- */
+/* What the manager*.c files share; nobody else includes this. */
 #pragma once
 
 #include "daemon/manager.h"
@@ -39,6 +36,9 @@ void manager_recover(Manager *manager, Migration *migration, gint64 now_us);
 /* Makes direction's classes fit what transfers now. done may be NULL. */
 void manager_reshape(Manager *manager, ShapingDirection direction, NetworkShapeDone done,
                      gpointer user_data);
+
+/* Hands migration->limits to its QEMU, except what the caller limited. Sources only. */
+void manager_tell_limits(Manager *manager, Migration *migration);
 
 /* Writes into the logs of direction's migrations what becomes of their deadlines. */
 void manager_tell_deadlines(Manager *manager, ShapingDirection direction,

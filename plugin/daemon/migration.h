@@ -50,7 +50,6 @@ typedef struct {
     bool tunnelled;
     bool observed; /* seen from events only: flags are the user's and unknown */
     bool from_hook;
-    bool begun; /* direct source: libvirt has a job on it from begin on */
 
     DomainDescription *description;
     char *name;

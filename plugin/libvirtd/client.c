@@ -110,6 +110,17 @@ forget_connection(GDBusConnection *connection)
     g_clear_object(&forgotten);
 }
 
+/* The daemon is not to act on a call that nobody waits for any more. */
+static GVariant *
+with_deadline(GVariant *call, gint64 deadline)
+{
+    GVariantDict fields;
+
+    g_variant_dict_init(&fields, call);
+    g_variant_dict_insert(&fields, "deadline", "x", deadline);
+    return g_variant_dict_end(&fields);
+}
+
 /* One call with a deadline; a kept connection that has just broken is replaced. */
 static GVariant *
 call_daemon(const char *method, GVariant *parameters, const char *reply_type, gint64 deadline)
@@ -134,14 +145,17 @@ call_daemon(const char *method, GVariant *parameters, const char *reply_type, gi
 GVariant *
 client_enter_call(ClientBudget *budget, const char *entry, GVariant *call)
 {
-    g_autoptr(GVariant) arguments = g_variant_ref_sink(g_variant_new("(s@a{sv})", entry, call));
+    g_autoptr(GVariant) fields = g_variant_ref_sink(call);
+    gint64 start = g_get_monotonic_time();
+    gint64 deadline = start + MAX(budget->left, 0);
+    g_autoptr(GVariant) arguments =
+        g_variant_ref_sink(g_variant_new("(s@a{sv})", entry, with_deadline(fields, deadline)));
     g_autoptr(GVariant) reply = NULL;
     GVariant *answer = NULL;
-    gint64 start = g_get_monotonic_time();
 
     if (budget->given_up || budget->left <= 0)
         return NULL;
-    reply = call_daemon("EnterCall", arguments, "(a{sv})", start + budget->left);
+    reply = call_daemon("EnterCall", arguments, "(a{sv})", deadline);
     budget->left -= g_get_monotonic_time() - start;
     if (reply == NULL) {
         budget->given_up = true;

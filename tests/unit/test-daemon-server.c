@@ -393,6 +393,60 @@ client_order(gpointer data)
     assert_alive(fixture);
 }
 
+/* ---- late -------------------------------------------------------------- */
+
+static guint64
+enter_with_deadline(Fixture *fixture, const char *entry, GVariant *deadline)
+{
+    g_autoptr(GVariant) arguments =
+        g_variant_ref_sink(enter_arguments(entry, 1, VIR_MIGRATE_LIVE, NULL));
+    g_autoptr(GVariant) before = g_variant_get_child_value(arguments, 1);
+    g_autoptr(GVariant) reply = NULL;
+    g_autoptr(GVariant) answer = NULL;
+    guint64 ticket = 0;
+    GVariantDict fields;
+
+    g_variant_dict_init(&fields, before);
+    g_variant_dict_insert_value(&fields, "deadline", deadline);
+    reply =
+        call(fixture, "EnterCall", g_variant_new("(s@a{sv})", entry, g_variant_dict_end(&fields)));
+    answer = g_variant_get_child_value(reply, 0);
+    g_assert_true(g_variant_lookup(answer, "ticket", "t", &ticket));
+    return ticket;
+}
+
+/* A daemon that was stopped reads calls whose migration may be over. */
+static void
+client_late(gpointer data)
+{
+    static const char *const entries[] = { "begin", "prepare", "perform" };
+    Fixture *fixture = data;
+    gint64 now_us = g_get_monotonic_time();
+    const gint64 past[] = { now_us, now_us - 1, 0, -1, G_MININT64 };
+    g_autoptr(GVariant) explanation = NULL;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(entries); i++) {
+        for (size_t j = 0; j < G_N_ELEMENTS(past); j++)
+            g_assert_cmpuint(enter_with_deadline(fixture, entries[i], g_variant_new_int64(past[j])),
+                             ==, 0);
+    }
+    explanation = call(fixture, "Explain", g_variant_new("(s)", "vm1"));
+    g_assert_null(strstr(g_variant_get_data(explanation), "\"state\""));
+    g_assert_cmpuint(
+        enter_with_deadline(fixture, "begin", g_variant_new_int64(now_us + 60 * G_USEC_PER_SEC)),
+        !=, 0);
+    g_assert_cmpuint(enter_with_deadline(fixture, "begin", g_variant_new_int64(G_MAXINT64)), !=, 0);
+    /* Of another type: there is none. */
+    g_assert_cmpuint(enter_with_deadline(fixture, "begin", g_variant_new_string("1")), !=, 0);
+    assert_alive(fixture);
+}
+
+static void
+test_late(void)
+{
+    with_daemon("", client_late, NULL);
+}
+
 static void
 test_order(void)
 {
@@ -608,6 +662,7 @@ main(int argc, char **argv)
     g_test_add_func("/daemon/server/shapes", test_shapes);
     g_test_add_func("/daemon/server/huge", test_huge);
     g_test_add_func("/daemon/server/order", test_order);
+    g_test_add_func("/daemon/server/late", test_late);
     g_test_add_func("/daemon/server/held", test_held);
     g_test_add_func("/daemon/server/admission", test_admission);
     g_test_add_func("/daemon/server/flood", test_flood);

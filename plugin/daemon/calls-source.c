@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Calls at the host that the migration leaves: begin and perform; see calls-private.h. */
+#include "daemon/calls-private.h"
+
+#include "daemon/gates.h"
+#include "daemon/peer-address.h"
+#include "daemon/planner.h"
+#include "decision/parallel.h"
+
+#include <libvirt/libvirt.h>
+
+#define ANSWER_MAXIMUM_MS 1000
+#define SWITCHOVER_LIBVIRT 11001000u
+#define SWITCHOVER_QEMU 8002000u
+
+/* ---- an answer that waits for the network ------------------------------ */
+
+/* An answer that waits for the network; the timer bounds it. */
+typedef struct {
+    int references;
+    Manager *manager;
+    ConvoyDaemon1 *skeleton;
+    GDBusMethodInvocation *invocation; /* NULL once answered */
+    uint64_t ticket;
+    guint timer;
+} Pending;
+
+static void
+pending_unref(Pending *pending)
+{
+    if (--pending->references > 0)
+        return;
+    if (pending->timer != 0)
+        g_source_remove(pending->timer);
+    g_object_unref(pending->skeleton);
+    g_free(pending);
+}
+
+/*
+ * QEMU ends pre-copy when what is left fits the downtime at the rate it measures:
+ * under the caller's own limit that is less than the class really gives to the
+ * switchover. Only what the class guarantees is told, so that the downtime holds.
+ */
+static void
+find_switchover(const Manager *manager, Migration *migration)
+{
+    const Reservation *reservation = &manager->side[SHAPING_EGRESS].reservation;
+    uint64_t guaranteed;
+
+    migration->switchover_mib = 0;
+    if (!migration->peer_to_peer || migration->user_bandwidth_mib == 0 ||
+        !manager->side[SHAPING_EGRESS].has_reservation ||
+        !network_is_shaped(manager->network, SHAPING_EGRESS) ||
+        hypervisor_libvirt_version(manager->hypervisor) < SWITCHOVER_LIBVIRT ||
+        hypervisor_qemu_version(manager->hypervisor) < SWITCHOVER_QEMU)
+        return;
+    guaranteed = reservation->leaf[migration->priority].rate >> 20;
+    if (guaranteed > migration->user_bandwidth_mib)
+        migration->switchover_mib = guaranteed;
+}
+
+static void
+pending_answer(Pending *pending)
+{
+    Migration *migration = manager_find_ticket(pending->manager, pending->ticket);
+
+    if (pending->invocation == NULL)
+        return;
+    if (migration != NULL)
+        find_switchover(pending->manager, migration);
+    convoy_daemon1_complete_enter_call(pending->skeleton, g_steal_pointer(&pending->invocation),
+                                       calls_answer_new(migration, true, NULL, NULL));
+}
+
+static gboolean
+pending_late(gpointer data)
+{
+    Pending *pending = data;
+    Migration *migration = manager_find_ticket(pending->manager, pending->ticket);
+
+    pending->timer = 0;
+    if (migration != NULL)
+        migration_note(migration, "shaping-late", "the call goes on before the classes stand");
+    pending_answer(pending);
+    pending_unref(pending);
+    return G_SOURCE_REMOVE;
+}
+
+static void
+pending_shaped(const GError *error, gpointer data)
+{
+    Pending *pending = data;
+    Migration *migration = manager_find_ticket(pending->manager, pending->ticket);
+
+    if (migration != NULL && error != NULL)
+        migration_note(migration, "unshaped", "reason: %s, instead: QEMU's own limits",
+                       error->message);
+    pending_answer(pending);
+    if (pending->timer != 0) {
+        g_source_remove(pending->timer);
+        pending->timer = 0;
+        pending->references--;
+    }
+    pending_unref(pending);
+}
+
+static void
+pending_resolved(GArray *addresses, const GError *error, gpointer data)
+{
+    Pending *pending = data;
+    Migration *migration = manager_find_ticket(pending->manager, pending->ticket);
+
+    if (migration == NULL || !migration_is_active(migration)) {
+        pending_shaped(NULL, pending);
+        return;
+    }
+    migration->answer_pending = false;
+    if (error != NULL)
+        migration_note(migration, "peer-unresolved", "reason: %s, selected by: port alone",
+                       error->message);
+    else {
+        g_array_set_size(migration->peer_addresses, 0); /* a repeated call names it again */
+        g_array_append_vals(migration->peer_addresses, addresses->data, addresses->len);
+    }
+    if (error == NULL) {
+        /* A host may have a network of its own for migrations. */
+        g_autofree char *peer = flow_address_to_text(&g_array_index(addresses, FlowAddress, 0));
+
+        network_find_uplink(pending->manager->network, peer);
+    }
+    if (migration->machine.state == MIGRATION_WAITING)
+        pending_shaped(NULL, pending); /* its turn comes later, through WaitTurn */
+    else
+        manager_transfer(pending->manager, migration, pending_shaped, pending);
+}
+
+static unsigned
+propose_parallel(const Manager *manager, const Migration *migration, uint32_t destination_qemu,
+                 bool both_ends)
+{
+    uint32_t qemu = hypervisor_qemu_version(manager->hypervisor);
+    ParallelInput input = {
+        .technique = TECHNIQUE_PRE_COPY,
+        .tunnelled = migration->tunnelled,
+        .both_ends_agree = both_ends,
+        .source_qemu = qemu,
+        .destination_qemu = destination_qemu,
+        .available_known = network_usable_rate(manager->network) != 0,
+        .available = migration->decision.available_pre,
+        .one_stream_rate = manager->config->one_stream_rate,
+        .setting = manager->config->parallel_connections,
+    };
+
+    if (migration->decision.technique != TECHNIQUE_PRE_COPY ||
+        gate_parallel_flags(migration->user_flags, migration->migrate_uri, false) != NULL)
+        return 0;
+    return parallel_connections(&input);
+}
+
+static void
+hold_if_not_its_turn(Manager *manager, Migration *migration)
+{
+    unsigned held = manager_count_held(manager);
+    unsigned capacity = workers_capacity(manager->workers, manager->config->held_calls_maximum);
+
+    if (held >= capacity) {
+        migration_note(migration, "not-held", "held_calls: %u, limit: %u", held, capacity);
+        return;
+    }
+    migration->machine.state = MIGRATION_WAITING;
+    migration->polled_us = g_get_monotonic_time();
+    manager_schedule(manager);
+    if (migration->machine.state != MIGRATION_WAITING)
+        return;
+    migration_note(migration, "waiting", "reason: %s",
+                   migration->schedule_reason ? migration->schedule_reason : "-");
+    workers_follow(manager->workers, held + 1);
+    planner_estimate_starts(manager);
+    manager_measure_dirty_rate(manager, migration);
+}
+
+static Migration *
+source_new(Manager *manager, const Call *call, GError **error)
+{
+    Migration *migration = manager_add(manager, MIGRATION_ROLE_SOURCE, call->name, call->uuid);
+
+    migration->migrate_uri = g_strdup(call->migrate_uri);
+    migration->destination_uri = g_strdup(call->destination_uri);
+    if (calls_apply(manager, migration, call, error)) {
+        manager_measure_memory(manager, migration);
+        return migration;
+    }
+    migration->failure = g_strdup((*error)->message);
+    manager_input(manager, migration, &(MigrationInput){ .type = MIGRATION_INPUT_FAILED });
+    return NULL;
+}
+
+GVariant *
+calls_begin(Manager *manager, const Call *call, GError **error)
+{
+    Migration *migration = source_new(manager, call, error);
+    g_autofree char *element = NULL;
+    PeerReport report;
+
+    if (migration == NULL)
+        return NULL;
+    manager_decide(manager, migration);
+    /* The destination's version is not known yet: it agrees or does not. */
+    migration->parallel_proposed =
+        propose_parallel(manager, migration, hypervisor_qemu_version(manager->hypervisor), true);
+    if (migration->parallel_proposed == 0)
+        calls_ask_for_post_copy(migration);
+    calls_fill_report(manager, migration, &report);
+    report.vm = migration->description ? network_vm_rates(manager->network, migration->description)
+                                       : (TrafficRates){ 0 };
+    report.technique_set = true;
+    report.technique = migration->decision.technique;
+    report.parallel_connections = migration->parallel_proposed;
+    if (migration->description != NULL)
+        report.memory = (PeerNumber){ true, migration->description->current_memory };
+    element = peer_report_to_cookie_element(&report);
+    hold_if_not_its_turn(manager, migration);
+    return calls_answer_new(migration, false, element, NULL);
+}
+
+/* Uses what the destination agreed to, and nothing else. */
+static void
+perform_direct_agree(Manager *manager, Migration *migration, const Call *call)
+{
+    g_autoptr(GError) error = NULL;
+
+    migration->flags = migration->user_flags;
+    if (call->cookie != NULL &&
+        peer_report_from_cookie(call->cookie, -1, &migration->peer, &error) &&
+        migration->peer.role == PEER_ROLE_DESTINATION) {
+        migration->peer_known = true;
+        if (migration->parallel_proposed != 0 && migration->peer.parallel_connections > 1 &&
+            propose_parallel(manager, migration, migration->peer.qemu_version, true) != 0) {
+            migration->parallel = migration->peer.parallel_connections;
+            migration->flags |= VIR_MIGRATE_PARALLEL;
+            manager_exclude_post_copy(migration, "parallel connections are used");
+        } else if (migration->peer.post_copy_possible) {
+            calls_ask_for_post_copy(migration);
+        } else if (migration->allowed & TECHNIQUE_ALLOW_POST_COPY) {
+            manager_exclude_post_copy(migration, "the destination did not agree to post-copy");
+        }
+    } else if (!migration->post_copy_by_user) {
+        manager_exclude_post_copy(migration, "the destination has no virt-convoy");
+    }
+    migration->machine.post_copy_possible = migration->flags & VIR_MIGRATE_POSTCOPY;
+    if (!migration->machine.post_copy_possible && (migration->allowed & TECHNIQUE_ALLOW_POST_COPY))
+        manager_exclude_post_copy(migration, "post-copy was not agreed on");
+}
+
+static void
+perform_peer_to_peer_agree(Manager *manager, Migration *migration)
+{
+    uint32_t qemu = hypervisor_qemu_version(manager->hypervisor);
+
+    manager_decide(manager, migration);
+    migration->parallel = propose_parallel(manager, migration, qemu, true);
+    if (migration->parallel > 1) {
+        migration->flags |= VIR_MIGRATE_PARALLEL;
+        manager_exclude_post_copy(migration, "parallel connections are used");
+    } else {
+        calls_ask_for_post_copy(migration);
+    }
+    /* The flag reaches the destination by itself, its offer comes back in the XML. */
+    migration->offer_wanted = (migration->flags & VIR_MIGRATE_POSTCOPY) && !migration->tunnelled &&
+                              migration->destination_uri != NULL;
+}
+
+/*
+ * It takes processor time from the guest, which nobody agreed to: only where a
+ * measured dirty rate says that nothing else can end the migration. QEMU itself
+ * begins to throttle only when passes do not shrink.
+ */
+static void
+add_auto_converge(const Manager *manager, Migration *migration)
+{
+    const Prediction *prediction = &migration->decision.prediction[TECHNIQUE_PRE_COPY];
+
+    if (!manager->config->auto_converge || migration->machine.post_copy_possible ||
+        !migration->has_decision || prediction->converges || prediction->dirty_assumed ||
+        gate_auto_converge_flags(migration->user_flags) != NULL)
+        return;
+    migration->flags |= VIR_MIGRATE_AUTO_CONVERGE;
+    migration_note(migration, "auto-converge",
+                   "added: post-copy is excluded and pre-copy is not expected to end, dirty_rate: "
+                   "%" G_GUINT64_FORMAT " B/s, rate: %" G_GUINT64_FORMAT " B/s",
+                   (uint64_t)migration->decision.dirty_rate, migration->decision.rate_pre);
+}
+
+void
+calls_perform(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *invocation,
+              const Call *call)
+{
+    bool peer_to_peer = call->flags & VIR_MIGRATE_PEER2PEER;
+    Migration *migration =
+        peer_to_peer ? NULL : manager_find(manager, MIGRATION_ROLE_SOURCE, call->uuid, call->name);
+    static const MigrationInput turn = { .type = MIGRATION_INPUT_TURN };
+    MigrationInput decided = { .type = MIGRATION_INPUT_DECIDED };
+    g_autoptr(GError) error = NULL;
+    Pending *pending;
+
+    if (migration == NULL) {
+        migration = source_new(manager, call, &error);
+        if (migration == NULL) {
+            g_dbus_method_invocation_return_gerror(invocation, error);
+            return;
+        }
+    } else {
+        /* Its begin was held, but nobody waited: memory moves now all the same. */
+        manager_input(manager, migration, &turn);
+        manager_answer_turn(manager, migration);
+    }
+    migration->user_flags = call->flags;
+    g_free(migration->migrate_uri);
+    migration->migrate_uri = g_strdup(call->migrate_uri);
+    if (peer_to_peer) {
+        perform_peer_to_peer_agree(manager, migration);
+    } else {
+        perform_direct_agree(manager, migration, call);
+        manager_decide(manager, migration);
+    }
+    add_auto_converge(manager, migration);
+    if (!migration->offer_wanted) {
+        decided.technique = migration->decision.technique;
+        manager_input(manager, migration, &decided);
+    }
+    if (!(call->flags & (VIR_MIGRATE_NON_SHARED_DISK | VIR_MIGRATE_NON_SHARED_INC)))
+        peer_port_from_uri(call->migrate_uri, &migration->port_first, &migration->port_last);
+    migration_note(migration, "perform",
+                   "flags_given: 0x%" G_GINT64_MODIFIER "x, flags_used: 0x%" G_GINT64_MODIFIER "x",
+                   migration->user_flags, migration->flags);
+    migration->answer_pending = true;
+    if (peer_to_peer)
+        hold_if_not_its_turn(manager, migration);
+    pending = g_new0(Pending, 1);
+    pending->references = 2; /* the look-up and shaping, and the timer */
+    pending->manager = manager;
+    pending->skeleton = g_object_ref(skeleton);
+    pending->invocation = invocation;
+    pending->ticket = migration->ticket;
+    pending->timer = g_timeout_add(ANSWER_MAXIMUM_MS, pending_late, pending);
+    peer_address_resolve(migration->migrate_uri, migration->destination_uri, pending_resolved,
+                         pending);
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Whose turn it is, and the held calls that wait for it; see manager.h. */
+#include "daemon/manager-private.h"
+
+#include "daemon/planner.h"
+
+void
+manager_answer_turn(Manager *manager G_GNUC_UNUSED, Migration *migration)
+{
+    const char *state = "go";
+    g_autofree char *message = NULL;
+
+    if (migration->waiting_turn == NULL || migration->machine.state == MIGRATION_WAITING)
+        return;
+    migration->polled_us = g_get_monotonic_time();
+    if (migration->machine.outcome == MIGRATION_OUTCOME_ABORTED) {
+        state = "aborted";
+        message = g_strdup_printf(
+            "migration of domain '%s' was aborted while it waited for its turn", migration->name);
+    }
+    if (migration->turn_timer != 0)
+        g_source_remove(migration->turn_timer);
+    migration->turn_timer = 0;
+    g_dbus_method_invocation_return_value(g_steal_pointer(&migration->waiting_turn),
+                                          g_variant_new("(ss)", state, message ? message : ""));
+}
+
+/* A peer-to-peer call moves memory as soon as it goes on. */
+static void
+turn_shaped(const GError *error G_GNUC_UNUSED, gpointer data)
+{
+    g_autofree Reference *reference = data;
+    Migration *migration = manager_find_ticket(reference->manager, reference->ticket);
+
+    if (migration != NULL)
+        manager_answer_turn(reference->manager, migration);
+}
+
+unsigned
+manager_count_held(const Manager *manager)
+{
+    unsigned held = 0;
+
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        const Migration *migration = g_ptr_array_index(manager->migrations, i);
+
+        held += migration->machine.state == MIGRATION_WAITING;
+    }
+    return held;
+}
+
+/* Incoming ones: the QEMU that takes the memory starts when the call goes on. */
+void
+manager_let_in(Manager *manager, Migration *migration, const char *reason)
+{
+    static const MigrationInput turn = { .type = MIGRATION_INPUT_TURN };
+
+    migration_note(migration, "admitted", "waited: %.2f s, reason: %s",
+                   (double)(g_get_monotonic_time() - migration->created_us) / 1e6, reason);
+    manager_input(manager, migration, &turn);
+    /* Else it is let in with its next question. */
+    if (migration->waiting_turn != NULL)
+        manager_transfer(manager, migration, turn_shaped, reference_new(manager, migration));
+}
+
+static void
+manager_admit_incoming(Manager *manager)
+{
+    Migration *migration;
+
+    while ((migration = planner_admit_incoming(manager)) != NULL)
+        manager_let_in(manager, migration, migration->schedule_reason);
+}
+
+void
+manager_schedule(Manager *manager)
+{
+    static const MigrationInput turn = { .type = MIGRATION_INPUT_TURN };
+    g_autoptr(GPtrArray) starting = planner_schedule(manager);
+
+    for (guint i = 0; i < starting->len; i++) {
+        Migration *migration = g_ptr_array_index(starting, i);
+
+        migration_note(migration, "admitted", "waited: %.2f s, reason: %s",
+                       (double)(g_get_monotonic_time() - migration->created_us) / 1e6,
+                       migration->schedule_reason ? migration->schedule_reason : "-");
+        migration->admitted_us = g_get_monotonic_time();
+        manager_input(manager, migration, &turn);
+        /* A call not answered yet goes on when it knows its peer. */
+        if (migration->peer_to_peer && !migration->answer_pending)
+            manager_transfer(manager, migration, turn_shaped, reference_new(manager, migration));
+        else
+            manager_answer_turn(manager, migration);
+    }
+    manager_admit_incoming(manager);
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the planner*.c files share; nobody else includes this. */
+#pragma once
+
+#include "daemon/planner.h"
+
+/* a - b, not below 0. */
+uint64_t planner_subtract(uint64_t a, uint64_t b);
+
+/* It transfers now in that direction and has a place in the plan. */
+bool planner_is_on_side(const Migration *migration, ShapingDirection direction);
+
+/*
+ * An SLA limit is what an application may count on in every second. A class
+ * counts Ethernet, IP and TCP headers too (66 of 1514 bytes), and holds its rate
+ * on average only: a class of exactly the limit gives a little less.
+ */
+uint64_t planner_add_headroom(uint64_t rate);
+
+/*
+ * A RegistryCounts; data is the Manager. A VM counts where it runs: that is the
+ * destination from the start of post-copy on.
+ */
+bool planner_limits_count_here(const DomainDescription *description, gpointer data);

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* How a direction is divided, and a single migration's share and deadline; see planner.h. */
+#include "daemon/planner-private.h"
+
+#include <string.h>
+
+#define SLA_HEADROOM_PERCENT 6
+/* Without a limit for it, QEMU stops the guest when this much is left to send. */
+#define DOWNTIME_DEFAULT_MS 300
+/*
+ * Held back from a deadline: libvirt's phases after the last page, and what is left is
+ * known up to a second late. A tenth of short deadlines.
+ */
+#define DEADLINE_RESERVE_MS 1500
+/* The destination is not told what is dirtied and left: its share of a deadline is larger. */
+#define DESTINATION_MARGIN_PERCENT 25
+
+uint64_t
+planner_add_headroom(uint64_t rate)
+{
+    uint64_t headroom = rate / 100 * SLA_HEADROOM_PERCENT;
+
+    return rate > UINT64_MAX - headroom ? UINT64_MAX : rate + headroom;
+}
+
+bool
+planner_limits_count_here(const DomainDescription *description, gpointer data)
+{
+    const Manager *manager = data;
+    const Migration *incoming =
+        manager_find(manager, MIGRATION_ROLE_DESTINATION, description->uuid, NULL);
+    const Migration *outgoing =
+        manager_find(manager, MIGRATION_ROLE_SOURCE, description->uuid, NULL);
+
+    return (incoming == NULL || incoming->machine.state == MIGRATION_POST_COPY) &&
+           (outgoing == NULL || outgoing->machine.state != MIGRATION_POST_COPY);
+}
+
+bool
+planner_time_left(const Migration *migration, gint64 now_us, int64_t *ret_ms)
+{
+    const DomainMetadata *metadata =
+        migration->description != NULL ? &migration->description->metadata : NULL;
+    int64_t downtime;
+    int64_t passed = 0;
+
+    if (metadata == NULL || metadata->deadline == 0)
+        return false;
+    downtime = metadata->maximum_downtime != 0
+                   ? (int64_t)MIN(metadata->maximum_downtime, (uint64_t)G_MAXINT32)
+                   : DOWNTIME_DEFAULT_MS;
+    if (migration->machine.role == MIGRATION_ROLE_SOURCE)
+        passed = (now_us - migration->created_us) / 1000;
+    *ret_ms = (int64_t)MIN(metadata->deadline, (uint64_t)G_MAXINT64 / 2) - passed - downtime -
+              (int64_t)MIN(metadata->deadline / 10, DEADLINE_RESERVE_MS);
+    return true;
+}
+
+/*
+ * What is left counts with the same headroom as an SLA: classes count headers.
+ * libvirt has no statistics at the destination, so that its need is constant:
+ * the whole memory within the whole time, and a margin.
+ */
+static AllocateItem
+allocation_item(const Migration *migration, gint64 now_us)
+{
+    unsigned weight = reserve_weight(migration_shaped_as(migration));
+    bool source = migration->machine.role == MIGRATION_ROLE_SOURCE;
+    AllocateItem item = { .weight = (double)weight * weight };
+
+    if (source && migration->statistics.valid && migration->statistics.memory_total != 0)
+        item.volume = MAX(migration->statistics.memory_remaining, 1);
+    else if (migration->description != NULL)
+        item.volume = migration->description->current_memory;
+    if (!source)
+        item.volume += item.volume / 100 * DESTINATION_MARGIN_PERCENT;
+    item.volume = planner_add_headroom(item.volume);
+    /* Once post-copy runs nothing is sent twice. */
+    if (migration->machine.state != MIGRATION_POST_COPY)
+        item.dirty_rate = migration->dirty_rate;
+    item.deadline_set = planner_time_left(migration, now_us, &item.time_left_ms);
+    return item;
+}
+
+void
+planner_allocate(const Manager *manager, ShapingDirection direction, const Reservation *reservation,
+                 AllocateShare ret_shares[SHAPING_MIGRATIONS_MAX + 1])
+{
+    AllocateItem items[SHAPING_MIGRATIONS_MAX];
+    AllocateShare shares[SHAPING_MIGRATIONS_MAX] = { { 0 } };
+    unsigned leaves[SHAPING_MIGRATIONS_MAX];
+    gint64 now_us = g_get_monotonic_time();
+    size_t count = 0;
+
+    G_STATIC_ASSERT((int)ALLOCATE_MAX == (int)SHAPING_MIGRATIONS_MAX);
+    memset(ret_shares, 0, (SHAPING_MIGRATIONS_MAX + 1) * sizeof *ret_shares);
+    for (guint i = 0; i < manager->migrations->len && count < SHAPING_MIGRATIONS_MAX; i++) {
+        const Migration *migration = g_ptr_array_index(manager->migrations, i);
+
+        if (!planner_is_on_side(migration, direction))
+            continue;
+        leaves[count] = migration->leaf;
+        items[count++] = allocation_item(migration, now_us);
+    }
+    if (!allocate_rates(items, count, reservation->migration.rate, shares))
+        return;
+    for (size_t i = 0; i < count; i++)
+        ret_shares[leaves[i]] = shares[i];
+}
+
+void
+manager_reserve_input(Manager *manager, ShapingDirection direction, const Migration *joining,
+                      ReserveInput *ret_input)
+{
+    ReserveInput input = reserve_input_init();
+    TrafficRates rates = network_host_rates(manager->network);
+    gint64 now_us = g_get_monotonic_time();
+    uint64_t needed = 0;
+    bool deadline = false;
+
+    input.link = network_usable_rate(manager->network);
+    input.floor_percent = manager->config->low_priority_floor_percent;
+    input.minimum_workload_percent = manager->config->minimum_workload_percent;
+    registry_sum_limits(manager->registry, planner_limits_count_here, manager, &input.lower,
+                        &input.upper);
+    input.lower = planner_add_headroom(input.lower);
+    if (!manager->side[direction].held_valid && rates.valid) {
+        manager->side[direction].held = direction == SHAPING_EGRESS ? rates.out : rates.in;
+        manager->side[direction].held_valid = true;
+        manager->side[direction].followed_us = now_us;
+    }
+    input.demand_valid = manager->side[direction].held_valid;
+    input.demand = manager->side[direction].held;
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        const Migration *migration = g_ptr_array_index(manager->migrations, i);
+        AllocateReason reason;
+        AllocateItem item;
+        uint64_t least;
+
+        if (!planner_is_on_side(migration, direction) && migration != joining)
+            continue;
+        item = allocation_item(migration, now_us);
+        least = allocate_least(&item, &reason);
+        deadline |= item.deadline_set;
+        needed = needed > UINT64_MAX - least ? UINT64_MAX : needed + least;
+        input.count[migration_shaped_as(migration)]++;
+        if (migration_shaped_as(migration) == PRIORITY_LOW && migration->dirty_rate != 0) {
+            input.dirty_valid = true;
+            input.dirty_rate = MAX(input.dirty_rate, migration->dirty_rate);
+        }
+    }
+    if (deadline)
+        input.deadline_rate = MAX(needed, 1);
+    *ret_input = input;
+}
+
+bool
+manager_reserve(Manager *manager, ShapingDirection direction, const Migration *joining,
+                Reservation *ret_reservation)
+{
+    ReserveInput input;
+
+    manager_reserve_input(manager, direction, joining, &input);
+    return reserve_divide(&input, ret_reservation);
+}
+
+static bool
+class_differs(const ReserveClass *a, const ReserveClass *b, uint64_t tolerance)
+{
+    uint64_t rate = a->rate > b->rate ? a->rate - b->rate : b->rate - a->rate;
+    uint64_t ceil = a->ceil > b->ceil ? a->ceil - b->ceil : b->ceil - a->ceil;
+
+    return rate > tolerance || ceil > tolerance || a->prio != b->prio;
+}
+
+bool
+planner_reservation_differs(const Reservation *a, const Reservation *b, uint64_t link)
+{
+    uint64_t tolerance = link / 50;
+
+    if (class_differs(&a->workload, &b->workload, tolerance) ||
+        class_differs(&a->migration, &b->migration, tolerance))
+        return true;
+    for (size_t i = 0; i < G_N_ELEMENTS(a->leaf); i++) {
+        if (class_differs(&a->leaf[i], &b->leaf[i], tolerance))
+            return true;
+    }
+    return false;
+}
+
+bool
+planner_shares_differ(const Manager *manager, ShapingDirection direction,
+                      const Reservation *reservation)
+{
+    uint64_t tolerance = network_usable_rate(manager->network) / 50;
+    AllocateShare shares[SHAPING_MIGRATIONS_MAX + 1];
+
+    planner_allocate(manager, direction, reservation, shares);
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        const Migration *migration = g_ptr_array_index(manager->migrations, i);
+        uint64_t now = shares[migration->leaf].rate;
+
+        if (planner_is_on_side(migration, direction) &&
+            (now > migration->share.rate + tolerance || now + tolerance < migration->share.rate))
+            return true;
+    }
+    return false;
+}
+
+bool
+planner_qemu_limits(Manager *manager, const Migration *migration, ReserveQemuLimits *ret_limits)
+{
+    ShapingDirection direction = migration_direction(migration);
+    ReserveQemuLimits limits;
+
+    if (!manager->side[direction].has_reservation)
+        return false;
+    limits =
+        reserve_qemu_limits(&manager->side[direction].reservation, migration_shaped_as(migration),
+                            network_is_shaped(manager->network, direction));
+    if (migration->user_bandwidth_mib != 0)
+        limits.post_copy = MIN(limits.post_copy, migration->user_bandwidth_mib);
+    *ret_limits = limits;
+    return true;
+}

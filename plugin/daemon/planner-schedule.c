@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Whose turn it is, and when it will be; see planner.h. */
+#include "daemon/planner-private.h"
+
+/* Seconds; what would start later has no known start. */
+#define START_EXPECTED_MAXIMUM 1e6
+
+/* Its memory will have moved by the time that another one has prepared. */
+static bool
+is_ending(const Manager *manager, const Migration *migration)
+{
+    const JobStatistics *statistics = &migration->statistics;
+    bool post_copy = migration->machine.state == MIGRATION_POST_COPY;
+    double age = (double)(g_get_monotonic_time() - migration->statistics_us) / 1e6;
+    double left;
+
+    if (!migration_is_transferring(migration) || !statistics->valid || !statistics->active)
+        return false;
+    left =
+        schedule_seconds_left(statistics->memory_remaining, statistics->throughput,
+                              post_copy ? 0 : MAX(migration->dirty_rate, statistics->dirty_rate));
+    return left >= 0 && left < age + manager->prepare_seconds;
+}
+
+static double
+relief_of(const Manager *manager, const Migration *migration)
+{
+    TrafficRates host = network_host_rates(manager->network);
+    ScheduleReliefInput input = { 0 };
+
+    if (migration->description == NULL)
+        return 0;
+    input.vm = network_vm_rates(manager->network, migration->description);
+    if (host.valid) {
+        input.source_link = network_usable_rate(manager->network);
+        input.source_free = planner_subtract(input.source_link, host.out);
+    }
+    if (migration->peer_known && migration->peer.host.valid) {
+        input.destination_link = migration->peer.link_rate;
+        input.destination_free = planner_subtract(input.destination_link, migration->peer.host.in);
+    }
+    return schedule_relief(&input);
+}
+
+static void
+fill_schedule_item(const Manager *manager, const Migration *migration, ScheduleItem *item)
+{
+    const Uplink *uplink = network_uplink(manager->network);
+    TrafficRates rates = network_host_rates(manager->network);
+    const Prediction *prediction = &migration->decision.prediction[migration->decision.technique];
+
+    *item = (ScheduleItem){
+        .id = migration->ticket,
+        .priority = migration->priority,
+        .technique = migration->has_decision ? migration->decision.technique : TECHNIQUE_PRE_COPY,
+        .seconds = migration->has_decision ? prediction->total_seconds : 0,
+        .stream_rate = manager->config->one_stream_rate,
+        .link = uplink ? (uint32_t)uplink->ifindex : 0,
+        .link_rate = network_usable_rate(manager->network),
+        .available_known = rates.valid,
+        .available = planner_subtract(network_usable_rate(manager->network), rates.out),
+        .enqueued_us = migration->created_us,
+        .relief = relief_of(manager, migration),
+        .ending = is_ending(manager, migration),
+    };
+}
+
+GPtrArray *
+planner_schedule(Manager *manager)
+{
+    g_autofree ScheduleItem *waiting = g_new0(ScheduleItem, SCHEDULE_ITEMS_MAX);
+    g_autofree ScheduleItem *running = g_new0(ScheduleItem, SCHEDULE_ITEMS_MAX);
+    g_autofree ScheduleVerdict *verdicts = g_new0(ScheduleVerdict, SCHEDULE_ITEMS_MAX);
+    g_autoptr(GPtrArray) held = g_ptr_array_new();
+    GPtrArray *starting = g_ptr_array_new();
+    ScheduleParams params = schedule_params_default();
+    size_t running_count = 0;
+    bool changed = false;
+
+    params.scheduling = manager->config->scheduling;
+    params.maximum_running = manager->config->maximum_running;
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        Migration *migration = g_ptr_array_index(manager->migrations, i);
+
+        if (migration->machine.role != MIGRATION_ROLE_SOURCE)
+            continue;
+        if (migration->machine.state == MIGRATION_WAITING && held->len < SCHEDULE_ITEMS_MAX) {
+            fill_schedule_item(manager, migration, &waiting[held->len]);
+            g_ptr_array_add(held, migration);
+        } else if (migration_is_active(migration) && running_count < SCHEDULE_ITEMS_MAX) {
+            fill_schedule_item(manager, migration, &running[running_count++]);
+        }
+    }
+    if (held->len == 0 ||
+        !schedule_decide(waiting, held->len, running, running_count, &params, verdicts))
+        return starting;
+    for (uint32_t rank = 0; rank < held->len; rank++) {
+        for (guint i = 0; i < held->len; i++) {
+            Migration *migration = g_ptr_array_index(held, i);
+            const char *reason = schedule_reason_to_string(verdicts[i].reason);
+
+            if (verdicts[i].rank != rank)
+                continue;
+            changed = changed || g_strcmp0(migration->schedule_reason, reason) != 0;
+            g_free(migration->schedule_reason);
+            migration->schedule_reason = g_strdup(reason);
+            if (verdicts[i].start)
+                g_ptr_array_add(starting, migration);
+        }
+    }
+    /* It is asked every second; only what is new is worth a line. */
+    if (changed)
+        recorder_add(manager->recorder, &(Recording){ .kind = RECORDING_SCHEDULE,
+                                                      .wall_us = g_get_real_time(),
+                                                      .about = "",
+                                                      .schedule = {
+                                                          .input = { held->len, running_count,
+                                                                     waiting, running, params },
+                                                          .decision = { held->len, verdicts },
+                                                      } });
+    return starting;
+}
+
+static void
+fill_incoming(const Manager *manager, const Migration *migration, ScheduleIncoming *incoming)
+{
+    TrafficRates rates = network_host_rates(manager->network);
+
+    *incoming = (ScheduleIncoming){ .source = migration->source_host };
+    fill_schedule_item(manager, migration, &incoming->item);
+    incoming->item.available = planner_subtract(network_usable_rate(manager->network), rates.in);
+    if (migration->peer_known && migration->peer.technique_set)
+        incoming->item.technique = migration->peer.technique;
+    incoming->item.relief = 0;
+    incoming->item.ending = false; /* libvirt has no statistics of an incoming job */
+}
+
+Migration *
+planner_admit_incoming(Manager *manager)
+{
+    g_autofree ScheduleIncoming *running = g_new0(ScheduleIncoming, manager->migrations->len);
+    ScheduleParams params = schedule_params_default();
+    Migration *first = NULL;
+    size_t running_count = 0;
+
+    params.scheduling = manager->config->scheduling;
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        const Migration *migration = g_ptr_array_index(manager->migrations, i);
+
+        if (migration->machine.role == MIGRATION_ROLE_DESTINATION &&
+            migration_is_active(migration) && migration->machine.state != MIGRATION_WAITING)
+            fill_incoming(manager, migration, &running[running_count++]);
+    }
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        Migration *migration = g_ptr_array_index(manager->migrations, i);
+        ScheduleIncoming incoming;
+        ScheduleReason reason;
+
+        if (migration->machine.role != MIGRATION_ROLE_DESTINATION ||
+            migration->machine.state != MIGRATION_WAITING)
+            continue;
+        fill_incoming(manager, migration, &incoming);
+        reason = schedule_admit(&incoming, running, running_count, &params);
+        g_free(migration->schedule_reason);
+        migration->schedule_reason = g_strdup(schedule_reason_to_string(reason));
+        /* First come, first in among equals: the array is in that order. */
+        if (schedule_reason_is_start(reason) &&
+            (first == NULL || migration->priority > first->priority))
+            first = migration;
+    }
+    return first;
+}
+
+static void
+fill_plan_item(const Manager *manager, const Migration *migration, SchedulePlanItem *item)
+{
+    *item = (SchedulePlanItem){
+        .destination = SCHEDULE_NO_LINK,
+        .running = migration->machine.state != MIGRATION_WAITING,
+        .dirty_rate = migration->machine.state == MIGRATION_POST_COPY ? 0 : migration->dirty_rate,
+    };
+    fill_schedule_item(manager, migration, &item->item);
+    item->item.link = 0;
+    if (migration->statistics.valid && migration->statistics.memory_remaining != 0)
+        item->bytes = migration->statistics.memory_remaining;
+    else if (migration->description != NULL)
+        item->bytes = migration->description->current_memory;
+}
+
+void
+planner_estimate_starts(Manager *manager)
+{
+    g_autofree SchedulePlanItem *items = g_new0(SchedulePlanItem, SCHEDULE_ITEMS_MAX);
+    g_autofree SchedulePlanned *planned = g_new0(SchedulePlanned, SCHEDULE_ITEMS_MAX);
+    g_autoptr(GPtrArray) planned_migrations = g_ptr_array_new();
+    ScheduleParams params = schedule_params_default();
+    TrafficRates rates = network_host_rates(manager->network);
+    uint64_t usable = network_usable_rate(manager->network);
+    SchedulePlanLink link = {
+        .known = rates.valid && usable != 0,
+        .rate = planner_subtract(usable, rates.out),
+        .link_rate = usable,
+    };
+    gint64 now_us = g_get_monotonic_time();
+
+    params.scheduling = manager->config->scheduling;
+    params.maximum_running = manager->config->maximum_running;
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        Migration *migration = g_ptr_array_index(manager->migrations, i);
+
+        if (migration->machine.role != MIGRATION_ROLE_SOURCE || !migration_is_active(migration) ||
+            planned_migrations->len >= SCHEDULE_ITEMS_MAX)
+            continue;
+        fill_plan_item(manager, migration, &items[planned_migrations->len]);
+        g_ptr_array_add(planned_migrations, migration);
+    }
+    if (!schedule_plan(items, planned_migrations->len, &link, 1, &params, planned))
+        return;
+    for (guint i = 0; i < planned_migrations->len; i++) {
+        Migration *migration = g_ptr_array_index(planned_migrations, i);
+
+        /* Years are no estimate. */
+        migration->start_expected_us =
+            planned[i].start_known && planned[i].start < START_EXPECTED_MAXIMUM
+                ? now_us + (gint64)(planned[i].start * 1e6)
+                : 0;
+    }
+}
