@@ -216,7 +216,7 @@ manager_tick(gint64 now_us, gpointer data)
         classify_traffic(&rates, network_usable_rate(manager->network), manager->host_class, NULL);
     for (int direction = 0; direction < 2; direction++)
         manager_follow_demand(manager, (ShapingDirection)direction, now_us);
-    workers_follow(manager->workers, manager_count_held(manager));
+    workers_follow(manager->workers, manager_count_busy(manager));
     if (!poll) {
         manager_poll_often(manager);
         return;

@@ -162,27 +162,44 @@ bounds_fill(const AllocateItem *items, size_t count, uint64_t available, Term *t
 }
 
 static bool
-is_of_weight(const Term *left, const Term *right)
+is_equal(double left, double right)
 {
-    return !(left->weight < right->weight) && !(left->weight > right->weight);
+    return !(left < right) && !(left > right);
+}
+
+/* Of one weight, when both take turns; unknown volumes come last. */
+static bool
+comes_before(const AllocateItem *other, const AllocateItem *item)
+{
+    uint64_t volume = item->volume != 0 ? item->volume : UINT64_MAX;
+
+    if (other->turn != item->turn)
+        return other->turn > item->turn;
+    return item->turn == ALLOCATE_TURN_TAKES && other->volume != 0 && other->volume < volume;
+}
+
+bool
+allocate_waits_for(const AllocateItem *item, const AllocateItem *other)
+{
+    return item->turn != ALLOCATE_TURN_NONE && is_equal(item->weight, other->weight) &&
+           comes_before(other, item);
 }
 
 /* Does it get what the others of its weight hand over? */
 static bool
 is_first(const AllocateItem *items, const Term *terms, size_t count, size_t index)
 {
-    AllocateTurn turn = items[index].turn;
+    const AllocateItem *item = &items[index];
 
-    for (size_t i = 0; i < count && turn != ALLOCATE_TURN_NONE; i++) {
-        if (items[i].turn < turn || i == index || !is_of_weight(&terms[i], &terms[index]))
-            continue;
-        if (items[i].turn > turn)
-            return false;
-        if (turn == ALLOCATE_TURN_TAKES && (terms[i].volume < terms[index].volume ||
-                                            (terms[i].volume <= terms[index].volume && i < index)))
+    for (size_t i = 0; i < count && item->turn != ALLOCATE_TURN_NONE; i++) {
+        bool earlier = i < index && item->turn == ALLOCATE_TURN_TAKES &&
+                       items[i].turn == item->turn && !comes_before(item, &items[i]);
+
+        if (i != index && is_equal(terms[i].weight, terms[index].weight) &&
+            (earlier || comes_before(&items[i], item)))
             return false;
     }
-    return turn != ALLOCATE_TURN_NONE;
+    return item->turn != ALLOCATE_TURN_NONE;
 }
 
 /* Who waits for its turn keeps its bound and a little to go on with. */
@@ -201,9 +218,9 @@ take_turns(const AllocateItem *items, const Term *terms, size_t count, double *r
         if (items[i].turn != ALLOCATE_TURN_TAKES || first[i] || rates[i] <= kept)
             continue;
         for (size_t j = 0; j < count; j++)
-            takers += first[j] && is_of_weight(&terms[i], &terms[j]);
+            takers += first[j] && is_equal(terms[i].weight, terms[j].weight);
         for (size_t j = 0; j < count; j++) {
-            if (!first[j] || !is_of_weight(&terms[i], &terms[j]))
+            if (!first[j] || !is_equal(terms[i].weight, terms[j].weight))
                 continue;
             rates[j] += (rates[i] - kept) / takers;
             shares[j].reason = ALLOCATE_REASON_TURN;

@@ -70,6 +70,12 @@ typedef struct {
 uint64_t allocate_least(const AllocateItem *item, AllocateReason *ret_reason);
 
 /*
+ * Does `other` come first among those of their weight? Not where both are equal: then
+ * the array's order decides. Unknown volumes come last.
+ */
+bool allocate_waits_for(const AllocateItem *item, const AllocateItem *other);
+
+/*
  * Divides `available` among `count` items. False, and nothing written: no item
  * or more than ALLOCATE_MAX, or less than one byte/s for each. The rates never
  * add up to more than `available`.

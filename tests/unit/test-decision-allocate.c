@@ -168,9 +168,16 @@ static const Row rows[] = {
       90 * MB,
       { 10 * MB, 77500000, 2500000 },
       { WEIGHT, ITS_TURN, WAITS } },
-    { "in turn: beside one of unknown volume, which is the mean",
+    { "in turn: one of unknown volume comes last",
       2,
       { { .weight = 1, .turn = TAKES }, TURN(100, 0, TAKES) },
+      32 * MB,
+      { MB, 31 * MB },
+      { WAITS, ITS_TURN } },
+    { "in turn: weights of nonsense are one weight",
+      2,
+      { { .volume = MB, .weight = NAN, .turn = TAKES },
+        { .volume = MB, .weight = -1, .turn = TAKES } },
       32 * MB,
       { 31 * MB, MB },
       { ITS_TURN, WAITS } },
@@ -383,6 +390,34 @@ test_least(void)
 }
 
 static void
+test_waits_for(void)
+{
+    static const struct {
+        AllocateItem item;
+        AllocateItem other;
+        bool waits;
+        bool other_waits;
+    } cases[] = {
+        { TURN(2, 0, TAKES), TURN(1, 0, TAKES), true, false },
+        { TURN(1, 0, TAKES), TURN(1, 0, TAKES), false, false },
+        { TURN(1, 0, TAKES), TURN(2, 0, FIRST), true, false },
+        { TURN(1, 0, FIRST), TURN(2, 0, FIRST), false, false },
+        { TURN(0, 0, TAKES), TURN(2, 0, TAKES), true, false },
+        { TURN(0, 0, TAKES), TURN(0, 0, TAKES), false, false },
+        { ITEM(2, 0), ITEM(1, 0), false, false },
+        { ITEM(1, 0), TURN(2, 0, TAKES), false, false },
+        { TURN(2, 0, TAKES), { .volume = MB, .weight = 16, .turn = TAKES }, false, false },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_test_message("row %" G_GSIZE_FORMAT, i);
+        g_assert_cmpint(allocate_waits_for(&cases[i].item, &cases[i].other), ==, cases[i].waits);
+        g_assert_cmpint(allocate_waits_for(&cases[i].other, &cases[i].item), ==,
+                        cases[i].other_waits);
+    }
+}
+
+static void
 test_refused(void)
 {
     AllocateItem items[ALLOCATE_MAX + 1] = { { 0 } };
@@ -406,6 +441,7 @@ main(int argc, char **argv)
     g_test_add_func("/allocate/completion-sum", test_completion_sum);
     g_test_add_func("/allocate/is-the-least", test_is_the_least);
     g_test_add_func("/allocate/least", test_least);
+    g_test_add_func("/allocate/waits-for", test_waits_for);
     g_test_add_func("/allocate/refused", test_refused);
     return g_test_run();
 }
