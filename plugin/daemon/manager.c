@@ -461,6 +461,7 @@ manager_new(const Config *config, const char *state_directory, GError **error)
 
     manager->config = config;
     manager->prepare_seconds = PREPARE_SECONDS;
+    manager->state_directory = g_strdup(state_directory);
     manager->registry = registry_new();
     manager->recorder = recorder_new(config->data_directory);
     manager->migrations = g_ptr_array_new_with_free_func(migration_destroy);
@@ -494,5 +495,6 @@ manager_free(Manager *manager)
     g_clear_pointer(&manager->registry, registry_free);
     g_clear_pointer(&manager->experience, experience_free);
     g_clear_pointer(&manager->recorder, recorder_free);
+    g_free(manager->state_directory);
     g_free(manager);
 }
