@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * libxml2 for bytes that somebody else wrote: bounded, without DTD, without
- * network, silent. Shared by domain, peer and domain_offer; not for the plugin,
- * which must not pull libxml2 into anything.
+ * network, silent. The plugin uses it inside libvirtd, which uses libxml2 itself:
+ * nothing here may change libxml2's global state, least of all clean it up.
  */
 #pragma once
 

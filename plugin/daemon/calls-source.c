@@ -135,7 +135,7 @@ pending_resolved(GArray *addresses, const GError *error, gpointer data)
 }
 
 static unsigned
-propose_parallel(const Manager *manager, const Migration *migration, uint32_t destination_qemu,
+propose_parallel(const Manager *manager, Migration *migration, uint32_t destination_qemu,
                  bool both_ends)
 {
     uint32_t qemu = hypervisor_qemu_version(manager->hypervisor);
@@ -147,14 +147,22 @@ propose_parallel(const Manager *manager, const Migration *migration, uint32_t de
         .destination_qemu = destination_qemu,
         .available_known = network_usable_rate(manager->network) != 0,
         .available = migration->decision.available_pre,
-        .one_stream_rate = manager->config->one_stream_rate,
+        .one_stream_rate = manager_stream_rate(manager, migration),
         .setting = manager->config->parallel_connections,
+        .cores = g_get_num_processors(),
     };
+    unsigned connections;
 
     if (migration->decision.technique != TECHNIQUE_PRE_COPY ||
         gate_parallel_flags(migration->user_flags, migration->migrate_uri, false) != NULL)
         return 0;
-    return parallel_connections(&input);
+    connections = parallel_connections(&input);
+    if (connections != 0)
+        migration_note(migration, "parallel",
+                       "connections: %u, one_stream: %" G_GUINT64_FORMAT
+                       " B/s, available: %" G_GUINT64_FORMAT " B/s, cores: %u",
+                       connections, input.one_stream_rate, input.available, input.cores);
+    return connections;
 }
 
 static void
@@ -174,7 +182,7 @@ hold_if_not_its_turn(Manager *manager, Migration *migration)
         return;
     migration_note(migration, "waiting", "reason: %s",
                    migration->schedule_reason ? migration->schedule_reason : "-");
-    workers_follow(manager->workers, held + 1);
+    workers_follow(manager->workers, manager_count_busy(manager));
     planner_estimate_starts(manager);
     manager_measure_dirty_rate(manager, migration);
 }
@@ -234,8 +242,11 @@ perform_direct_agree(Manager *manager, Migration *migration, const Call *call)
         peer_report_from_cookie(call->cookie, -1, &migration->peer, &error) &&
         migration->peer.role == PEER_ROLE_DESTINATION) {
         migration->peer_known = true;
+        /* Its QEMU waits for them: what was agreed on is not weighed once more. */
         if (migration->parallel_proposed != 0 && migration->peer.parallel_connections > 1 &&
-            propose_parallel(manager, migration, migration->peer.qemu_version, true) != 0) {
+            technique_gate_versions(TECHNIQUE_PRE_COPY,
+                                    hypervisor_qemu_version(manager->hypervisor),
+                                    migration->peer.qemu_version)) {
             migration->parallel = migration->peer.parallel_connections;
             migration->flags |= VIR_MIGRATE_PARALLEL;
             manager_exclude_post_copy(migration, "parallel connections are used");
@@ -247,6 +258,7 @@ perform_direct_agree(Manager *manager, Migration *migration, const Call *call)
     } else if (!migration->post_copy_by_user) {
         manager_exclude_post_copy(migration, "the destination has no virt-convoy");
     }
+    migration->parallel_proposed = migration->parallel;
     migration->machine.post_copy_possible = migration->flags & VIR_MIGRATE_POSTCOPY;
     if (!migration->machine.post_copy_possible && (migration->allowed & TECHNIQUE_ALLOW_POST_COPY))
         manager_exclude_post_copy(migration, "post-copy was not agreed on");

@@ -7,10 +7,20 @@
 #include <math.h>
 #include <string.h>
 
+/* libvirt's own limit of parallel connections. */
+#define STREAM_CONNECTIONS_MAX 255.0
+
+typedef struct {
+    uint64_t pair;
+    uint64_t named_pair;
+    ParallelExperience streams;
+} Pair;
+
 struct Experience {
     Calibration calibration;
     GHashTable *domains; /* uuid, in lower case: Lesson */
     GQueue order;        /* its keys, oldest first; owned by the table */
+    GArray *pairs;       /* Pair, the one that was learnt from last at the end */
 };
 
 Experience *
@@ -20,6 +30,7 @@ experience_new(void)
 
     experience->domains = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     g_queue_init(&experience->order);
+    experience->pairs = g_array_new(FALSE, FALSE, sizeof(Pair));
     return experience;
 }
 
@@ -30,6 +41,7 @@ experience_free(Experience *experience)
         return;
     g_queue_clear(&experience->order);
     g_hash_table_unref(experience->domains);
+    g_array_unref(experience->pairs);
     g_free(experience);
 }
 
@@ -52,11 +64,82 @@ remember_domain(Experience *experience, const char *uuid, const Lesson *lesson)
                         g_memdup2(lesson, sizeof(*lesson)));
 }
 
+static const Pair *
+find_pair(const Experience *experience, uint64_t pair)
+{
+    for (guint i = experience->pairs->len; i > 0; i--) {
+        const Pair *known = &g_array_index(experience->pairs, Pair, i - 1);
+
+        if (known->pair == pair)
+            return known;
+    }
+    return NULL;
+}
+
+static void
+remember_pair(Experience *experience, const Lesson *lesson)
+{
+    const Pair *known = find_pair(experience, lesson->observation.pair);
+    Pair pair = known != NULL ? *known : (Pair){ .pair = lesson->observation.pair };
+
+    if (known != NULL)
+        g_array_remove_index(experience->pairs,
+                             (guint)(known - (const Pair *)(void *)experience->pairs->data));
+    else if (experience->pairs->len >= EXPERIENCE_PAIRS)
+        g_array_remove_index(experience->pairs, 0);
+    for (guint i = 0; lesson->named_pair != 0 && i < experience->pairs->len; i++) {
+        /* The name leads here now. */
+        if (g_array_index(experience->pairs, Pair, i).named_pair == lesson->named_pair)
+            g_array_index(experience->pairs, Pair, i).named_pair = 0;
+    }
+    if (lesson->named_pair != 0)
+        pair.named_pair = lesson->named_pair;
+    parallel_learn(&pair.streams, &lesson->stream);
+    g_array_append_val(experience->pairs, pair);
+}
+
+uint64_t
+experience_pair(const Experience *experience, uint64_t named_pair)
+{
+    for (guint i = experience->pairs->len; i > 0; i--) {
+        const Pair *known = &g_array_index(experience->pairs, Pair, i - 1);
+
+        if (known->named_pair == named_pair)
+            return known->pair;
+    }
+    return named_pair;
+}
+
+uint64_t
+experience_stream_rate(const Experience *experience, uint64_t pair)
+{
+    const Pair *known = find_pair(experience, pair);
+
+    return known != NULL ? parallel_stream_rate(&known->streams) : 0;
+}
+
+uint64_t
+experience_stream_rate_anywhere(const Experience *experience)
+{
+    uint64_t highest = 0;
+
+    for (guint i = 0; i < experience->pairs->len; i++) {
+        uint64_t rate = parallel_stream_rate(&g_array_index(experience->pairs, Pair, i).streams);
+
+        if (rate == 0)
+            return 0;
+        highest = MAX(highest, rate);
+    }
+    return highest;
+}
+
 bool
 experience_learn(Experience *experience, const char *uuid, const Lesson *lesson)
 {
     if (uuid != NULL && *uuid != '\0' && (lesson->dirty.valid || lesson->observation.memory != 0))
         remember_domain(experience, uuid, lesson);
+    if (lesson->stream.reached != 0 || lesson->named_pair != 0)
+        remember_pair(experience, lesson);
     return calibration_add(&experience->calibration, &lesson->observation);
 }
 
@@ -98,15 +181,35 @@ add_double(JsonBuilder *builder, const char *name, double value)
     json_builder_add_double_value(builder, isfinite(value) ? value : 0.0);
 }
 
+static void
+add_hexadecimal(JsonBuilder *builder, const char *name, uint64_t value)
+{
+    g_autofree char *text = g_strdup_printf("%016" G_GINT64_MODIFIER "x", value);
+
+    json_builder_set_member_name(builder, name);
+    json_builder_add_string_value(builder, text);
+}
+
+static void
+stream_to_json(const Lesson *lesson, JsonBuilder *builder)
+{
+    json_builder_set_member_name(builder, "stream");
+    json_builder_begin_object(builder);
+    add_double(builder, "connections", lesson->stream.connections);
+    add_double(builder, "reached", (double)lesson->stream.reached);
+    add_double(builder, "available", (double)lesson->stream.available);
+    json_builder_end_object(builder);
+}
+
 void
 lesson_to_json(const Lesson *lesson, JsonBuilder *builder)
 {
     const CalibrationObservation *observation = &lesson->observation;
-    g_autofree char *pair = g_strdup_printf("%016" G_GINT64_MODIFIER "x", observation->pair);
 
     json_builder_begin_object(builder);
-    json_builder_set_member_name(builder, "pair");
-    json_builder_add_string_value(builder, pair);
+    add_hexadecimal(builder, "pair", observation->pair);
+    if (lesson->named_pair != 0)
+        add_hexadecimal(builder, "named_pair", lesson->named_pair);
     json_builder_set_member_name(builder, "technique");
     json_builder_add_string_value(builder, technique_to_string(observation->technique));
     add_double(builder, "memory_seconds", observation->memory_seconds);
@@ -124,6 +227,8 @@ lesson_to_json(const Lesson *lesson, JsonBuilder *builder)
         json_builder_end_array(builder);
     }
     json_builder_end_array(builder);
+    if (lesson->stream.reached != 0)
+        stream_to_json(lesson, builder);
     json_builder_end_object(builder);
 }
 
@@ -180,10 +285,29 @@ dirty_read(JsonObject *object, DirtyCurve *ret_curve)
     }
 }
 
+/* What cannot be a measurement is left out: it teaches nothing. */
+static void
+stream_read(JsonObject *object, Lesson *lesson)
+{
+    JsonNode *node = json_object_get_member(object, "stream");
+    JsonObject *stream =
+        node != NULL && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
+    double connections = stream != NULL ? member_number(stream, "connections") : 0.0;
+
+    if (stream == NULL || !(connections >= 0.0 && connections <= STREAM_CONNECTIONS_MAX))
+        return;
+    lesson->stream = (ParallelObservation){
+        .connections = (unsigned int)connections,
+        .reached = member_bytes(stream, "reached"),
+        .available = member_bytes(stream, "available"),
+    };
+}
+
 static bool
 lesson_read(JsonObject *object, Lesson *ret_lesson)
 {
     const char *pair = member_text(object, "pair");
+    const char *named_pair = member_text(object, "named_pair");
     const char *technique = member_text(object, "technique");
     CalibrationObservation *observation = &ret_lesson->observation;
 
@@ -192,6 +316,8 @@ lesson_read(JsonObject *object, Lesson *ret_lesson)
         !g_ascii_string_to_unsigned(pair, 16, 0, G_MAXUINT64, &observation->pair, NULL) ||
         !technique_from_string(technique, &observation->technique))
         return false;
+    if (named_pair != NULL)
+        g_ascii_string_to_unsigned(named_pair, 16, 0, G_MAXUINT64, &ret_lesson->named_pair, NULL);
     observation->memory_seconds = member_number(object, "memory_seconds");
     observation->further_seconds = member_number(object, "further_seconds");
     observation->reverse_full = member_number(object, "reverse_full");
@@ -199,6 +325,7 @@ lesson_read(JsonObject *object, Lesson *ret_lesson)
     observation->resident = member_bytes(object, "resident");
     observation->memory = member_bytes(object, "memory");
     dirty_read(object, &ret_lesson->dirty);
+    stream_read(object, ret_lesson);
     return true;
 }
 

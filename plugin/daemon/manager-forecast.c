@@ -5,7 +5,6 @@
  */
 #include "daemon/manager-private.h"
 
-#include "daemon/peer-address.h"
 #include "daemon/planner.h"
 
 /* A word that comes later than this after the start is no prediction any more. */
@@ -33,20 +32,6 @@ manager_measure_memory(Manager *manager, Migration *migration)
                                 reference_new(manager, migration));
 }
 
-/* The address that memory goes to says which link it takes. */
-static uint64_t
-migration_pair(const Migration *migration)
-{
-    g_autofree char *peer = NULL;
-
-    if (migration->peer_addresses->len != 0)
-        peer = flow_address_to_text(&g_array_index(migration->peer_addresses, FlowAddress, 0));
-    else
-        peer = peer_host_from_uri(migration->migrate_uri ? migration->migrate_uri
-                                                         : migration->destination_uri);
-    return calibration_pair(g_get_host_name(), peer);
-}
-
 void
 manager_forecast(Manager *manager, Migration *migration)
 {
@@ -62,7 +47,7 @@ manager_forecast(Manager *manager, Migration *migration)
     *forecast = (Forecast){
         .valid = true,
         .technique = migration->decision.technique,
-        .pair = migration_pair(migration),
+        .pair = manager_pair(manager, migration),
         .memory = input.memory,
         .pre = planner_rate_profile(manager, migration, false),
         .post = planner_rate_profile(manager, migration, true),
@@ -98,6 +83,21 @@ learn_dirty(Migration *migration, uint64_t memory)
     dirty_curve_add(&migration->dirty, migration->first_pass_seconds, MAX(further, PAGE_BYTES));
 }
 
+/* limit: bytes/s; 0: none. */
+static RateProfile
+rate_profile_limited(const RateProfile *profile, uint64_t limit)
+{
+    RateProfile limited = { 0 };
+
+    if (limit == 0)
+        return *profile;
+    for (unsigned i = 0; i < profile->count; i++)
+        rate_profile_add(&limited, profile->segment[i].until,
+                         MIN(profile->segment[i].rate, (double)limit),
+                         profile->segment[i].reverse_full);
+    return limited;
+}
+
 /*
  * The prediction is made again with what is known now of the guest, and with
  * the rates that were expected: what remains is the link's and the model's.
@@ -109,6 +109,7 @@ lesson_of(Migration *migration, Lesson *ret_lesson)
     const JobStatistics *statistics = &migration->statistics;
     PredictParams params = predict_params_default();
     const RateProfile *profile;
+    RateProfile pre;
     Prediction raw;
     double seconds = (double)(migration->ended_us - migration->running_us) / 1e6;
     uint64_t memory = 0;
@@ -125,9 +126,11 @@ lesson_of(Migration *migration, Lesson *ret_lesson)
     learn_dirty(migration, memory);
     if (migration->description != NULL)
         params.downtime_limit_ms = migration->description->metadata.maximum_downtime;
-    profile = forecast->technique == TECHNIQUE_POST_COPY ? &forecast->post : &forecast->pre;
-    raw = predict_migration_over(forecast->technique, memory != 0 ? memory : forecast->memory,
-                                 &forecast->pre, &forecast->post, &migration->dirty, &params);
+    manager_lesson_streams(migration, ret_lesson);
+    pre = rate_profile_limited(&forecast->pre, manager_streams_own_rate(ret_lesson));
+    profile = forecast->technique == TECHNIQUE_POST_COPY ? &forecast->post : &pre;
+    raw = predict_migration_over(forecast->technique, memory != 0 ? memory : forecast->memory, &pre,
+                                 &forecast->post, &migration->dirty, &params);
     ret_lesson->observation =
         calibration_observation(forecast->pair, forecast->technique, &raw,
                                 rate_profile_reverse_full(profile, seconds), seconds);
@@ -145,4 +148,12 @@ manager_learn(Manager *manager, Migration *migration)
         return;
     migration->has_lesson = true;
     experience_learn(manager->experience, migration->uuid, &migration->lesson);
+    if (manager_streams_own_rate(&migration->lesson) != 0)
+        migration_note(
+            migration, "streams",
+            "connections: %u, reached: %" G_GUINT64_FORMAT " B/s, available: %" G_GUINT64_FORMAT
+            " B/s, known of one: %" G_GUINT64_FORMAT " B/s",
+            migration->lesson.stream.connections, migration->lesson.stream.reached,
+            migration->lesson.stream.available,
+            experience_stream_rate(manager->experience, migration->lesson.observation.pair));
 }

@@ -30,6 +30,11 @@ void manager_converge(Manager *manager, Migration *migration);
 
 /* It goes on, whoever did it; nothing when it was not broken. */
 void manager_post_copy_goes_on(Migration *migration, const char *how);
+/* For a daemon that starts again; until manager_forget_post_copy(). Sources only. */
+void manager_store_post_copy(const Manager *manager, Migration *migration);
+void manager_forget_post_copy(const Manager *manager, Migration *migration);
+/* Goes on with what an earlier daemon left in post-copy; after each connecting to libvirt. */
+void manager_take_up_post_copies(Manager *manager);
 /* Called every second for each source in post-copy: tries to resume a broken one. */
 void manager_recover(Manager *manager, Migration *migration, gint64 now_us);
 
@@ -49,6 +54,15 @@ void manager_remember(Manager *manager, Migration *migration);
 
 /* An ended migration that went as it was predicted to go teaches the next prediction. */
 void manager_learn(Manager *manager, Migration *migration);
+
+/* After each reading of a source's job: how much its connections move, and what there was for it.
+ */
+void manager_meter_streams(const Manager *manager, Migration *migration);
+/* What they reached at best, into the lesson. */
+void manager_lesson_streams(const Migration *migration, Lesson *lesson);
+/* Bytes/s that the lesson's connections together could not exceed; 0: they filled what there was.
+ */
+uint64_t manager_streams_own_rate(const Lesson *lesson);
 
 /* Takes our element out of the domain's metadata, in the background; absent is fine. */
 void manager_remove_offer(Manager *manager, const char *uuid, const char *name);

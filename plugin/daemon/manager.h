@@ -22,18 +22,18 @@ typedef struct Manager Manager;
 
 struct Manager {
     const Config *config;
-    char *state_directory;
+    char *state_directory; /* tied to the boot */
     Network *network;
     Hypervisor *hypervisor;
     Registry *registry;
     Workers *workers; /* NULL: not to be had */
     Experience *experience;
-    Recorder *recorder;    /* writes decisions down */
+    Recorder *recorder;    /* writes decisions and the history down; NULL: nowhere */
     GPtrArray *migrations; /* active first come, first in */
     GPtrArray *history;    /* ended, oldest first, config->history_limit */
-    bool history_problem_told;
     uint64_t next_ticket;
     gint64 last_poll_us;
+    unsigned uplink_changes; /* those of the network that were followed */
     TrafficClass host_class;
     double prepare_seconds; /* from a turn to the first byte, smoothed */
     struct {
@@ -48,6 +48,7 @@ struct Manager {
     } side[2];                   /* by ShapingDirection */
 };
 
+/* state_directory: what is undone after a crash; config must outlive the manager. */
 Manager *manager_new(const Config *config, const char *state_directory, GError **error);
 void manager_free(Manager *manager);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Manager, manager_free)
@@ -99,6 +100,19 @@ void manager_measure_memory(Manager *manager, Migration *migration);
  */
 void manager_forecast(Manager *manager, Migration *migration);
 
+/*
+ * This host and the one that a migration leaves for, as calibration_pair(): by
+ * its address, else by what its URI's name was resolved to last time.
+ */
+uint64_t manager_pair(const Manager *manager, const Migration *migration);
+
+/*
+ * Bytes/s that one connection of it can carry: as configured, or less where it
+ * was measured so on the way to that host; where the destination is not known
+ * yet, on the way to all hosts.
+ */
+uint64_t manager_stream_rate(const Manager *manager, const Migration *migration);
+
 /* Chooses the technique from present rates; may be called again. */
 void manager_decide(Manager *manager, Migration *migration);
 
@@ -128,6 +142,8 @@ void manager_schedule(Manager *manager);
 
 /* Source calls that are held in libvirtd now; each occupies one of its workers. */
 unsigned manager_count_held(const Manager *manager);
+/* libvirtd's workers that held calls and outgoing migrations occupy; 0: one at most. */
+unsigned manager_count_busy(const Manager *manager);
 
 /* Answers a pending WaitTurn at once if the state allows it. */
 void manager_answer_turn(Manager *manager, Migration *migration);

@@ -22,3 +22,14 @@ uint64_t planner_add_headroom(uint64_t rate);
  * destination from the start of post-copy on.
  */
 bool planner_limits_count_here(const DomainDescription *description, gpointer data);
+
+/* Bytes/s that all its connections can carry together in pre-copy; 0: no bound is known. */
+uint64_t planner_streams_rate(const Manager *manager, const Migration *migration);
+
+/*
+ * What it counts where a direction is divided. What is left counts with the same
+ * headroom as an SLA: classes count headers. libvirt has no statistics at the
+ * destination, so that its need is constant: the whole memory within the whole time,
+ * and a margin.
+ */
+AllocateItem planner_allocation_item(const Migration *migration, gint64 now_us);

@@ -54,7 +54,7 @@ fill_schedule_item(const Manager *manager, const Migration *migration, ScheduleI
         .priority = migration->priority,
         .technique = migration->has_decision ? migration->decision.technique : TECHNIQUE_PRE_COPY,
         .seconds = migration->has_decision ? prediction->total_seconds : 0,
-        .stream_rate = manager->config->one_stream_rate,
+        .stream_rate = planner_streams_rate(manager, migration),
         .link = uplink ? (uint32_t)uplink->ifindex : 0,
         .link_rate = network_usable_rate(manager->network),
         .available_known = rates.valid,

@@ -8,6 +8,12 @@
 #define REVERSE_FULL_PERCENT 95
 
 uint64_t
+planner_bytes_of_mib(uint64_t mib)
+{
+    return MIN(mib, UINT64_MAX >> 20) << 20;
+}
+
+uint64_t
 planner_subtract(uint64_t a, uint64_t b)
 {
     return a > b ? a - b : 0;
@@ -54,6 +60,69 @@ planner_memory(const Manager *manager, const Migration *migration)
     return experience_memory(manager->experience, migration->uuid, migration->resident, limit);
 }
 
+static bool
+reverse_is_full(const Migration *migration)
+{
+    uint64_t link = migration->peer.link_rate;
+
+    return migration->peer_known && migration->peer.host.valid && link != 0 &&
+           migration->peer.host.out >= link / 100 * REVERSE_FULL_PERCENT;
+}
+
+uint64_t
+planner_streams_rate(const Manager *manager, const Migration *migration)
+{
+    uint64_t count = MAX(MAX(migration->parallel, migration->parallel_proposed), 1);
+    uint64_t stream = manager_stream_rate(manager, migration);
+
+    return stream > UINT64_MAX / count ? UINT64_MAX : stream * count;
+}
+
+static uint64_t
+stricter(uint64_t limit, uint64_t other)
+{
+    return limit == 0 || (other != 0 && other < limit) ? other : limit;
+}
+
+/* What planner_rate_profile() bounds a migration by, for each technique that it may get. */
+static void
+fill_limits(const Manager *manager, const Migration *migration, TechniqueInput *input)
+{
+    uint64_t stream = manager_stream_rate(manager, migration);
+    uint64_t pre = planner_bytes_of_mib(migration->user_bandwidth_mib);
+    uint64_t post = planner_bytes_of_mib(migration->user_post_copy_bandwidth_mib);
+    uint64_t streams = planner_streams_rate(manager, migration);
+
+    /* Nothing is agreed on yet: pre-copy gets as many as it needs. */
+    if (migration->machine.iteration == 0 && migration->parallel == 0 &&
+        manager->config->parallel_connections != PARALLEL_NEVER && !migration->tunnelled)
+        streams = 0;
+    input->limit_pre[TECHNIQUE_PRE_COPY] = stricter(pre, streams);
+    input->limit_pre[TECHNIQUE_HYBRID] = stricter(pre, stream);
+    input->limit_post = stricter(post, stream);
+}
+
+/*
+ * Learnt of whole migrations: of one whose first pass is over only what moving
+ * memory costs is left to correct.
+ */
+static void
+fill_corrections(const Manager *manager, const Migration *migration, TechniqueInput *input)
+{
+    const Calibration *calibration = experience_calibration(manager->experience);
+    uint64_t pair = manager_pair(manager, migration);
+
+    if (calibration->count == 0)
+        return;
+    input->calibrated = true;
+    input->reverse_full = reverse_is_full(migration);
+    for (unsigned i = 0; i < TECHNIQUE_COUNT; i++) {
+        input->correction[i] = calibration_for(calibration, pair, (Technique)i);
+        if (migration->machine.iteration >= 2)
+            input->correction[i].overhead = 0;
+    }
+}
+
 void
 planner_technique_input(const Manager *manager, Migration *migration, TechniqueInput *ret_input)
 {
@@ -94,75 +163,106 @@ planner_technique_input(const Manager *manager, Migration *migration, TechniqueI
     input->dirty = migration->dirty;
     if (manager_reserve((Manager *)manager, SHAPING_EGRESS, migration, &reservation))
         input->guaranteed = reservation.leaf[migration->priority].rate;
+    fill_limits(manager, migration, input);
+    fill_corrections(manager, migration, input);
 }
 
-static bool
-reverse_is_full(const Migration *migration)
-{
-    uint64_t link = migration->peer.link_rate;
-
-    return migration->peer_known && migration->peer.host.valid && link != 0 &&
-           migration->peer.host.out >= link / 100 * REVERSE_FULL_PERCENT;
-}
+/* Another migration that leaves now. */
+typedef struct {
+    double end;  /* seconds until it is expected to end */
+    bool before; /* it has the bandwidth of both until then: see AllocateTurn */
+    bool after;
+} Other;
 
 static int
-compare_seconds(gconstpointer left, gconstpointer right)
+compare_ends(gconstpointer left, gconstpointer right)
 {
-    double a = *(const double *)left;
-    double b = *(const double *)right;
+    double a = ((const Other *)left)->end;
+    double b = ((const Other *)right)->end;
 
     return (a > b) - (a < b);
 }
 
-/* Seconds until each of the other migrations that leave now is expected to end, ascending. */
+/* The other migrations that leave now, by when they end. */
 static GArray *
-others_end(const Manager *manager, const Migration *migration, gint64 now_us)
+others_of(const Manager *manager, const Migration *migration, gint64 now_us)
 {
-    GArray *ends = g_array_new(FALSE, FALSE, sizeof(double));
+    AllocateItem item = planner_allocation_item(migration, now_us);
+    GArray *others = g_array_new(FALSE, FALSE, sizeof(Other));
 
     for (guint i = 0; i < manager->migrations->len; i++) {
-        const Migration *other = g_ptr_array_index(manager->migrations, i);
-        double left;
+        const Migration *each = g_ptr_array_index(manager->migrations, i);
+        AllocateItem other_item;
+        Other other;
 
-        if (other == migration || !planner_is_on_side(other, SHAPING_EGRESS))
+        if (each == migration || !planner_is_on_side(each, SHAPING_EGRESS))
             continue;
-        left =
-            other->forecast.prediction.total_seconds - (double)(now_us - other->running_us) / 1e6;
+        other_item = planner_allocation_item(each, now_us);
+        other.before = allocate_waits_for(&item, &other_item);
+        other.after = allocate_waits_for(&other_item, &item);
+        other.end =
+            each->forecast.prediction.total_seconds - (double)(now_us - each->running_us) / 1e6;
         /* One without a forecast stays; one that is late ends soon. */
-        if (!other->forecast.valid)
-            left = PREDICT_SECONDS_MAX;
-        left = MAX(left, 1.0);
-        g_array_append_val(ends, left);
+        if (!each->forecast.valid)
+            other.end = PREDICT_SECONDS_MAX;
+        other.end = MAX(other.end, 1.0);
+        g_array_append_val(others, other);
     }
-    g_array_sort(ends, compare_seconds);
-    return ends;
+    g_array_sort(others, compare_ends);
+    return others;
+}
+
+/*
+ * Even shares that it has while those from `first` on are there; 1 is its own. What
+ * waits for its turn hands its share over, but for a little.
+ */
+static double
+shares_held(const GArray *others, guint first)
+{
+    double held = 1;
+
+    for (guint i = first; i < others->len; i++) {
+        const Other *other = &g_array_index(others, Other, i);
+
+        if (other->before)
+            return 1.0 / ALLOCATE_KEPT;
+        if (other->after)
+            held += 1 - 1.0 / ALLOCATE_KEPT;
+    }
+    return held;
 }
 
 RateProfile
 planner_rate_profile(const Manager *manager, const Migration *migration, bool post_copy)
 {
     const TechniqueDecision *decision = &migration->decision;
-    g_autoptr(GArray) ends = others_end(manager, migration, g_get_monotonic_time());
+    g_autoptr(GArray) others = others_of(manager, migration, g_get_monotonic_time());
     double free_rate = (double)(post_copy ? decision->available_post : decision->available_pre);
     double guaranteed = (double)(post_copy ? decision->rate_post : decision->rate_pre);
     uint64_t user =
         post_copy ? migration->user_post_copy_bandwidth_mib : migration->user_bandwidth_mib;
+    /* Post-copy has one connection. */
+    uint64_t streams = post_copy ? manager_stream_rate(manager, migration)
+                                 : planner_streams_rate(manager, migration);
     bool full = reverse_is_full(migration);
     RateProfile profile = { 0 };
 
-    for (guint i = 0; i <= ends->len; i++) {
-        double beside = ends->len - i;
+    for (guint i = 0; i <= others->len; i++) {
+        double beside = others->len - i;
+        double held = shares_held(others, i);
         /* Its guarantee was divided among those that are there now. */
-        double rate = MAX(free_rate, guaranteed) / (1.0 + beside);
+        double rate = MAX(free_rate, guaranteed) / (1.0 + beside) * held;
 
         if (free_rate < guaranteed)
-            rate = MIN(guaranteed * (1.0 + ends->len) / (1.0 + beside),
+            rate = MIN(guaranteed * (1.0 + others->len) / (1.0 + beside) * held,
                        (double)network_usable_rate(manager->network));
         if (user != 0)
             rate = MIN(rate, (double)user * 1048576.0);
-        rate_profile_add(&profile,
-                         i < ends->len ? g_array_index(ends, double, i) : PREDICT_SECONDS_MAX, rate,
-                         full);
+        if (streams != 0)
+            rate = MIN(rate, (double)streams);
+        rate_profile_add(
+            &profile, i < others->len ? g_array_index(others, Other, i).end : PREDICT_SECONDS_MAX,
+            rate, full);
     }
     return profile;
 }

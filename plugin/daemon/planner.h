@@ -8,6 +8,9 @@
 
 #include "daemon/manager.h"
 
+/* MiB, as libvirt's limits are, to bytes; at most what fits. */
+uint64_t planner_bytes_of_mib(uint64_t mib);
+
 /* Everything technique_decide() wants to know of this migration now. */
 void planner_technique_input(const Manager *manager, Migration *migration,
                              TechniqueInput *ret_input);

@@ -87,6 +87,17 @@ static const Field weights_fields[] = {
     { 0 },
 };
 
+static const Field correction_fields[] = {
+    { FIELD_AT(CalibrationCorrection, memory, .kind = FIELD_DOUBLE, .finite = true) },
+    { FIELD_AT(CalibrationCorrection, further, .kind = FIELD_DOUBLE, .finite = true) },
+    { FIELD_AT(CalibrationCorrection, reverse_full, .kind = FIELD_DOUBLE, .finite = true) },
+    { FIELD_AT(CalibrationCorrection, overhead, .kind = FIELD_DOUBLE, .finite = true) },
+    { FIELD_AT(CalibrationCorrection, error_low, .kind = FIELD_DOUBLE, .finite = true) },
+    { FIELD_AT(CalibrationCorrection, error_high, .kind = FIELD_DOUBLE, .finite = true) },
+    { FIELD_AT(CalibrationCorrection, count, .kind = FIELD_UNSIGNED) },
+    { 0 },
+};
+
 static const Field technique_input_fields[] = {
     { FIELD_AT(TechniqueInput, priority, .kind = FIELD_NAME, .names = priority_names) },
     { FIELD_AT(TechniqueInput, allowed, .kind = FIELD_UNSIGNED, .max = TECHNIQUE_ALLOW_ALL) },
@@ -106,6 +117,12 @@ static const Field technique_input_fields[] = {
     { FIELD_AT(TechniqueInput, guaranteed, .kind = FIELD_UNSIGNED) },
     { FIELD_AT(TechniqueInput, predict, .kind = FIELD_STRUCT, .fields = predict_fields) },
     { FIELD_TO(TechniqueInput, weights, .fields = weights_fields) },
+    { FIELD_ARRAY(TechniqueInput, limit_pre, .kind = FIELD_UNSIGNED, .optional = true) },
+    { FIELD_AT(TechniqueInput, limit_post, .kind = FIELD_UNSIGNED, .optional = true) },
+    { FIELD_AT(TechniqueInput, calibrated, .kind = FIELD_BOOL, .optional = true) },
+    { FIELD_AT(TechniqueInput, reverse_full, .kind = FIELD_BOOL, .optional = true) },
+    { FIELD_ARRAY(TechniqueInput, correction, .kind = FIELD_STRUCT, .fields = correction_fields,
+                  .optional = true) },
     { 0 },
 };
 

@@ -9,6 +9,11 @@
 
 #define PARALLEL_ONE_STREAM_RATE 1100000000u /* bytes/s that one TCP stream of QEMU carries */
 #define PARALLEL_CONNECTIONS_MAX 8u
+/* A stream that leaves a quarter of what there was for it cannot fill it. */
+#define PARALLEL_FILLS_PERCENT 75
+/* Rates that differ by less are the same one, measured twice. */
+#define PARALLEL_GAIN_PERCENT 25
+#define PARALLEL_WINDOW_US 2000000 /* a rate is what was kept up for so long */
 /* Below this on either end multifd together with post-copy loses the VM or is refused. */
 #define PARALLEL_POST_COPY_QEMU 10001000u
 
@@ -26,6 +31,7 @@ typedef struct {
     uint64_t available;       /* bytes/s for this migration */
     uint64_t one_stream_rate; /* 0: PARALLEL_ONE_STREAM_RATE */
     int setting;              /* PARALLEL_AUTO, PARALLEL_NEVER, or a number the operator wants */
+    unsigned int cores;       /* of this host; 0 unknown: no bound */
 } ParallelInput;
 
 /*
@@ -36,7 +42,54 @@ typedef struct {
 bool technique_gate_versions(Technique technique, uint32_t source_qemu, uint32_t destination_qemu);
 
 /*
- * Connections to ask for: 0 (do not use multifd), or 2 and more. An operator's
- * number replaces the rate rule only, never the gates.
+ * Connections to ask for: 0 (do not use multifd), or 2 and more. As many as
+ * fill what is available, but no more than this host's cores can drive, at
+ * PARALLEL_ONE_STREAM_RATE a core: slow streams need more connections than cores.
+ * An operator's number replaces the rate rule only, never the gates.
  */
 unsigned int parallel_connections(const ParallelInput *input);
+
+/* ---- what streams really reach ------------------------------------------ */
+
+/* Of one migration while it runs: its best window. Zero-initialise. */
+typedef struct {
+    bool open;
+    int64_t since_us; /* start of the window under way, ... */
+    uint64_t since_bytes;
+    uint64_t room;      /* ... and the least there was for it since, bytes/s */
+    uint64_t reached;   /* bytes/s in the best window; 0: none yet */
+    uint64_t available; /* room of that window */
+} ParallelMeter;
+
+/*
+ * A reading: bytes sent so far, and what there is for this migration now, bytes/s:
+ * the least of what the links have free, its class and QEMU's limit; 0: unknown,
+ * so that the window under way tells nothing. Windows last PARALLEL_WINDOW_US or
+ * little longer; zero pages and pauses are why the best one counts.
+ */
+void parallel_meter_add(ParallelMeter *meter, int64_t now_us, uint64_t bytes, uint64_t room);
+
+/* What a finished migration's connections reached together. */
+typedef struct {
+    unsigned int connections; /* 0 counts as one */
+    uint64_t reached;         /* bytes/s; 0: not measured */
+    uint64_t available;
+} ParallelObservation;
+
+/* Believed of one pair of hosts. Zero-initialise: nothing is. */
+typedef struct {
+    uint64_t one;  /* bytes/s that one stream reaches; 0: it fills what it gets */
+    uint64_t many; /* likewise of several together; 0: they fill what they get */
+} ParallelExperience;
+
+/*
+ * A rate that is clearly below what was available is the streams' own. One that
+ * is not only says that they reach at least that: it disproves a lower belief.
+ */
+void parallel_learn(ParallelExperience *experience, const ParallelObservation *observation);
+
+/*
+ * Bytes/s that one stream reaches, if it is known not to fill what is available
+ * and several are not known to reach no more than it does; else 0.
+ */
+uint64_t parallel_stream_rate(const ParallelExperience *experience);

@@ -156,16 +156,36 @@ bounded(double value, double limit)
     return value < limit ? value : limit; /* NaN gives the limit */
 }
 
+static uint64_t
+limited(uint64_t rate, uint64_t limit)
+{
+    return limit != 0 ? minimum(rate, limit) : rate;
+}
+
+static uint64_t
+rate_pre(const TechniqueInput *input, const TechniqueDecision *decision, Technique technique)
+{
+    return limited(decision->rate_pre, input->limit_pre[technique]);
+}
+
+static uint64_t
+rate_post(const TechniqueInput *input, const TechniqueDecision *decision)
+{
+    return limited(decision->rate_post, input->limit_post);
+}
+
 /* Bytes that a prediction takes from the workload, because it is guaranteed
  * more than is free, as a multiple of memory. */
 static double
-sla_deficit(const TechniqueInput *input, const TechniqueDecision *decision,
-            const Prediction *prediction)
+sla_deficit(const TechniqueInput *input, const TechniqueDecision *decision, Technique technique)
 {
+    const Prediction *prediction = &decision->prediction[technique];
     double pre_seconds = fmax(prediction->total_seconds - prediction->post_copy_seconds, 0.0);
     double displaced =
-        (double)(decision->rate_pre - decision->available_pre) * pre_seconds +
-        (double)(decision->rate_post - decision->available_post) * prediction->post_copy_seconds;
+        (double)subtract(rate_pre(input, decision, technique), decision->available_pre) *
+            pre_seconds +
+        (double)subtract(rate_post(input, decision), decision->available_post) *
+            prediction->post_copy_seconds;
 
     return bounded(displaced / fmax((double)input->memory, 1.0), COST_SLA_MAX);
 }
@@ -187,7 +207,7 @@ technique_cost(const TechniqueInput *input, const TechniqueDecision *decision,
         risk = COST_RISK_FIXED +
                bounded(prediction->post_copy_bytes / fmax((double)input->memory, 1.0), 1.0);
     cost = weights->time * time + weights->downtime * downtime +
-           weights->sla * sla_deficit(input, decision, prediction) + weights->risk * risk;
+           weights->sla * sla_deficit(input, decision, technique) + weights->risk * risk;
     if (!prediction->converges)
         cost += COST_NEVER_CONVERGES;
     return isfinite(cost) ? cost : 2.0 * COST_NEVER_CONVERGES;
@@ -202,8 +222,11 @@ find_costs(const TechniqueInput *input, TechniqueDecision *decision)
 
     for (unsigned int i = 0; i < TECHNIQUE_COUNT; i++) {
         decision->prediction[i] =
-            predict_migration((Technique)i, input->memory, decision->rate_pre, decision->rate_post,
-                              &input->dirty, &input->predict);
+            predict_migration((Technique)i, input->memory, rate_pre(input, decision, (Technique)i),
+                              rate_post(input, decision), &input->dirty, &input->predict);
+        if (input->calibrated)
+            decision->prediction[i] = calibration_apply(
+                &input->correction[i], &decision->prediction[i], input->reverse_full ? 1.0 : 0.0);
         shortest = fmin(shortest, decision->prediction[i].total_seconds);
     }
     for (unsigned int i = 0; i < TECHNIQUE_COUNT; i++)
@@ -268,9 +291,10 @@ pre_copy_converges(const TechniqueInput *input, const TechniqueDecision *decisio
 {
     if (!decision->prediction[TECHNIQUE_PRE_COPY].converges || !returns_to_pre_copy(input))
         return decision->prediction[TECHNIQUE_PRE_COPY].converges;
-    return predict_migration(TECHNIQUE_PRE_COPY, input->memory,
-                             (uint64_t)(MARGIN_LEFT * (double)decision->rate_pre),
-                             decision->rate_post, &input->dirty, &input->predict)
+    return predict_migration(
+               TECHNIQUE_PRE_COPY, input->memory,
+               (uint64_t)(MARGIN_LEFT * (double)rate_pre(input, decision, TECHNIQUE_PRE_COPY)),
+               rate_post(input, decision), &input->dirty, &input->predict)
         .converges;
 }
 

@@ -41,6 +41,7 @@
 #pragma once
 
 #include "common/types.h"
+#include "decision/calibrate.h"
 #include "decision/classify.h"
 #include "decision/predict.h"
 
@@ -86,6 +87,19 @@ typedef struct {
     uint64_t guaranteed; /* bytes/s reserved for this migration (reserve.h); 0 none */
     PredictParams predict;
     const TechniqueWeights *weights; /* NULL: technique_weights_default(priority) */
+
+    /*
+     * What the caller's limit and its connections let through, bytes/s, 0: no
+     * bound. Of passes of pre-copy by the technique that makes them (one that can
+     * be parallel has more), and of post-copy.
+     */
+    uint64_t limit_pre[TECHNIQUE_COUNT];
+    uint64_t limit_post;
+
+    /* What finished migrations taught of this pair of hosts; else times stay as predicted. */
+    bool calibrated;
+    bool reverse_full; /* the destination's own sending fills its link (RateProfile) */
+    CalibrationCorrection correction[TECHNIQUE_COUNT];
 } TechniqueInput;
 
 typedef enum {
@@ -112,7 +126,7 @@ typedef struct {
     uint64_t available_pre;
     uint64_t available_post;
     bool available_assumed; /* some rate or all links were unknown */
-    /* What predictions used: the above, but never below what is guaranteed. */
+    /* What predictions used, up to the limits: the above, but never below what is guaranteed. */
     uint64_t rate_pre;
     uint64_t rate_post;
     double dirty_rate;                      /* bytes/s, assumed if so predicted */

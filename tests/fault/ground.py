@@ -10,6 +10,7 @@ import contextlib
 import json
 import pathlib
 import random
+import re
 import sys
 import time
 
@@ -25,6 +26,7 @@ SIGKILL, SIGSTOP, SIGCONT = 9, 19, 18
 TECHNIQUES = ("pre-copy", "post-copy", "hybrid")
 KINDS = (("--live",), ("--live", "--p2p"))
 SETTLE_SECONDS = 20
+DAEMON_LOG = "/var/log/virt-convoy/virt-convoyd.log"
 JOURNAL = "/run/virt-convoy/shaping.journal"
 
 
@@ -35,17 +37,29 @@ class Account:
         self.name = name
         self.faults = self.migrations = self.lost = self.leaks = 0
         self.problems = []
+        self.notes = []
         self.begun = time.monotonic()
+        self.seconds = 0.0      # of the shares that were added
 
     def check(self, passed, problem):
         if not passed:
             self.problems.append(f"migration {self.migrations}, fault {self.faults}: {problem}")
         return bool(passed)
 
+    def tally(self):
+        return {"faults": self.faults, "migrations": self.migrations, "lost": self.lost,
+                "leaks": self.leaks, "problems": self.problems, "notes": self.notes,
+                "seconds": time.monotonic() - self.begun}
+
+    def add(self, tally):
+        """Take what another account of the same row counted."""
+        for name, value in tally.items():
+            if hasattr(self, name):
+                setattr(self, name, getattr(self, name) + value)
+
     def line(self):
-        return (f"{self.name:28} faults {self.faults:4}  migrations {self.migrations:4}  "
-                f"guests lost {self.lost}  leaks {self.leaks}  "
-                f"{time.monotonic() - self.begun:5.0f} s  "
+        return (f"{self.name:32} faults {self.faults:4}  migrations {self.migrations:4}  "
+                f"guests lost {self.lost}  leaks {self.leaks}  {self.seconds:5.0f} s  "
                 f"{'FAILED' if self.problems else 'passed'}")
 
 
@@ -61,18 +75,16 @@ class Quiet:
     def equal(self, got, wanted, what, detail=""):
         return self.ok(got == wanted, what, f"got {got!r}, wanted {wanted!r} {detail}")
 
-    @staticmethod
-    def note(text):
-        for line in str(text).splitlines():
-            print(f"#   {line}", file=sys.stderr, flush=True)
+    def note(self, text):
+        self.account.notes.extend(str(text).splitlines())
 
 
 class Ground(Stage):
     """A lab with one guest, both hosts in full mode."""
 
-    def __init__(self, lab, seed):
+    def __init__(self, lab):
         super().__init__(lab, Quiet())
-        self.random = random.Random(seed)
+        self.random = random.Random()
         self.before = None
         self.source = "host-a"
 
@@ -82,15 +94,15 @@ class Ground(Stage):
 
     # Setting up
 
-    def begin_row(self, name):
-        self.tap.account = Account(name)
+    def begin_row(self, account, seed):
+        self.tap.account = account
+        self.random.seed(seed)
         if any(host.mode()["mode"] != "full" or not host.service_pid(DAEMON_PID)
                or not host.service_pid(LIBVIRTD_PID) for host in self.lab.hosts.values()):
             self.set_modes("full", "full")
         if not self.lab.guests.where(GUEST):
             self.fresh_guest()
         self.before = self.networks()
-        return self.account
 
     def fresh_guest(self):
         with contextlib.suppress(LabError):
@@ -135,6 +147,30 @@ class Ground(Stage):
         if not self.host(host).service_pid(DAEMON_PID):
             self.host(host).daemon_start()
         self.wait_status(host, "connection to libvirt", lambda status: status["libvirt_connected"])
+
+    # What the daemon says
+
+    def log_position(self, host):
+        path = self.host(host).path(DAEMON_LOG)
+        return path.stat().st_size if path.exists() else 0
+
+    def logged(self, host, since, event):
+        """The first line about EVENT in the daemon's log after the position SINCE."""
+        path = self.host(host).path(DAEMON_LOG)
+        if not path.exists():
+            return None
+        with open(path, "rb") as file:
+            file.seek(since)
+            for line in file.read().decode(errors="replace").splitlines():
+                if re.search(rf"event: {re.escape(event)}(,|$)", line):
+                    return line
+        return None
+
+    def check_logged(self, host, since, event, title, timeout=5):
+        with contextlib.suppress(LabError):
+            wait_until(event, lambda: self.logged(host, since, event), timeout=timeout)
+        return self.account.check(self.logged(host, since, event),
+                                  f"{title}: no event {event} in the daemon's log of {host}")
 
     # The account at the end
 

@@ -340,9 +340,9 @@ def many_aborts(ground, times):
             ground.leak(f"{title}: {before[2]} threads grew to {threads}")
 
 
-# name: (row, times in the whole suite, times in make test)
+# name: (row, times in the whole suite, times in make test[, times in a share])
 ROWS = {
-    "daemon killed": (daemon_killed, 200, 4),
+    "daemon killed": (daemon_killed, 200, 4, 25),
     "daemon broken": (daemon_broken, 12, 2),
     "libvirtd killed": (libvirtd_restarted, 10, 1),
     "destination reboots": (destination_reboots, 10, 1),
@@ -352,5 +352,5 @@ ROWS = {
     "aborted": (aborted, 20, 2),
     "client killed": (client_killed, 10, 2),
     "link cut for 5 s": (link_cut, 12, 1),
-    "aborts in a row": (many_aborts, 500, 0),
+    "aborts in a row": (many_aborts, 500, 0, 100),
 }

@@ -224,7 +224,7 @@ def node_log(node):
 
 # Folders that cannot be written
 
-STATE, LOGS = "/run/virt-convoy", "/var/log/virt-convoy"
+STATE, DATA, LOGS = "/run/virt-convoy", "/var/lib/virt-convoy", "/var/log/virt-convoy"
 TOLD_AT_MOST = 2                # the egress and the ingress may each have a problem
 
 
@@ -284,7 +284,7 @@ def mounted(ground, host, folder, *command, before=None):
 
 
 DAEMON_OUT = "/run/virt-convoy-lab/virt-convoyd.out"
-DISKS = [(what, folder, early) for folder in (STATE, LOGS)
+DISKS = [(what, folder, early) for folder in (STATE, DATA, LOGS)
          for what in (small_disk, read_only_disk) for early in (True, False)]
 
 

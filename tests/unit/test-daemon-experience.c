@@ -20,6 +20,8 @@ lesson_new(uint64_t pair, double measured)
                          .measured_seconds = measured,
                          .resident = UINT64_C(500000000),
                          .memory = UINT64_C(400000000) },
+        .stream = { .connections = 1, .reached = 6000000, .available = 25000000 },
+        .named_pair = 0x77,
     };
 
     g_assert_true(dirty_curve_add(&lesson.dirty, 2.0, 1e6));
@@ -60,9 +62,10 @@ test_survives_restart(void)
     const Lesson *known;
 
     g_assert_cmpuint(experience_load(experience, directory), ==, 0);
-    g_assert_true(history_append(directory, record, NULL));
-    g_assert_true(history_append(directory, "{\"domain\":\"of an older version\"}", NULL));
-    g_assert_true(history_append(directory, record, NULL));
+    g_assert_true(history_append(directory, HISTORY_FILE, record, NULL));
+    g_assert_true(
+        history_append(directory, HISTORY_FILE, "{\"domain\":\"of an older version\"}", NULL));
+    g_assert_true(history_append(directory, HISTORY_FILE, record, NULL));
     g_assert_cmpuint(experience_load(experience, directory), ==, 2);
     g_assert_cmpuint(calibration->count, ==, 2);
     g_assert_cmpint(
@@ -72,6 +75,8 @@ test_survives_restart(void)
     g_assert_nonnull(known);
     g_assert_cmpuint(known->dirty.count, ==, 2);
     g_assert_cmpfloat(known->dirty.point[1].bytes, ==, 3e6);
+    g_assert_cmpuint(experience_pair(experience, 0x77), ==, UINT64_C(0xfedcba9876543210));
+    g_assert_cmpuint(experience_stream_rate(experience, UINT64_C(0xfedcba9876543210)), ==, 6000000);
     g_assert_null(experience_domain(experience, "another"));
     g_assert_null(experience_domain(experience, NULL));
     g_unlink(path);
@@ -112,6 +117,19 @@ test_hostile(void)
         "\"memory\":1e300,\"dirty\":[[],[1],[1,2,3],[\"a\",1],[-1,1],[2,0],null,[3,1e300]]}}",
         "{\"uuid\":\"u\",\"lesson\":{" GOOD ",\"measured_seconds\":11,"
         "\"dirty\":[[1,1],[2,1],[3,1],[4,1],[5,1],[6,1],[7,1],[8,1],[9,1],[10,1]]}}",
+        "{\"lesson\":{" GOOD ",\"measured_seconds\":11,\"stream\":{\"connections\":1,"
+        "\"reached\":6e6,\"available\":25e6},\"named_pair\":\"2a\"}}",
+        /* And none of these takes anything of it back. */
+        "{\"lesson\":{" GOOD ",\"measured_seconds\":11,\"stream\":7}}",
+        "{\"lesson\":{" GOOD ",\"measured_seconds\":11,\"stream\":{}}}",
+        "{\"lesson\":{" GOOD ",\"measured_seconds\":11,\"stream\":{\"connections\":-1,"
+        "\"reached\":1,\"available\":25e6}}}",
+        "{\"lesson\":{" GOOD ",\"measured_seconds\":11,\"stream\":{\"connections\":1e300,"
+        "\"reached\":1,\"available\":25e6}}}",
+        "{\"lesson\":{" GOOD ",\"measured_seconds\":11,\"stream\":{\"connections\":1,"
+        "\"reached\":1e300,\"available\":25e6},\"named_pair\":\"xyz\"}}",
+        "{\"lesson\":{" GOOD ",\"measured_seconds\":11,\"stream\":{\"connections\":1,"
+        "\"reached\":-1,\"available\":null}}}",
     };
 #undef GOOD
     g_autoptr(Experience) experience = experience_new();
@@ -126,6 +144,8 @@ test_hostile(void)
         g_assert_true(experience_read(experience, good[i]));
         g_assert_cmpuint(experience_calibration(experience)->count, ==, i + 1);
     }
+    g_assert_cmpuint(experience_stream_rate(experience, 0x1f), ==, 6000000);
+    g_assert_cmpuint(experience_pair(experience, 0x2a), ==, 0x1f);
     g_assert_cmpuint(experience_calibration(experience)->observation[2].resident, ==, 0);
     g_assert_cmpuint(experience_calibration(experience)->observation[2].memory, ==, 0);
 }
@@ -180,6 +200,52 @@ test_bounded(void)
     experience_free(NULL);
 }
 
+/* Where the destination is not known yet, one that a stream fills decides. */
+static void
+test_streams(void)
+{
+    g_autoptr(Experience) experience = experience_new();
+    Lesson lesson = lesson_new(1, 15.0);
+
+    g_assert_cmpuint(experience_stream_rate_anywhere(experience), ==, 0);
+    g_assert_cmpuint(experience_stream_rate(experience, 1), ==, 0);
+    g_assert_cmpuint(experience_pair(experience, 5), ==, 5);
+    experience_learn(experience, NULL, &lesson);
+    lesson.observation.pair = 2;
+    lesson.named_pair = 0;
+    lesson.stream.reached = 9000000;
+    experience_learn(experience, NULL, &lesson);
+    g_assert_cmpuint(experience_stream_rate(experience, 1), ==, 6000000);
+    g_assert_cmpuint(experience_stream_rate(experience, 2), ==, 9000000);
+    g_assert_cmpuint(experience_stream_rate_anywhere(experience), ==, 9000000);
+    g_assert_cmpuint(experience_pair(experience, 0x77), ==, 1);
+    lesson.observation.pair = 3;
+    lesson.stream.reached = 24000000;
+    lesson.named_pair = 0x77; /* the name leads elsewhere now */
+    experience_learn(experience, NULL, &lesson);
+    g_assert_cmpuint(experience_pair(experience, 0x77), ==, 3);
+    g_assert_cmpuint(experience_stream_rate_anywhere(experience), ==, 0);
+    lesson.observation.pair = 1;
+    lesson.named_pair = 0;
+    experience_learn(experience, NULL, &lesson); /* it fills, and did not once */
+    g_assert_cmpuint(experience_stream_rate(experience, 1), ==, 0);
+    g_assert_cmpuint(experience_stream_rate(experience, 2), ==, 9000000);
+    g_assert_cmpuint(experience_pair(experience, 0x77), ==, 3);
+    /* Without a measured rate only the name is learnt. */
+    lesson.observation.pair = 4;
+    lesson.stream = (ParallelObservation){ 0 };
+    lesson.named_pair = 0x77;
+    experience_learn(experience, NULL, &lesson);
+    g_assert_cmpuint(experience_pair(experience, 0x77), ==, 4);
+    g_assert_cmpuint(experience_stream_rate(experience, 4), ==, 0);
+    for (uint64_t pair = 100; pair < 100 + 2 * EXPERIENCE_PAIRS; pair++) {
+        lesson = lesson_new(pair, 15.0);
+        experience_learn(experience, NULL, &lesson);
+    }
+    g_assert_cmpuint(experience_stream_rate(experience, 2), ==, 0);
+    g_assert_cmpuint(experience_stream_rate(experience, 100 + EXPERIENCE_PAIRS), ==, 6000000);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -188,5 +254,6 @@ main(int argc, char **argv)
     g_test_add_func("/experience/hostile", test_hostile);
     g_test_add_func("/experience/memory", test_memory);
     g_test_add_func("/experience/bounded", test_bounded);
+    g_test_add_func("/experience/streams", test_streams);
     return g_test_run();
 }

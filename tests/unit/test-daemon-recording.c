@@ -193,6 +193,7 @@ test_tables_cover(void)
         ROW(curve_fields, DirtyCurve),
         ROW(predict_fields, PredictParams),
         ROW(weights_fields, TechniqueWeights),
+        ROW(correction_fields, CalibrationCorrection),
         ROW(technique_input_fields, TechniqueInput),
         ROW(prediction_fields, Prediction),
         ROW(technique_decision_fields, TechniqueDecision),

@@ -109,6 +109,153 @@ test_gates(void)
     }
 }
 
+/* Slow streams need more connections than there are cores; fast ones a core each. */
+static void
+test_cores(void)
+{
+    static const struct {
+        uint64_t available, stream;
+        unsigned cores, expected;
+    } rows[] = {
+        { UINT64_C(3000000000), 0, 0, 3 },
+        { UINT64_C(3000000000), 0, 2, 2 },
+        { UINT64_C(3000000000), 0, 1, 0 },
+        { UINT64_C(3000000000), 0, UINT32_MAX, 3 },
+        { 25000000, 6000000, 2, 5 },
+        { 25000000, 6000000, 1, 5 },
+        { 25000000, 1, 1, PARALLEL_CONNECTIONS_MAX },
+        { UINT64_MAX, UINT64_MAX - 1, 1, 0 },
+        { UINT64_MAX, UINT64_MAX - 1, 2, 2 },
+        { UINT64_MAX, 1, UINT32_MAX, PARALLEL_CONNECTIONS_MAX },
+        { 0, 6000000, 2, 0 },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        ParallelInput input = fast_input();
+
+        input.available = rows[i].available;
+        input.one_stream_rate = rows[i].stream;
+        input.cores = rows[i].cores;
+        g_test_message("row %zu", i);
+        g_assert_cmpuint(parallel_connections(&input), ==, rows[i].expected);
+    }
+}
+
+typedef struct {
+    int64_t seconds;
+    uint64_t bytes, room;
+} Reading;
+
+#define M UINT64_C(1000000)
+
+static void
+test_meter(void)
+{
+    static const struct {
+        const char *what;
+        Reading readings[8]; /* ends with 0, 0, 0 after the first */
+        uint64_t reached, available;
+    } rows[] = {
+        { "nothing", { { 0, 0, 0 } }, 0, 0 },
+        { "one reading", { { 5, 100 * M, 25 * M } }, 0, 0 },
+        { "too short", { { 5, 0, 25 * M }, { 6, 6 * M, 25 * M } }, 0, 0 },
+        { "two seconds",
+          { { 5, 0, 25 * M }, { 6, 6 * M, 25 * M }, { 7, 12 * M, 25 * M } },
+          6 * M,
+          25 * M },
+        { "least room",
+          { { 5, 0, 25 * M }, { 6, 6 * M, 10 * M }, { 7, 12 * M, 25 * M } },
+          6 * M,
+          10 * M },
+        { "best window",
+          { { 5, 0, 25 * M }, { 7, 2 * M, 25 * M }, { 9, 22 * M, 20 * M }, { 11, 23 * M, 9 * M } },
+          10 * M,
+          20 * M },
+        { "room unknown", { { 5, 0, 25 * M }, { 6, 6 * M, 0 }, { 7, 12 * M, 25 * M } }, 0, 0 },
+        { "counter restarts",
+          { { 5, 90 * M, 25 * M }, { 7, 0, 25 * M }, { 9, 4 * M, 25 * M } },
+          2 * M,
+          25 * M },
+        { "clock goes back",
+          { { 5, 0, 25 * M }, { 3, 90 * M, 25 * M }, { 5, 94 * M, 25 * M } },
+          2 * M,
+          25 * M },
+        { "a gap",
+          { { 5, 0, 25 * M }, { 60, 900 * M, 25 * M }, { 62, 902 * M, 25 * M } },
+          1 * M,
+          25 * M },
+        { "2^32",
+          { { 5, 0, UINT64_MAX }, { 7, UINT64_C(1) << 33, UINT64_MAX } },
+          UINT64_C(1) << 32,
+          UINT64_MAX },
+        { "all there is", { { 5, 0, UINT64_MAX }, { 7, UINT64_MAX, UINT64_MAX } }, 0, 0 },
+        { "nothing moves", { { 5, 7, 25 * M }, { 7, 7, 25 * M } }, 0, 0 },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        ParallelMeter meter = { 0 };
+
+        for (size_t j = 0; j < G_N_ELEMENTS(rows[i].readings); j++) {
+            const Reading *reading = &rows[i].readings[j];
+
+            if (j == 0 || reading->seconds != 0)
+                parallel_meter_add(&meter, reading->seconds * 1000000, reading->bytes,
+                                   reading->room);
+        }
+        g_test_message("%s", rows[i].what);
+        g_assert_cmpuint(meter.reached, ==, rows[i].reached);
+        g_assert_cmpuint(meter.available, ==, rows[i].available);
+    }
+}
+
+static void
+test_learn(void)
+{
+    static const struct {
+        const char *what;
+        ParallelObservation seen[4];
+        uint64_t rate;
+    } rows[] = {
+        { "nothing", { { 0 } }, 0 },
+        { "one fills", { { 1, 24 * M, 25 * M } }, 0 },
+        { "just fills", { { 1, 75, 100 } }, 0 },
+        { "just not", { { 1, 74, 100 } }, 74 },
+        { "one cannot", { { 1, 6 * M, 25 * M } }, 6 * M },
+        { "0 is one", { { 0, 6 * M, 25 * M } }, 6 * M },
+        { "room unknown", { { 1, 6 * M, 0 } }, 0 },
+        { "not measured", { { 1, 0, 25 * M } }, 0 },
+        { "more than there was", { { 1, 30 * M, 25 * M } }, 0 },
+        { "a small class says nothing", { { 1, 6 * M, 25 * M }, { 1, 1 * M, 1 * M } }, 6 * M },
+        { "newer is right", { { 1, 6 * M, 25 * M }, { 1, 3 * M, 25 * M } }, 3 * M },
+        { "disproved", { { 1, 6 * M, 25 * M }, { 1, 20 * M, 25 * M } }, 0 },
+        { "the same, measured twice", { { 1, 6 * M, 25 * M }, { 1, 7 * M, 8 * M } }, 6 * M },
+        { "several fill", { { 1, 6 * M, 25 * M }, { 4, 24 * M, 25 * M } }, 6 * M },
+        { "several help", { { 1, 6 * M, 25 * M }, { 4, 12 * M, 25 * M } }, 6 * M },
+        { "several do not help", { { 1, 6 * M, 25 * M }, { 4, 7 * M, 25 * M } }, 0 },
+        { "then they do",
+          { { 1, 6 * M, 25 * M }, { 4, 7 * M, 25 * M }, { 1, 2 * M, 25 * M } },
+          2 * M },
+        { "then they fill",
+          { { 1, 6 * M, 25 * M }, { 4, 7 * M, 25 * M }, { 4, 24 * M, 25 * M } },
+          6 * M },
+        { "several alone", { { 4, 7 * M, 25 * M } }, 0 },
+        { "2^32", { { 1, UINT64_C(1) << 32, UINT64_C(1) << 33 } }, UINT64_C(1) << 32 },
+        { "no limit", { { 1, UINT64_MAX, UINT64_MAX } }, 0 },
+        { "far below", { { 1, 1, UINT64_MAX } }, 1 },
+        { "overflow", { { 1, UINT64_MAX / 2, UINT64_MAX }, { 2, UINT64_MAX / 2, UINT64_MAX } }, 0 },
+        { "hostile count", { { UINT32_MAX, 1, UINT64_MAX } }, 0 },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        ParallelExperience experience = { 0 };
+
+        for (size_t j = 0; j < G_N_ELEMENTS(rows[i].seen); j++)
+            parallel_learn(&experience, &rows[i].seen[j]);
+        g_test_message("%s", rows[i].what);
+        g_assert_cmpuint(parallel_stream_rate(&experience), ==, rows[i].rate);
+    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -116,5 +263,8 @@ main(int argc, char **argv)
     g_test_add_func("/decision/parallel/versions", test_versions);
     g_test_add_func("/decision/parallel/count", test_count);
     g_test_add_func("/decision/parallel/gates", test_gates);
+    g_test_add_func("/decision/parallel/cores", test_cores);
+    g_test_add_func("/decision/parallel/meter", test_meter);
+    g_test_add_func("/decision/parallel/learn", test_learn);
     return g_test_run();
 }

@@ -677,6 +677,105 @@ test_hostile(void)
     }
 }
 
+/* The choice and the forecast of the same migration say the same. */
+static void
+test_calibrated(void)
+{
+    TechniqueInput input = idle_input(PRIORITY_MEDIUM);
+    TechniqueDecision plain = decide(&input);
+    RateProfile rate = rate_profile_constant((double)plain.rate_pre);
+
+    /* Nothing is learnt yet: nothing changes, and what is not valid is not looked at. */
+    for (unsigned i = 0; i < TECHNIQUE_COUNT; i++)
+        input.correction[i] = calibration_none();
+    input.calibrated = true;
+    for (unsigned i = 0; i < TECHNIQUE_COUNT; i++)
+        g_assert_cmpfloat(decide(&input).prediction[i].total_seconds, ==,
+                          plain.prediction[i].total_seconds);
+    g_assert_cmpint(decide(&input).technique, ==, plain.technique);
+    input.correction[PRE].memory = (double)NAN;
+    input.calibrated = false;
+    g_assert_cmpfloat(decide(&input).prediction[PRE].total_seconds, ==,
+                      plain.prediction[PRE].total_seconds);
+
+    input.calibrated = true;
+    for (unsigned i = 0; i < TECHNIQUE_COUNT; i++) {
+        CalibrationCorrection correction = { .memory = 1.5,
+                                             .further = 0.5,
+                                             .reverse_full = 2.0,
+                                             .overhead = 3.0,
+                                             .error_low = -0.1,
+                                             .error_high = 0.2 };
+
+        input.correction[i] = correction;
+        for (unsigned full = 0; full < 2; full++) {
+            Prediction forecast;
+
+            input.reverse_full = full == 1;
+            rate.segment[0].reverse_full = input.reverse_full;
+            forecast = calibration_predict(&correction, (Technique)i, input.memory, &rate, &rate,
+                                           &input.dirty, &input.predict, NULL);
+            g_assert_cmpfloat(decide(&input).prediction[i].total_seconds, ==,
+                              forecast.total_seconds);
+            g_assert_cmpfloat(decide(&input).prediction[i].total_seconds_high, ==,
+                              forecast.total_seconds_high);
+        }
+        input.reverse_full = false;
+    }
+
+    /* What taught that pre-copy takes longer here than it should changes the choice. */
+    g_assert_cmpint(plain.technique, ==, PRE);
+    for (unsigned i = 0; i < TECHNIQUE_COUNT; i++)
+        input.correction[i] = calibration_none();
+    input.correction[PRE].memory = 4.0;
+    g_assert_cmpint(decide(&input).technique, !=, PRE);
+    g_assert_cmpint(decide(&input).rule, ==, TECHNIQUE_RULE_COST);
+
+    /* Hostile numbers give an answer that is finite. */
+    input.correction[PRE].memory = 1e308;
+    input.correction[HYBRID].overhead = -1e308;
+    input.correction[POST].further = (double)NAN;
+    input.reverse_full = true;
+    for (unsigned i = 0; i < TECHNIQUE_COUNT; i++)
+        g_assert_true(isfinite(decide(&input).cost[i]));
+}
+
+static void
+test_limits(void)
+{
+    TechniqueInput input = idle_input(PRIORITY_MEDIUM);
+    TechniqueDecision plain = decide(&input);
+    TechniqueDecision limited;
+
+    for (unsigned i = 0; i < TECHNIQUE_COUNT; i++)
+        input.limit_pre[i] = UINT64_MAX;
+    input.limit_post = UINT64_C(1) << 32;
+    limited = decide(&input);
+    for (unsigned i = 0; i < TECHNIQUE_COUNT; i++)
+        g_assert_cmpfloat(limited.cost[i], ==, plain.cost[i]);
+
+    /* One connection carries a tenth; only pre-copy may have several. */
+    for (unsigned i = 0; i < TECHNIQUE_COUNT; i++)
+        input.limit_pre[i] = i == PRE ? 0 : LINK / 10;
+    input.limit_post = LINK / 10;
+    limited = decide(&input);
+    g_assert_cmpfloat(limited.prediction[PRE].total_seconds, ==,
+                      plain.prediction[PRE].total_seconds);
+    g_assert_cmpfloat(limited.prediction[HYBRID].total_seconds, >,
+                      5 * plain.prediction[HYBRID].total_seconds);
+    g_assert_cmpfloat(limited.prediction[POST].total_seconds, >,
+                      5 * plain.prediction[POST].total_seconds);
+    g_assert_cmpuint(limited.rate_pre, ==, plain.rate_pre);
+
+    /* Below what is free nothing is taken from the workload. */
+    input.limit_pre[PRE] = 1;
+    limited = decide(&input);
+    for (unsigned i = 0; i < TECHNIQUE_COUNT; i++)
+        g_assert_true(isfinite(limited.cost[i]));
+    g_assert_false(limited.prediction[PRE].converges);
+    g_assert_cmpint(limited.technique, !=, PRE);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -703,5 +802,7 @@ main(int argc, char **argv)
     g_test_add_func("/decision/technique/allowed", test_allowed);
     g_test_add_func("/decision/technique/unknown", test_unknown);
     g_test_add_func("/decision/technique/hostile", test_hostile);
+    g_test_add_func("/decision/technique/calibrated", test_calibrated);
+    g_test_add_func("/decision/technique/limits", test_limits);
     return g_test_run();
 }

@@ -77,7 +77,7 @@ test_element(void)
         { "<p xmlns='urn:virt-convoy:peer:1' a='&other;'/>", false },
         { "<p xmlns='urn:virt-convoy:peer:1' a='\xc3\xa4'/>", false },
         { "<p xmlns='urn:virt-convoy:peer:1' a='\x01'/>", false },
-        /* GMarkup would take these, libxml2 would not. */
+        /* Well-formed enough for a lenient parser, not for the other end's. */
         { "<p xmlns='urn:virt-convoy:peer:1'a='1'/>", false },
         { "<p xmlns='urn:virt-convoy:peer:1' a='<'/>", false },
         { "<p xmlns='urn:virt-convoy:peer:1'>]]></p>", false },
@@ -87,15 +87,27 @@ test_element(void)
         { "<other><p xmlns='urn:virt-convoy:peer:1'/></other>", false },
         { "<p xmlns='urn:virt-convoy:peer:1'>&#30;</p>", false },
         { PEER "</qemu-migration><qemu-migration>" PEER, false },
+        { "<c:p xmlns:c='urn:virt-convoy:peer:1' a='&#38;'><q/></c:p>", true },
+        { "<p xmlns:c='urn:virt-convoy:peer:1'/>", false }, /* declared, but not its own */
+        { "<p xmlns='urn:virt-convoy:peer:1'><?other?></p>", false },
+        { PEER "<!-- after it -->", false },
+        { "<p xmlns='urn:virt-convoy:peer:1'>&lt;!-- no comment --&gt;</p>", true },
     };
     g_autofree char *huge = g_strdup_printf("<p xmlns='urn:virt-convoy:peer:1' a='%*d'/>",
                                             (int)COOKIE_ELEMENT_MAXIMUM, 1);
+    g_autoptr(GString) deep = g_string_new("<p xmlns='urn:virt-convoy:peer:1'>");
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
         g_test_message("%s", rows[i].element);
         g_assert_true(cookie_element_is_safe(rows[i].element) == rows[i].safe);
     }
     g_assert_false(cookie_element_is_safe(huge));
+    for (unsigned i = 0; i < 1000; i++)
+        g_string_append(deep, "<q>");
+    for (unsigned i = 0; i < 1000; i++)
+        g_string_append(deep, "</q>");
+    g_string_append(deep, "</p>");
+    g_assert_false(cookie_element_is_safe(deep->str));
     g_assert_false(cookie_element_is_safe(NULL));
 }
 
@@ -150,6 +162,13 @@ static void
 test_cookie_note(void)
 {
     const CookieNote note = { .flags = 1u << 15, .follows = 1u << 17, .connections = 4 };
+    static const char *const none[] = {
+        "<m a='" COOKIE_NOTE_NAMESPACE "'><plugin/></m>",
+        "<m><!-- <plugin xmlns='" COOKIE_NOTE_NAMESPACE "'/> --></m>",
+        "<m><plugin xmlns='" COOKIE_NOTE_NAMESPACE "'/>",
+        "<m><other xmlns='" COOKIE_NOTE_NAMESPACE "'/></m>",
+        "<!DOCTYPE m [<!ENTITY e 'x'>]><m><plugin xmlns='" COOKIE_NOTE_NAMESPACE "'/></m>",
+    };
     CookieNote found = { 0 };
     g_autofree char *element = cookie_note_to_element(&note);
     g_autofree char *cookie =
@@ -171,6 +190,10 @@ test_cookie_note(void)
                       "' flags='99999999999999999999' follows='-1' connections='256'/></m>");
     g_assert_true(cookie_note_from_cookie(cookie, (int)strlen(cookie) + 1, &found));
     g_assert_cmpuint(found.flags | found.follows | found.connections, ==, 0);
+    for (size_t i = 0; i < G_N_ELEMENTS(none); i++) {
+        g_test_message("%s", none[i]);
+        g_assert_false(cookie_note_from_cookie(none[i], (int)strlen(none[i]) + 1, &found));
+    }
 }
 
 static void
@@ -201,8 +224,12 @@ test_domain_text(void)
     g_assert_false(cookie_domain_is_extension(NULL, NULL));
 
     name = cookie_domain_name("<domain type='kvm'>\n  <x><name>no</name></x>\n"
-                              "  <name>a&amp;b</name><rest");
+                              "  <name>a&amp;b</name><rest/></domain>");
     g_assert_cmpstr(name, ==, "a&b");
+    g_assert_null(cookie_domain_name("<domain><name>cut</name><rest"));
+    g_assert_null(cookie_domain_name("<domain><name/></domain>"));
+    g_assert_null(cookie_domain_name("<!DOCTYPE domain [<!ENTITY e SYSTEM 'file:///etc/hostname'>]>"
+                                     "<domain><name>&e;</name></domain>"));
     g_assert_null(cookie_domain_name("<domain><x><name>no</name></x></domain>"));
     g_assert_null(cookie_domain_name("<name>no</name>"));
     g_assert_null(cookie_domain_name("not XML"));
