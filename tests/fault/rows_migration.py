@@ -228,6 +228,9 @@ STATE, DATA, LOGS = "/run/virt-convoy", "/var/lib/virt-convoy", "/var/log/virt-c
 TOLD_AT_MOST = 2                # the egress and the ingress may each have a problem
 
 
+APPENDED = {LOGS: ("virt-convoyd.log",), DATA: ("history.jsonl", "decisions.jsonl")}
+
+
 @contextlib.contextmanager
 def small_disk(ground, host, folder, early):
     """A disk of 64 KiB is FOLDER of the daemon. Yields what fills it."""
@@ -235,8 +238,8 @@ def small_disk(ground, host, folder, early):
 
     def fill():
         node.run("sh", "-c", f"cat /dev/zero > {folder}/filler", check=False)
-        if folder == LOGS:      # the last page of a file has room even then
-            node.run("sh", "-c", f"yes >> {folder}/virt-convoyd.log", check=False)
+        for file in APPENDED.get(folder, ()):   # the last page of a file has room even then
+            node.run("sh", "-c", f"yes >> {folder}/{file}", check=False)
     with mounted(ground, host, folder, "mount", "-t", "tmpfs", "-o", "size=64k,mode=755", "tmpfs"):
         if early:
             fill()
@@ -300,7 +303,7 @@ def told(node):
 
 
 def disk_full(ground, times):
-    """State, journal, history or log cannot be written: told once, the migration goes on."""
+    """Journal, history, decisions or log cannot be written: told once, the migration goes on."""
     for number in range(times):
         what, folder, early = DISKS[number % len(DISKS)] if times >= len(DISKS) else \
             ground.random.choice(DISKS)
@@ -314,8 +317,10 @@ def disk_full(ground, times):
                 strike()
             ground.outcome_is(running, True, title)
             ground.settle(title, OTHER[running.source])
-            # What is open already is not on the disk that turned read-only.
-            if early or folder == STATE or what is small_disk:
+            # What is open already is not on the disk that turned read-only, and what is
+            # journaled before the fault need not be written again.
+            if folder == DATA or (what is small_disk and folder == LOGS) or (
+                    early and (what is small_disk or folder == LOGS)):
                 with contextlib.suppress(LabError):
                     wait_until("word of it", lambda: told(ground.host(host)), timeout=20,
                                interval=0.5)
@@ -399,7 +404,7 @@ def move(ground, source, name, new_name, kind):
 
 
 def json_lines(node, file):
-    answer = node.run("cat", f"{STATE}/{file}", check=False)
+    answer = node.run("cat", f"{DATA}/{file}", check=False)
     return [json.loads(line) for line in answer.stdout.splitlines()]
 
 
