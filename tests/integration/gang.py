@@ -118,17 +118,22 @@ def restored(stage, host, before, what):
     stage.tap.equal(maximum(stage, host), before, what)
 
 
+def type_two(stage, source, typed, second):
+    """Into TYPED: low-first's migration, which runs, and as SECOND low-next's, which waits."""
+    typed["low-first"] = gang.Typed(stage.lab, "low-first", source)
+    wait_until("its turn", lambda: any(
+        row["domain"] == "low-first" and row["state"] == "running"
+        for row in (stage.status(source) or {"migrations": []})["migrations"]), timeout=20)
+    typed[second] = gang.Typed(stage.lab, "low-next", source)
+    wait_waiting(stage, source, {"low-next"})
+
+
 def check_client_killed(stage):
     """A virsh that is killed while it waits does not keep the others waiting."""
     source = "host-b"
     typed = {}
     try:
-        typed["low-first"] = gang.Typed(stage.lab, "low-first", source)
-        wait_until("its turn", lambda: any(
-            row["domain"] == "low-first" and row["state"] == "running"
-            for row in (stage.status(source) or {"migrations": []})["migrations"]), timeout=20)
-        typed["killed"] = gang.Typed(stage.lab, "low-next", source)
-        wait_waiting(stage, source, {"low-next"})
+        type_two(stage, source, typed, "killed")
         typed["killed"].kill()
         wait_until("end of virsh", typed["killed"].poll, timeout=5)
         wait_until("end of the first", typed["low-first"].poll, timeout=60)
@@ -154,12 +159,7 @@ def check_killed(stage):
     before = maximum(stage, source)
     typed = {}
     try:
-        typed["low-first"] = gang.Typed(stage.lab, "low-first", source)
-        wait_until("its turn", lambda: any(
-            row["domain"] == "low-first" and row["state"] == "running"
-            for row in (stage.status(source) or {"migrations": []})["migrations"]), timeout=20)
-        typed["low-next"] = gang.Typed(stage.lab, "low-next", source)
-        wait_waiting(stage, source, {"low-next"})
+        type_two(stage, source, typed, "low-next")
         wait_until("more workers", lambda: maximum(stage, source) > before, timeout=5)
         stage.host(source).daemon_stop(signal.SIGKILL)
         for name, one in typed.items():
