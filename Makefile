@@ -163,6 +163,12 @@ fault: $(FAULT_PROGRAMS) ## real migrations broken in every way, at random point
 fault-short: $(FAULT_PROGRAMS) ## a few faults of each kind; needs root, four minutes
 	$(Q)$(FAULT) --short
 
+LEAKS := $(BUILD)/leaks
+fault-leaks: ## daemon, plugin and hook under ASan in real migrations; needs root, ten minutes
+	$(Q)$(MAKE) --no-print-directory BUILD=$(LEAKS) SANITIZE=address all
+	$(Q)$(MAKE) --no-print-directory BUILD=$(LEAKS) $(LEAKS)/tests/fault/preloaded-alone.so
+	$(Q)VIRT_CONVOY_BUILD=$(abspath $(LEAKS)) python3 tests/fault/leaks
+
 $(BUILD)/tests/fault/%: tests/fault/%.c
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $< -o $@
@@ -187,11 +193,17 @@ $(PLUGIN_STUB)/canned-daemon: tests/integration/plugin-stub/canned-daemon.c $(LI
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $< $(LIBRARY) $(PACKAGE_LIBS) -lm -o $@
 
-test-plugin: $(BUILD)/virt-convoy-libvirtd.so $(BUILD)/virt-convoy-hook $(PLUGIN_STUB_PROGRAMS) ## plugin and hook against good and bad daemons
+$(PLUGIN_STUB)/peer-call: tests/integration/plugin-stub/peer-call.c
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $< $(PLUGIN_LIBS) -o $@
+
+test-plugin: $(BUILD)/virt-convoy-libvirtd.so $(BUILD)/virt-convoy-hook $(BUILD)/virt-convoyd \
+             $(PLUGIN_STUB_PROGRAMS) $(PLUGIN_STUB)/peer-call ## plugin and hook against good and bad daemons, who may call the daemon
 	$(Q)prove -e '' tests/integration/plugin-stub/run :: --build $(PLUGIN_STUB) \
 	  --plugin $(BUILD)/virt-convoy-libvirtd.so
 	$(Q)prove -e '' tests/integration/hook-test :: --hook $(BUILD)/virt-convoy-hook \
 	  --daemon $(PLUGIN_STUB)/canned-daemon
+	$(Q)prove -e '' tests/integration/access-test :: --build $(BUILD)
 
 check-layers: ## includes point down only
 	$(Q)python3 tests/check-layers.py
@@ -327,6 +339,6 @@ help: ## list the targets
 
 -include $(shell find $(BUILD)/objects $(BUILD)/tests -name '*.d' 2>/dev/null)
 
-.PHONY: all clean help unit-tests test fault fault-short test-plugin test-unit test-replay test-schemas test-lab \
+.PHONY: all clean help unit-tests test fault fault-short fault-leaks test-plugin test-unit test-replay test-schemas test-lab \
         check-layers fuzz check-format format check-tidy sanitize-unit sanitize-thread install demo bench-interception \
         bench-priority bench-gang bench-planning bench-prediction bench-adaptive

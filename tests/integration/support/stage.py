@@ -191,7 +191,9 @@ class Stage:
         node = self.host(host)
         text = ""
         links = node.run("ip", "link").stdout
-        for block in re.split(r"^(?=\d+: )", links, flags=re.MULTILINE):
+        blocks = re.split(r"^(?=\d+: )", links, flags=re.MULTILINE)
+        # By name: a device that was taken away and put back has another number.
+        for block in sorted(blocks, key=lambda text: text.partition(": ")[2]):
             match = re.match(r"\d+: ([^:@]+)", block)
             if match and not match[1].startswith("vnet"):
                 text += block
