@@ -16,10 +16,10 @@ typedef struct {
     const char *cookie;
     const char *destination_uri;
     const char *migrate_uri;
+    const char *destination_name; /* the caller chose another name there */
     uint64_t flags;
     uint64_t bandwidth_mib;
     uint64_t post_copy_bandwidth_mib;
-    bool renamed;
     bool late; /* its caller has gone on without us */
 } Call;
 

@@ -25,7 +25,6 @@ calls_call_clear(Call *call)
 void
 calls_read(GVariant *dictionary, Call *ret_call)
 {
-    const char *other_name = NULL;
     GVariant *parameters = g_variant_lookup_value(dictionary, "parameters", G_VARIANT_TYPE_VARDICT);
     gint64 deadline = G_MAXINT64;
 
@@ -46,8 +45,8 @@ calls_read(GVariant *dictionary, Call *ret_call)
         return;
     g_variant_lookup(parameters, VIR_MIGRATE_PARAM_URI, "&s", &ret_call->migrate_uri);
     ret_call->migrate_uri = text_within(ret_call->migrate_uri, URI_MAXIMUM);
-    ret_call->renamed =
-        g_variant_lookup(parameters, VIR_MIGRATE_PARAM_DEST_NAME, "&s", &other_name);
+    g_variant_lookup(parameters, VIR_MIGRATE_PARAM_DEST_NAME, "&s", &ret_call->destination_name);
+    ret_call->destination_name = text_within(ret_call->destination_name, NAME_MAXIMUM);
     ret_call->bandwidth_mib = ipc_lookup_number(parameters, VIR_MIGRATE_PARAM_BANDWIDTH);
     ret_call->post_copy_bandwidth_mib =
         ipc_lookup_number(parameters, VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY);
@@ -68,7 +67,8 @@ calls_apply(Manager *manager, Migration *migration, const Call *call, GError **e
     migration->peer_to_peer = call->flags & VIR_MIGRATE_PEER2PEER;
     migration->tunnelled = call->flags & VIR_MIGRATE_TUNNELLED;
     migration->post_copy_by_user = call->flags & VIR_MIGRATE_POSTCOPY;
-    migration->recovery.renamed = call->renamed;
+    g_free(migration->recovery.destination_name);
+    migration->recovery.destination_name = g_strdup(call->destination_name);
     migration->user_bandwidth_mib = call->bandwidth_mib;
     migration->user_post_copy_bandwidth_mib = call->post_copy_bandwidth_mib;
     if (!migration->post_copy_by_user)

@@ -43,6 +43,7 @@ struct Request {
     char *uuid;
     char *destination_uri;
     char *migrate_uri;
+    char *destination_name;
     char *own_uri; /* of a request that opens a connection of its own to this host */
     uint64_t numbers[2];
     RequestRun run;

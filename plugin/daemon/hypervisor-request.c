@@ -28,6 +28,7 @@ request_free(gpointer data)
     g_free(request->uuid);
     g_free(request->destination_uri);
     g_free(request->migrate_uri);
+    g_free(request->destination_name);
     g_free(request->own_uri);
     g_clear_pointer(&request->texts, g_ptr_array_unref);
     g_free(request->text);

@@ -56,6 +56,9 @@ resume_call(const Request *request, virDomainPtr domain, GError **error)
               virTypedParamsAddString(&parameters, &count, &maximum, VIR_MIGRATE_PARAM_URI,
                                       request->migrate_uri) == 0;
 
+    ok = ok && (request->destination_name == NULL ||
+                virTypedParamsAddString(&parameters, &count, &maximum, VIR_MIGRATE_PARAM_DEST_NAME,
+                                        request->destination_name) == 0);
     ok = ok && virDomainMigrateToURI3(domain, request->destination_uri, parameters, (unsigned)count,
                                       (unsigned)flags) == 0;
     if (!ok)
@@ -90,8 +93,8 @@ run_resume_post_copy(Request *request, virDomainPtr unused G_GNUC_UNUSED, GError
 
 void
 hypervisor_resume_post_copy(Hypervisor *hypervisor, const char *uuid, const char *destination_uri,
-                            const char *migrate_uri, uint64_t flags, HypervisorDone done,
-                            gpointer user_data)
+                            const char *migrate_uri, const char *destination_name, uint64_t flags,
+                            HypervisorDone done, gpointer user_data)
 {
     Request *request = hypervisor_request_new(hypervisor, NULL, run_resume_post_copy,
                                               hypervisor_finish_plain, G_CALLBACK(done), user_data);
@@ -100,6 +103,42 @@ hypervisor_resume_post_copy(Hypervisor *hypervisor, const char *uuid, const char
     request->own_uri = g_strdup(hypervisor->uri);
     request->destination_uri = g_strdup(destination_uri);
     request->migrate_uri = g_strdup(migrate_uri);
+    request->destination_name = g_strdup(destination_name);
     request->numbers[0] = flags;
     hypervisor_request_start_in(hypervisor, hypervisor->resume_workers, request);
+}
+
+static bool
+run_query_post_copy(Request *request, virDomainPtr domain, GError **error)
+{
+    int state = -1;
+    int reason = -1;
+
+    if (virDomainGetState(domain, &state, &reason, 0) != 0) {
+        hypervisor_error_set(error, "reading the state");
+        return false;
+    }
+    request->rate = HYPERVISOR_NO_POST_COPY;
+    if (state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_POSTCOPY_FAILED)
+        request->rate = HYPERVISOR_POST_COPY_BROKEN;
+    else if (state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_POSTCOPY)
+        request->rate = HYPERVISOR_POST_COPY_MOVES;
+    return true;
+}
+
+static void
+finish_post_copy(Request *request, const GError *error)
+{
+    HypervisorPostCopyDone done = (HypervisorPostCopyDone)request->done;
+
+    done((HypervisorPostCopy)request->rate, error, request->user_data);
+}
+
+void
+hypervisor_query_post_copy(Hypervisor *hypervisor, const char *uuid, HypervisorPostCopyDone done,
+                           gpointer user_data)
+{
+    hypervisor_request_start(hypervisor,
+                             hypervisor_request_new(hypervisor, uuid, run_query_post_copy,
+                                                    finish_post_copy, G_CALLBACK(done), user_data));
 }

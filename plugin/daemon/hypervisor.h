@@ -127,16 +127,32 @@ void hypervisor_set_max_downtime(Hypervisor *hypervisor, const char *uuid, uint6
 void hypervisor_raise_max_downtime(Hypervisor *hypervisor, const char *uuid, uint64_t present_ms,
                                    uint64_t milliseconds, HypervisorDone done, gpointer user_data);
 
+/* Of a domain at the source, as libvirt tells it. */
+typedef enum {
+    HYPERVISOR_NO_POST_COPY = 0,
+    HYPERVISOR_POST_COPY_MOVES,
+    HYPERVISOR_POST_COPY_BROKEN,
+} HypervisorPostCopy;
+
+typedef void (*HypervisorPostCopyDone)(HypervisorPostCopy state, const GError *error,
+                                       gpointer user_data);
+
+/* VIR_ERR_NO_DOMAIN as error->code: it is not there any more. */
+void hypervisor_query_post_copy(Hypervisor *hypervisor, const char *uuid,
+                                HypervisorPostCopyDone done, gpointer user_data);
+
 /*
  * Resumes a post-copy that broke, peer-to-peer through destination_uri, and ends
  * when the migration does. HYPERVISOR_ERROR_GOES_ON when the VM is not paused for
  * that reason any more. The destination is asked first, over a connection of its
  * own: while it cannot be reached, or has not noticed the break, this domain's
- * migration is not touched. migrate_uri may be NULL. flags: the original ones.
+ * migration is not touched. migrate_uri may be NULL, and
+ * destination_name too: then it is the same there. flags: the original ones.
  */
 void hypervisor_resume_post_copy(Hypervisor *hypervisor, const char *uuid,
                                  const char *destination_uri, const char *migrate_uri,
-                                 uint64_t flags, HypervisorDone done, gpointer user_data);
+                                 const char *destination_name, uint64_t flags, HypervisorDone done,
+                                 gpointer user_data);
 
 void hypervisor_query_job(Hypervisor *hypervisor, const char *uuid, HypervisorJobDone done,
                           gpointer user_data);

@@ -42,6 +42,9 @@ domains_listed_first(GPtrArray *texts, const GError *error, gpointer data)
                                                 description->uuid, description->name) == NULL)
             manager_remove_offer(manager, description->uuid, description->name);
     }
+    /* Now it is known what these domains ask for. */
+    if (error == NULL)
+        manager_take_up_post_copies(manager);
 }
 
 static void
@@ -194,6 +197,7 @@ on_post_copy_entered(Manager *manager, const HypervisorEvent *event)
             continue;
         migration->post_copy_us = g_get_monotonic_time();
         migration_note(migration, "post-copy", "the VM runs at the destination");
+        manager_store_post_copy(manager, migration);
         manager_input(manager, migration, &entered);
     }
 }

@@ -234,7 +234,7 @@ manager_tick(gint64 now_us, gpointer data)
     manager_follow_uplink(manager);
     for (int direction = 0; direction < 2; direction++)
         manager_follow_demand(manager, (ShapingDirection)direction, now_us);
-    workers_follow(manager->workers, manager_count_held(manager));
+    workers_follow(manager->workers, manager_count_busy(manager));
     if (!poll) {
         manager_poll_often(manager);
         return;

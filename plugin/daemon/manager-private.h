@@ -30,6 +30,11 @@ void manager_converge(Manager *manager, Migration *migration);
 
 /* It goes on, whoever did it; nothing when it was not broken. */
 void manager_post_copy_goes_on(Migration *migration, const char *how);
+/* For a daemon that starts again; until manager_forget_post_copy(). Sources only. */
+void manager_store_post_copy(const Manager *manager, Migration *migration);
+void manager_forget_post_copy(const Manager *manager, Migration *migration);
+/* Goes on with what an earlier daemon left in post-copy; after each connecting to libvirt. */
+void manager_take_up_post_copies(Manager *manager);
 /* Called every second for each source in post-copy: tries to resume a broken one. */
 void manager_recover(Manager *manager, Migration *migration, gint64 now_us);
 

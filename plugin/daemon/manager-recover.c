@@ -7,12 +7,19 @@
  * daemon does the former, also for a migration that a client drove, and tries
  * again with growing pauses. It stops when the VM goes on, whoever did it.
  *
+ * What that needs outlives the daemon (unfinished.h): one that starts again asks
+ * libvirt about each, and goes on with those that are still in post-copy.
+ *
  * Nothing is broken here by us: a path that is merely silent is told of, since
  * QEMU notices it only when TCP gives up, after a quarter of an hour.
  */
 #include "daemon/manager-private.h"
 
+#include "common/log.h"
 #include "daemon/peer-address.h"
+#include "daemon/unfinished.h"
+
+#include <libvirt/virterror.h>
 
 #define FIRST_PAUSE_US (2 * G_USEC_PER_SEC)
 #define PAUSE_DOUBLINGS_MAXIMUM 7u
@@ -29,8 +36,6 @@ recovery_uri(const Manager *manager, const Migration *migration, const char **re
         *ret_why = "the configuration does not allow it";
     else if (migration->observed)
         *ret_why = "the caller's flags are not known";
-    else if (migration->recovery.renamed)
-        *ret_why = "the VM has another name at the destination";
     else if (migration->destination_uri != NULL)
         uri = g_strdup(migration->destination_uri);
     else
@@ -160,5 +165,120 @@ manager_recover(Manager *manager, Migration *migration, gint64 now_us)
     migration->recovery.tries++;
     migration_note(migration, "resume", "try: %u, through: %s", migration->recovery.tries, uri);
     hypervisor_resume_post_copy(manager->hypervisor, migration->uuid, uri, migrate_uri,
-                                migration->flags, resumed, reference_new(manager, migration));
+                                migration->recovery.destination_name, migration->flags, resumed,
+                                reference_new(manager, migration));
+}
+
+/* ---- after a restart --------------------------------------------------- */
+
+void
+manager_store_post_copy(const Manager *manager, Migration *migration)
+{
+    Unfinished unfinished = {
+        .uuid = migration->uuid,
+        .name = migration->name,
+        .destination_uri = migration->destination_uri,
+        .migrate_uri = migration->migrate_uri,
+        .destination_name = migration->recovery.destination_name,
+        .flags = migration->flags,
+        .peer_to_peer = migration->peer_to_peer,
+    };
+    g_autoptr(GError) error = NULL;
+
+    /* One that is only seen from events could not be resumed: its flags are not known. */
+    if (migration->machine.role != MIGRATION_ROLE_SOURCE || migration->observed ||
+        migration->uuid == NULL || migration->recovery.stored)
+        return;
+    migration->recovery.stored = unfinished_write(manager->state_directory, &unfinished, &error);
+    if (error != NULL)
+        migration_note(migration, "not-stored",
+                       "reason: %s, so that a daemon that is started again cannot resume it",
+                       error->message);
+}
+
+void
+manager_forget_post_copy(const Manager *manager, Migration *migration)
+{
+    if (migration->recovery.stored)
+        unfinished_remove(manager->state_directory, migration->uuid);
+    migration->recovery.stored = false;
+}
+
+typedef struct {
+    Manager *manager;
+    Unfinished *unfinished;
+} Found;
+
+static void
+found_free(Found *found)
+{
+    unfinished_free(found->unfinished);
+    g_free(found);
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Found, found_free)
+
+static void
+found_go_on(Manager *manager, const Unfinished *unfinished, bool broken)
+{
+    static const MigrationInput entered = { .type = MIGRATION_INPUT_POST_COPY_ENTERED };
+    DomainDescription *known = registry_copy(manager->registry, unfinished->uuid);
+    Migration *migration =
+        manager_add(manager, MIGRATION_ROLE_SOURCE, unfinished->name, unfinished->uuid);
+
+    migration->destination_uri = g_strdup(unfinished->destination_uri);
+    migration->migrate_uri = g_strdup(unfinished->migrate_uri);
+    migration->recovery.destination_name = g_strdup(unfinished->destination_name);
+    migration->recovery.stored = true;
+    migration->user_flags = unfinished->flags;
+    migration->flags = unfinished->flags;
+    migration->peer_to_peer = unfinished->peer_to_peer;
+    migration->machine.post_copy_possible = true;
+    migration->machine.post_copy_requested = true;
+    migration->job_seen = true;
+    migration->priority = manager->config->default_priority;
+    if (known != NULL)
+        manager_describe(manager, migration, known);
+    migration->post_copy_us = g_get_monotonic_time();
+    migration_note(migration, "taken-up", "an earlier daemon left it in post-copy");
+    manager_input(manager, migration, &entered);
+    if (broken)
+        manager_post_copy_broke(manager, migration, "it was broken when this daemon started");
+}
+
+static void
+found_asked(HypervisorPostCopy state, const GError *error, gpointer data)
+{
+    g_autoptr(Found) found = data;
+    const Unfinished *unfinished = found->unfinished;
+
+    if (error != NULL && error->code != VIR_ERR_NO_DOMAIN)
+        return; /* asked again with the next connection */
+    if (error != NULL || state == HYPERVISOR_NO_POST_COPY)
+        unfinished_remove(found->manager->state_directory, unfinished->uuid);
+    else if (manager_refusal(found->manager, MIGRATION_ROLE_SOURCE, unfinished->uuid,
+                             unfinished->name) == NULL)
+        found_go_on(found->manager, unfinished, state == HYPERVISOR_POST_COPY_BROKEN);
+}
+
+void
+manager_take_up_post_copies(Manager *manager)
+{
+    g_autoptr(GPtrArray) problems = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GPtrArray) list = unfinished_list(manager->state_directory, problems);
+
+    for (guint i = 0; i < problems->len; i++)
+        log_event(CONFIG_LOG_WARNING, "post-copy-unreadable", "problem: %s",
+                  (const char *)g_ptr_array_index(problems, i));
+    g_ptr_array_set_free_func(list, NULL);
+    for (guint i = 0; i < list->len; i++) {
+        Found *found = g_new0(Found, 1);
+
+        found->manager = manager;
+        found->unfinished = g_ptr_array_index(list, i);
+        if (manager_find(manager, MIGRATION_ROLE_SOURCE, found->unfinished->uuid, NULL) != NULL)
+            found_free(found);
+        else
+            hypervisor_query_post_copy(manager->hypervisor, found->unfinished->uuid, found_asked,
+                                       found);
+    }
 }

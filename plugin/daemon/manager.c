@@ -269,6 +269,7 @@ manager_start_post_copy(Manager *manager, Migration *migration)
 
     migration_note(migration, "post-copy-requested", "technique: %s, iteration: %u",
                    technique_to_string(migration->machine.technique), migration->machine.iteration);
+    manager_store_post_copy(manager, migration);
     if (migration->has_limits && migration->user_post_copy_bandwidth_mib == 0 &&
         !network_is_shaped(manager->network, SHAPING_EGRESS))
         hypervisor_set_max_speed(manager->hypervisor, migration->uuid, 0,
@@ -346,6 +347,7 @@ manager_end(Manager *manager, Migration *migration)
             : g_strdup("-");
 
     migration->ended_us = now_us;
+    manager_forget_post_copy(manager, migration);
     if (migration->forecast.valid) {
         g_free(predicted);
         predicted = g_strdup_printf("%.2f s", migration->forecast.prediction.total_seconds);
@@ -459,6 +461,7 @@ manager_new(const Config *config, const char *state_directory, GError **error)
 
     manager->config = config;
     manager->prepare_seconds = PREPARE_SECONDS;
+    manager->state_directory = g_strdup(state_directory);
     manager->registry = registry_new();
     manager->recorder = recorder_new(config->data_directory);
     manager->migrations = g_ptr_array_new_with_free_func(migration_destroy);
@@ -492,5 +495,6 @@ manager_free(Manager *manager)
     g_clear_pointer(&manager->registry, registry_free);
     g_clear_pointer(&manager->experience, experience_free);
     g_clear_pointer(&manager->recorder, recorder_free);
+    g_free(manager->state_directory);
     g_free(manager);
 }

@@ -22,6 +22,7 @@ typedef struct Manager Manager;
 
 struct Manager {
     const Config *config;
+    char *state_directory; /* tied to the boot */
     Network *network;
     Hypervisor *hypervisor;
     Registry *registry;
@@ -141,6 +142,8 @@ void manager_schedule(Manager *manager);
 
 /* Source calls that are held in libvirtd now; each occupies one of its workers. */
 unsigned manager_count_held(const Manager *manager);
+/* libvirtd's workers that held calls and outgoing migrations occupy; 0: one at most. */
+unsigned manager_count_busy(const Manager *manager);
 
 /* Answers a pending WaitTurn at once if the state allows it. */
 void manager_answer_turn(Manager *manager, Migration *migration);

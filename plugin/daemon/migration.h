@@ -117,9 +117,10 @@ typedef struct {
     bool downtime_limit_by_user; /* somebody changed it since: his stays */
 
     struct {
-        bool broken;  /* libvirt keeps the VM paused in post-copy */
-        bool trying;  /* a resume is under way */
-        bool renamed; /* the caller chose another name at the destination */
+        bool broken;            /* libvirt keeps the VM paused in post-copy */
+        bool trying;            /* a resume is under way */
+        bool stored;            /* a daemon that starts again will find it (unfinished.h) */
+        char *destination_name; /* another one, as the caller chose; NULL: the same */
         unsigned tries;
         gint64 next_us;
         uint64_t moved; /* to notice a silent path */

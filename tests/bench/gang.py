@@ -19,13 +19,13 @@ sys.path.insert(0, str(TREE / "tests" / "lab"))
 from convoylab import LabError  # noqa: E402
 from convoylab import bench, gang, series, util  # noqa: E402
 
-LINK = 200                  # Mbit/s
+LINK = 200                  # Mbit/s, unless asked for another
 LIMIT = 1.05
 DEFAULT_CELLS = ("idle", "source-out", "destination-in")
 MODES = ("automatic", "serial", "parallel")
 
 
-def record_of(cell, runs):
+def record_of(cell, runs, members):
     """The record of one CELL from {mode: [figures]}, None while a mode is missing."""
     if not all(runs[mode] for mode in MODES):
         return None
@@ -40,51 +40,52 @@ def record_of(cell, runs):
         below_floor_s=max(run["below_floor_s"] for run in own),
         worst_second_mbit_s=min(worst, default=None),
         floor_kept=all(run["below_floor_s"] == 0 for run in own),
-        order_kept=all(gang.order_kept(gang.GANG, run["order"]) for run in own))
+        order_kept=all(gang.order_kept(members, run["order"]) for run in own))
     record["kept"] = (record["makespan_ratio"] <= LIMIT and record["completion_ratio"] <= LIMIT
                       and record["floor_kept"] and record["order_kept"])
     return record
 
 
-def write(path, runs):
+def write(path, runs, link, members):
     """The file as far as the runs went; the records."""
-    records = [record for record in (record_of(cell, modes) for cell, modes in runs.items())
+    records = [record for record in (record_of(cell, modes, members) for cell, modes in runs.items())
                if record]
     util.write_json(path, {
-        "link_mbit_s": LINK, "floor_mbit_s": gang.FLOOR, "limit": LIMIT,
-        "neighbour_mbit_s": gang.NEIGHBOUR_RATE, "neighbour_connections": gang.STREAMS,
+        "link_mbit_s": link, "floor_mbit_s": gang.FLOOR * link, "limit": LIMIT,
+        "neighbour_mbit_s": gang.NEIGHBOUR * link, "neighbour_connections": gang.STREAMS,
         "processors": os.cpu_count(),
-        "gang": [vars(member) for member in gang.GANG], "cells": records, "each": runs})
+        "gang": [vars(member) for member in members], "cells": records, "each": runs})
     return records
 
 
-def measure(lab, cell, mode, source):
+def measure(lab, cell, mode, source, members):
     for host in lab.hosts.values():
         host.set_mode("full", config={"policy": {"scheduling": mode}})
-    figures = gang.run_cell(lab, gang.GANG, cell, source)
+    figures = gang.run_cell(lab, members, cell, source)
     there = lab.host(gang.other(source)).virsh("list", "--name").stdout.split()
-    missing = [member.name for member in gang.GANG if member.name not in there]
+    missing = [member.name for member in members if member.name not in there]
     if missing:
         raise LabError(f"not at the destination: {missing}")
     return figures
 
 
-def measure_all(lab, cells, count, output):
+def measure_all(lab, arguments, cells):
     """The last answer of write(): what was measured stays, wherever it is stopped."""
+    members = gang.GANGS[arguments.gang]
     runs = {cell: {mode: [] for mode in MODES} for cell in cells}
     source = gang.HOSTS[0]
-    with util.progress(f"starting {len(gang.GANG)} guests and their neighbours"):
-        gang.start_guests(lab, gang.GANG, neighbours=cells != ["idle"])
-    for number in range(count):
+    with util.progress(f"starting {len(members)} guests and their neighbours"):
+        gang.start_guests(lab, members, neighbours=cells != ["idle"])
+    for number in range(arguments.runs):
         for cell in cells:
             # Another one is first each time: a slow minute is slow for all of them.
             first = number % len(MODES)
             for mode in MODES[first:] + MODES[:first]:
-                print(f"bench: {cell}, {mode}, run {number + 1} of {count}", file=sys.stderr,
-                      flush=True)
-                runs[cell][mode].append(measure(lab, cell, mode, source))
+                print(f"bench: {cell}, {mode}, run {number + 1} of {arguments.runs}",
+                      file=sys.stderr, flush=True)
+                runs[cell][mode].append(measure(lab, cell, mode, source, members))
                 source = gang.other(source)
-                records = write(output, runs)
+                records = write(arguments.output, runs, arguments.link, members)
     return records
 
 
@@ -92,14 +93,17 @@ def main():
     parser = bench.parser("gang", __doc__, runs=(1, "runs of each"))
     parser.add_argument("--cells", default=",".join(DEFAULT_CELLS), metavar="CELL,...",
                         help=f"of {', '.join(gang.CELLS)} (default: %(default)s)")
+    parser.add_argument("--gang", choices=gang.GANGS, default="mixed",
+                        help="which eight (default: %(default)s)")
+    parser.add_argument("--link", type=bench.at_least_one, default=LINK,
+                        help=f"Mbit/s (default {LINK})")
     arguments = parser.parse_args()
     cells = arguments.cells.split(",")
     unknown = [cell for cell in cells if cell not in gang.CELLS]
     if unknown:
         parser.error(f"'{unknown[0]}' is no cell")
-    records = bench.in_lab(
-        arguments, lambda lab: measure_all(lab, cells, arguments.runs, arguments.output),
-        rate=LINK)
+    records = bench.in_lab(arguments, lambda lab: measure_all(lab, arguments, cells),
+                           rate=arguments.link)
     for record in records:
         bench.verdict(record["kept"], f"{record['cell']}: makespan "
                       f"{record['makespan_ratio']:g}, completion times "

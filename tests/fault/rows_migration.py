@@ -232,6 +232,9 @@ def small_disk(ground, host, folder, early):
     node = ground.host(host)
 
     def fill():
+        if folder == LOGS:      # a few lines would fit into the page that the log has begun
+            node.run("sh", "-c", f"log={folder}/virt-convoyd.log; head -c $((4096 - $(stat -c %s "
+                     "$log) % 4096)) /dev/zero | tr '\\0' '\\n' >> $log")
         node.run("sh", "-c", f"cat /dev/zero > {folder}/filler", check=False)
     with mounted(ground, host, folder, "mount", "-t", "tmpfs", "-o", "size=64k,mode=755", "tmpfs"):
         if early:
