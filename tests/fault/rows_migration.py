@@ -234,6 +234,9 @@ def small_disk(ground, host, folder, early):
     node = ground.host(host)
 
     def fill():
+        if folder == LOGS:      # a few lines would fit into the page that the log has begun
+            node.run("sh", "-c", f"log={folder}/virt-convoyd.log; head -c $((4096 - $(stat -c %s "
+                     "$log) % 4096)) /dev/zero | tr '\\0' '\\n' >> $log")
         node.run("sh", "-c", f"cat /dev/zero > {folder}/filler", check=False)
         if folder == LOGS:      # the last page of a file has room even then
             node.run("sh", "-c", f"yes >> {folder}/virt-convoyd.log", check=False)
@@ -299,6 +302,14 @@ def told(node):
     return counts
 
 
+def notices(what, folder, early):
+    """The daemon must see it. What is open when a disk turns read-only, journal and log, goes on;
+    the journal may have room in the page it has."""
+    if folder == STATE:
+        return early and what is small_disk
+    return folder == DATA or early or what is small_disk
+
+
 def disk_full(ground, times):
     """State, journal, history or log cannot be written: told once, the migration goes on."""
     for number in range(times):
@@ -314,8 +325,7 @@ def disk_full(ground, times):
                 strike()
             ground.outcome_is(running, True, title)
             ground.settle(title, OTHER[running.source])
-            # What is open already is not on the disk that turned read-only.
-            if early or folder == STATE or what is small_disk:
+            if notices(what, folder, early):
                 with contextlib.suppress(LabError):
                     wait_until("word of it", lambda: told(ground.host(host)), timeout=20,
                                interval=0.5)
