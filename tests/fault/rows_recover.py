@@ -6,6 +6,7 @@ and does what it promises. QEMU's monitor tells what was really done.
 """
 
 import contextlib
+import time
 
 from ground import GUEST, KINDS, OTHER, wait_until
 from convoylab import network
@@ -168,6 +169,53 @@ def broken_then_restarted(ground, times):
     ground.set_modes("full", "full")
 
 
+def remaining(ground, source):
+    """MiB that QEMU has yet to move, by libvirt; None while there is no job."""
+    text = ground.host(source).virsh("domjobinfo", GUEST, "--rawstats", check=False).stdout
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "memory_remaining" and value.strip().isdigit():
+            return int(value) / 2**20
+    return None
+
+
+def remaining_below(ground, source, limit):
+    left = remaining(ground, source)
+    return left if left and left < limit else None
+
+
+def path_collapses(ground, times):
+    """Somebody else takes nine tenths of the path as the first pass ends: no switch into that."""
+    for number in range(times):
+        flags = KINDS[number % len(KINDS)]
+        title = f"collapse at the switch, {flags[-1]}"
+        guest(ground, "hybrid", memory=144, fill=100, working_set=8, dirty_rate=1)
+        ground.account.migrations += 1
+        ground.account.faults += 1
+        with ground.migrating(GUEST, "host-a", flags) as running:
+            running.wait_active()
+            left = running.wait_for("the end of the first pass",
+                                    lambda: remaining_below(ground, "host-a", 28))
+            network.set_rate(ground.lab.name, "host-b", LINK // 10)
+            try:
+                running.wait_for("the second pass", lambda: running.account().passes >= 2)
+                begun = time.monotonic()
+                # It is due now; while nothing changes it must not come.
+                wait_until("two seconds of the second pass",
+                           lambda: time.monotonic() - begun > 2, timeout=5)
+                early = "postcopy-active" in running.account().statuses
+            finally:
+                network.set_rate(ground.lab.name, "host-b", LINK)
+            running.wait(60)
+        record = ground.explain("host-a", GUEST)
+        ground.tap.note(f"{title}: {left:.0f} MiB left when it collapsed, switched into it: {early}, "
+                        f"{running.outcome.seconds:.1f} s in all, {running.outcome.technique}")
+        ground.outcome_is(running, True, title)
+        ground.account.check(not early and "post-copy-waits" in events(record),
+                             f"{title}: switched early {early}: {log_text(record)}")
+        ground.settle(title, "host-b")
+
+
 def throttles(running):
     """What QEMU said of its throttling, in order, in percent of the processors' time."""
     said = []
@@ -209,6 +257,7 @@ def dirties_faster(ground, times):
 # name: (row, times in the whole suite, times in make test)
 ROWS = {
     "flows are slow": (slow_stream, 2, 0),
+    "path collapses at the switch": (path_collapses, 4, 0),
     "dirties faster than the link": (dirties_faster, 2, 0),
     "killed when broken": (broken_then_restarted, 8, 0),
 }
