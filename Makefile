@@ -116,11 +116,16 @@ FUZZ_SOURCES := $(wildcard plugin/common/units.c plugin/common/types.c plugin/co
 # What single targets need besides; their sources may include one of these instead.
 $(BUILD)/fuzz/fuzz-recording: FUZZ_EXTRA := plugin/daemon/recording.c plugin/daemon/fields.c \
                                 $(wildcard plugin/decision/*.c)
+$(BUILD)/fuzz/fuzz-call: FUZZ_EXTRA := plugin/daemon/calls-read.c plugin/daemon/gates.c \
+                           plugin/common/ipc.c plugin/common/ipc_socket.c
+$(BUILD)/fuzz/fuzz-answer: FUZZ_EXTRA := plugin/libvirtd/answer.c plugin/libvirtd/rules.c \
+                             plugin/common/ipc.c plugin/common/ipc_socket.c
+$(BUILD)/fuzz/fuzz-tc: FUZZ_EXTRA := $(filter-out plugin/shaping/observe.c,$(wildcard plugin/shaping/*.c))
 $(BUILD)/fuzz/fuzz-cookie: FUZZ_EXTRA := plugin/libvirtd/cookie.c
 $(BUILD)/fuzz/fuzz-journal: FUZZ_EXTRA := $(filter-out plugin/shaping/journal.c, \
                               $(wildcard plugin/shaping/*.c))
 FUZZ_CFLAGS := -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
-               -D_GNU_SOURCE -DCONVOY_SYSCONFDIR='"$(SYSCONFDIR)"' -Iplugin $(PACKAGE_CFLAGS)
+               -D_GNU_SOURCE -DCONVOY_SYSCONFDIR='"$(SYSCONFDIR)"' -Iplugin -I$(BUILD)/generated $(PACKAGE_CFLAGS)
 # Seconds that each fuzz target runs.
 T ?= 5
 # What these judge by times and rates: each has the machine to itself.
@@ -158,6 +163,12 @@ fault: $(FAULT_PROGRAMS) ## real migrations broken in every way, at random point
 fault-short: $(FAULT_PROGRAMS) ## a few faults of each kind; needs root, four minutes
 	$(Q)$(FAULT) --short
 
+LEAKS := $(BUILD)/leaks
+fault-leaks: ## daemon, plugin and hook under ASan in real migrations; needs root, ten minutes
+	$(Q)$(MAKE) --no-print-directory BUILD=$(LEAKS) SANITIZE=address all
+	$(Q)$(MAKE) --no-print-directory BUILD=$(LEAKS) $(LEAKS)/tests/fault/preloaded-alone.so
+	$(Q)VIRT_CONVOY_BUILD=$(abspath $(LEAKS)) python3 tests/fault/leaks
+
 $(BUILD)/tests/fault/%: tests/fault/%.c
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $< -o $@
@@ -182,11 +193,17 @@ $(PLUGIN_STUB)/canned-daemon: tests/integration/plugin-stub/canned-daemon.c $(LI
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $< $(LIBRARY) $(PACKAGE_LIBS) -lm -o $@
 
-test-plugin: $(BUILD)/virt-convoy-libvirtd.so $(BUILD)/virt-convoy-hook $(PLUGIN_STUB_PROGRAMS) ## plugin and hook against good and bad daemons
+$(PLUGIN_STUB)/peer-call: tests/integration/plugin-stub/peer-call.c
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $< $(PLUGIN_LIBS) -o $@
+
+test-plugin: $(BUILD)/virt-convoy-libvirtd.so $(BUILD)/virt-convoy-hook $(BUILD)/virt-convoyd \
+             $(PLUGIN_STUB_PROGRAMS) $(PLUGIN_STUB)/peer-call ## plugin and hook against good and bad daemons, who may call the daemon
 	$(Q)prove -e '' tests/integration/plugin-stub/run :: --build $(PLUGIN_STUB) \
 	  --plugin $(BUILD)/virt-convoy-libvirtd.so
 	$(Q)prove -e '' tests/integration/hook-test :: --hook $(BUILD)/virt-convoy-hook \
 	  --daemon $(PLUGIN_STUB)/canned-daemon
+	$(Q)prove -e '' tests/integration/access-test :: --build $(BUILD)
 
 check-layers: ## includes point down only
 	$(Q)python3 tests/check-layers.py
@@ -201,9 +218,11 @@ fuzz: $(FUZZ_TARGETS) ## fuzz every parser of outside bytes for T seconds each
 	  sed -n 's/^stat::number_of_executed_units: */runs /p' $(BUILD)/fuzz/$$name.log; \
 	done
 
-$(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES) \
-                 $(wildcard plugin/daemon/recording.c plugin/daemon/fields.c plugin/decision/*.c \
-                   plugin/libvirtd/cookie.c plugin/shaping/*.c)
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES) $(GENERATED) \
+                 $(wildcard plugin/daemon/recording.c plugin/daemon/fields.c plugin/daemon/gates.c \
+                   plugin/daemon/calls-read.c plugin/decision/*.c plugin/libvirtd/cookie.c \
+                   plugin/libvirtd/answer.c plugin/libvirtd/rules.c plugin/common/ipc*.c \
+                   plugin/shaping/*.c)
 	$(Q)mkdir -p $(@D)
 	$(Q)clang $(FUZZ_CFLAGS) $< $(FUZZ_SOURCES) $(FUZZ_EXTRA) $(PACKAGE_LIBS) -lm -o $@
 
@@ -218,9 +237,16 @@ check-format: ## clang-format finds nothing to change
 format: ## apply clang-format
 	$(Q)clang-format -i $(SOURCES)
 
-check-tidy: $(GENERATED) ## clang-tidy finds nothing
-	$(Q)clang-tidy --quiet $(wildcard plugin/*/*.c hook/*.c) -- \
-	  $(filter-out -W%,$(ALL_CFLAGS)) 2>/dev/null
+# A file is checked again when it or a header has changed; -j helps.
+check-tidy: ## clang-tidy finds nothing; 4 minutes of processor time at first
+	$(Q)$(MAKE) --no-print-directory -k \
+	  $(patsubst %.c,$(BUILD)/tidy/%.checked,$(wildcard plugin/*/*.c hook/*.c))
+
+$(BUILD)/tidy/%.checked: %.c .clang-tidy $(wildcard plugin/*/*.h hook/*.h) $(GENERATED)
+	$(Q)mkdir -p $(@D)
+	$(Q)clang-tidy --quiet $< -- $(filter-out -W%,$(ALL_CFLAGS)) >$(@:.checked=.log) 2>&1 || \
+	  { cat $(@:.checked=.log); exit 1; }
+	$(Q)touch $@
 
 # GLib is not built for TSan: what it does with its own memory is not looked at. libtsan has to
 # be loaded before the plugin; a report makes the program's exit status 66.
@@ -313,6 +339,6 @@ help: ## list the targets
 
 -include $(shell find $(BUILD)/objects $(BUILD)/tests -name '*.d' 2>/dev/null)
 
-.PHONY: all clean help unit-tests test fault fault-short test-plugin test-unit test-replay test-schemas test-lab \
+.PHONY: all clean help unit-tests test fault fault-short fault-leaks test-plugin test-unit test-replay test-schemas test-lab \
         check-layers fuzz check-format format check-tidy sanitize-unit sanitize-thread install demo bench-interception \
         bench-priority bench-gang bench-planning bench-prediction bench-adaptive

@@ -14,7 +14,7 @@ usage() {
 
 build="gcc libc6-dev make pkg-config libglib2.0-dev libglib2.0-dev-bin libvirt-dev
  libvirt-glib-1.0-dev libxml2-dev libjson-glib-dev libnl-3-dev libnl-route-3-dev libdbus-1-dev"
-test="$build perl libxml2-utils python3 iproute2"
+test="$build perl libxml2-utils python3 iproute2 apparmor"
 lab="$build libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu qemu-system-x86
  qemu-utils iproute2 iperf3 iputils-ping memcached busybox-static cpio kmod dpkg-dev procps
  python3 python3-libvirt"

@@ -120,6 +120,12 @@ static const ConfigOption options[] = {
       "error, warning, info or debug.", FIELD(log_level) },
     { "daemon", "history-limit", CONFIG_TYPE_NUMBER, "migrations", 0, 100000, "200",
       "Finished migrations that explain and status remember.", FIELD(history_limit) },
+    { "daemon", "data-directory", CONFIG_TYPE_TEXT, "", 0, TEXT_MAXIMUM, "/var/lib/virt-convoy",
+      "Where finished migrations, from which predictions learn, and decisions are recorded: "
+      "history.jsonl and decisions.jsonl, at most 4 MiB in all. Where it cannot be written "
+      "nothing is. The unit of virt-convoyd must allow another one (ReadWritePaths=). Empty: "
+      "nowhere.",
+      FIELD(data_directory) },
 };
 
 static const char *const log_levels[] = { "error", "warning", "info", "debug" };
@@ -243,6 +249,8 @@ text_parse(const ConfigOption *option, const char *text, char **field, GError **
     }
     if (option->offset == FIELD(uplink) && strchr(text, '/') != NULL)
         return config_fail(error, text, "is not an interface name");
+    if (option->offset == FIELD(data_directory) && length != 0 && text[0] != '/')
+        return config_fail(error, text, "is not an absolute path");
     g_free(*field);
     *field = g_strdup(text);
     return true;

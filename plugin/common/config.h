@@ -58,6 +58,7 @@ typedef struct {
     bool dirty_rate_measurement; /* true = "auto"; page-sampling only */
     ConfigLogLevel log_level;
     unsigned history_limit; /* finished migrations remembered */
+    char *data_directory;   /* absolute; "" = nothing is recorded */
 } Config;
 
 typedef enum {

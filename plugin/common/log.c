@@ -2,7 +2,8 @@
 /*
  * The programs' event lines. One write(2) a line, so lines of several threads
  * do not mix; a full disk or a closed descriptor loses the line and nothing
- * else.
+ * else. That a file loses lines is told on standard error, once until one is
+ * written again.
  */
 #include "common/log.h"
 
@@ -14,6 +15,8 @@
 #define LOG_LINE_MAXIMUM 4096u
 
 static int log_descriptor = STDERR_FILENO;
+static char *log_path;  /* NULL: standard error */
+static gint log_losing; /* atomic: the last line was lost, and that was told */
 static ConfigLogLevel log_level = CONFIG_LOG_INFO;
 
 /* What sd-daemon(3) calls them; journald strips the prefix. */
@@ -51,6 +54,7 @@ log_open(ConfigLogLevel level, const char *path, GError **error)
         return false;
     }
     log_descriptor = descriptor;
+    log_path = g_strdup(path);
     return true;
 }
 
@@ -60,6 +64,8 @@ log_close(void)
     if (log_descriptor != STDERR_FILENO)
         close(log_descriptor);
     log_descriptor = STDERR_FILENO;
+    g_clear_pointer(&log_path, g_free);
+    g_atomic_int_set(&log_losing, 0);
 }
 
 bool
@@ -70,9 +76,9 @@ log_enabled(ConfigLogLevel level)
 
 /* Journald is told the level; a person at a terminal is spared it. */
 static void
-log_append_head(GString *line, ConfigLogLevel level)
+log_append_head(GString *line, ConfigLogLevel level, int descriptor)
 {
-    if (log_descriptor != STDERR_FILENO) {
+    if (descriptor != STDERR_FILENO) {
         g_autoptr(GDateTime) now = g_date_time_new_now_utc();
         g_autofree char *text = g_date_time_format(now, "%Y-%m-%dT%H:%M:%S.%fZ ");
 
@@ -98,16 +104,33 @@ log_escape_controls(GString *line, size_t from)
     }
 }
 
+/* The file is full, or its disk gone: whoever reads standard error may help. */
+static void
+log_lost(int code)
+{
+    g_autoptr(GString) line = NULL;
+
+    if (log_descriptor == STDERR_FILENO || !g_atomic_int_compare_and_exchange(&log_losing, 0, 1))
+        return;
+    line = g_string_sized_new(256);
+    log_append_head(line, CONFIG_LOG_WARNING, STDERR_FILENO);
+    g_string_append_printf(line, "event: log-not-written, file: %s, reason: %s\n", log_path,
+                           g_strerror(code));
+    if (write(STDERR_FILENO, line->str, line->len) < 0)
+        return; /* Nowhere left to tell it. */
+}
+
 void
 log_event(ConfigLogLevel level, const char *event, const char *format, ...)
 {
     g_autoptr(GString) line = NULL;
     size_t head;
+    ssize_t written;
 
     if (!log_enabled(level))
         return;
     line = g_string_sized_new(256);
-    log_append_head(line, level);
+    log_append_head(line, level, log_descriptor);
     head = line->len;
     g_string_append_printf(line, "event: %s", event);
     if (format != NULL) {
@@ -122,6 +145,9 @@ log_event(ConfigLogLevel level, const char *event, const char *format, ...)
         g_string_truncate(line, LOG_LINE_MAXIMUM);
     log_escape_controls(line, head);
     g_string_append_c(line, '\n');
-    if (write(log_descriptor, line->str, line->len) < 0)
-        return; /* Nowhere left to tell it. */
+    written = write(log_descriptor, line->str, line->len);
+    if (written < 0 || (size_t)written != line->len)
+        log_lost(written < 0 ? errno : ENOSPC);
+    else
+        g_atomic_int_set(&log_losing, 0);
 }

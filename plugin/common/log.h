@@ -15,7 +15,8 @@
 
 /*
  * path NULL: standard error; else appended to, mode 0640. False with an error
- * when the file cannot be opened; standard error is then still used.
+ * when the file cannot be opened; standard error is then still used. A file that
+ * takes no lines any more is named on standard error, once.
  */
 bool log_open(ConfigLogLevel level, const char *path, GError **error);
 void log_close(void);

@@ -95,7 +95,7 @@ hold_if_no_room(Manager *manager, Migration *migration)
         return;
     migration_note(migration, "waiting", "reason: %s",
                    migration->schedule_reason ? migration->schedule_reason : "-");
-    workers_follow(manager->workers, manager_count_held(manager));
+    workers_follow(manager->workers, manager_count_busy(manager));
 }
 
 GVariant *

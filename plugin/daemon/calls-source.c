@@ -182,7 +182,7 @@ hold_if_not_its_turn(Manager *manager, Migration *migration)
         return;
     migration_note(migration, "waiting", "reason: %s",
                    migration->schedule_reason ? migration->schedule_reason : "-");
-    workers_follow(manager->workers, held + 1);
+    workers_follow(manager->workers, manager_count_busy(manager));
     planner_estimate_starts(manager);
     manager_measure_dirty_rate(manager, migration);
 }

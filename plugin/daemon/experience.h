@@ -41,7 +41,7 @@ Experience *experience_new(void);
 void experience_free(Experience *experience);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Experience, experience_free)
 
-/* Reads both history files of the directory; how many records taught something. */
+/* Reads both history files of the directory ("": none); how many records taught something. */
 unsigned experience_load(Experience *experience, const char *directory);
 
 /* One line of the history file; false when it teaches nothing. */

@@ -293,7 +293,7 @@ text_read(const Reading *reading, const Field *field, JsonNode *node, char *at)
     }
     if (strlen(text) >= field->size)
         return reading_fail(reading, "is longer than %zu bytes", field->size - 1);
-    memcpy(at, text, strlen(text));
+    g_strlcpy(at, text, field->size);
     return true;
 }
 

@@ -51,6 +51,8 @@ history_read(const char *directory, HistoryLineFunc func, gpointer user_data)
     static const char *const names[] = { "history.jsonl.1", "history.jsonl" };
     unsigned count = 0;
 
+    if (directory[0] == '\0')
+        return 0;
     for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
         g_autofree char *path = g_build_filename(directory, names[i], NULL);
         g_autofree char *text = file_read(path);
@@ -73,17 +75,12 @@ history_read(const char *directory, HistoryLineFunc func, gpointer user_data)
 }
 
 bool
-history_append(const char *directory, const char *record, GError **error)
-{
-    return history_append_line(directory, HISTORY_FILE, record, error);
-}
-
-bool
-history_append_line(const char *directory, const char *file, const char *record, GError **error)
+history_append(const char *directory, const char *file, const char *record, GError **error)
 {
     g_autofree char *path = g_build_filename(directory, file, NULL);
     g_autofree char *older = g_strconcat(path, ".1", NULL);
     g_autofree char *line = g_strconcat(record, "\n", NULL);
+    const int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
     size_t length = strlen(line);
     struct stat status;
     ssize_t written;
@@ -92,7 +89,9 @@ history_append_line(const char *directory, const char *file, const char *record,
     if (g_stat(path, &status) == 0 && status.st_size + (off_t)length > HISTORY_BYTES_MAX &&
         g_rename(path, older) < 0)
         return history_fail(error, path, "cannot rename");
-    descriptor = g_open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640);
+    descriptor = g_open(path, flags, 0640);
+    if (descriptor < 0 && errno == ENOENT && g_mkdir(directory, 0750) == 0)
+        descriptor = g_open(path, flags, 0640);
     if (descriptor < 0)
         return history_fail(error, path, "cannot open");
     /* One write: a reader never sees half a line unless the disk is full. */

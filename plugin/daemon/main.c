@@ -82,10 +82,11 @@ run(const Options *options)
     g_autoptr(Manager) manager = NULL;
     g_autoptr(Server) server = NULL;
 
-    if (!log_open(config->log_level, options->log_file, &error)) {
-        g_printerr("virt-convoyd: %s\n", error->message);
-        return EXIT_FAILURE;
-    }
+    /* A log is worth less than the daemon: a full or read-only disk must not keep it from work. */
+    if (!log_open(config->log_level, options->log_file, &error))
+        log_event(CONFIG_LOG_WARNING, "log-not-opened", "reason: %s, instead: standard error",
+                  error->message);
+    g_clear_error(&error);
     for (guint i = 0; i < warnings->len; i++)
         log_event(CONFIG_LOG_WARNING, "configuration-bad", "problem: %s, used: the default",
                   (const char *)g_ptr_array_index(warnings, i));

@@ -185,6 +185,21 @@ manager_follow_demand(Manager *manager, ShapingDirection direction, gint64 now_u
     }
 }
 
+/* A device that came back is bare, and those that migrate are to be told of one that went. */
+static void
+manager_follow_uplink(Manager *manager)
+{
+    unsigned changes = network_uplink_changes(manager->network);
+
+    if (changes == manager->uplink_changes)
+        return;
+    manager->uplink_changes = changes;
+    for (int direction = 0; direction < 2; direction++) {
+        if (manager->side[direction].migrations != 0)
+            manager_reshape(manager, (ShapingDirection)direction, NULL, NULL);
+    }
+}
+
 /* The destination's word, or none: the technique of a p2p migration is final now. */
 void
 manager_offer_answered(Manager *manager, Migration *migration, const char *problem)
@@ -216,9 +231,10 @@ manager_tick(gint64 now_us, gpointer data)
 
     manager->host_class =
         classify_traffic(&rates, network_usable_rate(manager->network), manager->host_class, NULL);
+    manager_follow_uplink(manager);
     for (int direction = 0; direction < 2; direction++)
         manager_follow_demand(manager, (ShapingDirection)direction, now_us);
-    workers_follow(manager->workers, manager_count_held(manager));
+    workers_follow(manager->workers, manager_count_busy(manager));
     if (!poll) {
         manager_poll_often(manager);
         return;

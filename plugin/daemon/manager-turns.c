@@ -49,6 +49,21 @@ manager_count_held(const Manager *manager)
     return held;
 }
 
+unsigned
+manager_count_busy(const Manager *manager)
+{
+    unsigned moving = 0;
+    unsigned held = manager_count_held(manager);
+
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        const Migration *migration = g_ptr_array_index(manager->migrations, i);
+
+        moving += migration->machine.role == MIGRATION_ROLE_SOURCE &&
+                  migration->machine.state != MIGRATION_WAITING && migration_is_active(migration);
+    }
+    return held == 0 && moving <= 1 ? 0 : held + moving;
+}
+
 /* Incoming ones: the QEMU that takes the memory starts when the call goes on. */
 void
 manager_let_in(Manager *manager, Migration *migration, const char *reason)

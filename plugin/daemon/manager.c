@@ -8,7 +8,6 @@
 #include "daemon/manager-private.h"
 
 #include "common/log.h"
-#include "daemon/history.h"
 #include "daemon/planner.h"
 #include "daemon/report.h"
 
@@ -328,16 +327,11 @@ migration_assign_leaf(const Manager *manager, Migration *migration)
 void
 manager_remember(Manager *manager, Migration *migration)
 {
-    g_autofree char *record = NULL;
-    g_autoptr(GError) error = NULL;
-
     if (migration->recorded)
         return;
     migration->recorded = true;
     manager_learn(manager, migration);
-    record = report_migration(migration);
-    if (!history_append(manager->state_directory, record, &error))
-        log_event(CONFIG_LOG_WARNING, "history-not-written", "reason: %s", error->message);
+    recorder_add_history(manager->recorder, report_migration(migration));
 }
 
 static void
@@ -469,17 +463,18 @@ manager_new(const Config *config, const char *state_directory, GError **error)
     manager->prepare_seconds = PREPARE_SECONDS;
     manager->state_directory = g_strdup(state_directory);
     manager->registry = registry_new();
-    manager->recorder = recorder_new(state_directory);
+    manager->recorder = recorder_new(config->data_directory);
     manager->migrations = g_ptr_array_new_with_free_func(migration_destroy);
     manager->history = g_ptr_array_new_with_free_func(migration_destroy);
     manager->experience = experience_new();
-    log_event(CONFIG_LOG_INFO, "experience", "migrations: %u",
-              experience_load(manager->experience, state_directory));
     manager->network = network_new(config, state_directory, manager_tick, manager, error);
     if (manager->network == NULL)
         return NULL;
     manager->hypervisor = hypervisor_new(config->libvirt_uri, manager_event, manager);
     manager->workers = workers_new(config->libvirt_uri, state_directory);
+    /* Last: a disk that hangs must not keep an earlier daemon's shaping on. */
+    log_event(CONFIG_LOG_INFO, "experience", "migrations: %u",
+              experience_load(manager->experience, config->data_directory));
     return g_steal_pointer(&manager);
 }
 

@@ -22,17 +22,18 @@ typedef struct Manager Manager;
 
 struct Manager {
     const Config *config;
-    char *state_directory;
+    char *state_directory; /* tied to the boot */
     Network *network;
     Hypervisor *hypervisor;
     Registry *registry;
     Workers *workers; /* NULL: not to be had */
     Experience *experience;
-    Recorder *recorder;    /* writes decisions down */
+    Recorder *recorder;    /* writes decisions and the history down; NULL: nowhere */
     GPtrArray *migrations; /* active first come, first in */
     GPtrArray *history;    /* ended, oldest first, config->history_limit */
     uint64_t next_ticket;
     gint64 last_poll_us;
+    unsigned uplink_changes; /* those of the network that were followed */
     TrafficClass host_class;
     double prepare_seconds; /* from a turn to the first byte, smoothed */
     struct {
@@ -47,6 +48,7 @@ struct Manager {
     } side[2];                   /* by ShapingDirection */
 };
 
+/* state_directory: what is undone after a crash; config must outlive the manager. */
 Manager *manager_new(const Config *config, const char *state_directory, GError **error);
 void manager_free(Manager *manager);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Manager, manager_free)
@@ -140,6 +142,8 @@ void manager_schedule(Manager *manager);
 
 /* Source calls that are held in libvirtd now; each occupies one of its workers. */
 unsigned manager_count_held(const Manager *manager);
+/* libvirtd's workers that held calls and outgoing migrations occupy; 0: one at most. */
+unsigned manager_count_busy(const Manager *manager);
 
 /* Answers a pending WaitTurn at once if the state allows it. */
 void manager_answer_turn(Manager *manager, Migration *migration);

@@ -49,6 +49,9 @@ struct Network {
     guint timer;
     Uplink uplink;
     bool uplink_known;
+    bool uplink_lost; /* there was one, and it is gone */
+    bool uplink_down;
+    unsigned uplink_changes;
     char *uplink_problem;
     LinkCounters *link_counters;
     ClassCounters *class_counters;
@@ -218,6 +221,8 @@ network_has_leftovers(const Network *network)
 static void
 network_retry(Network *network, gint64 now_us)
 {
+    if (network->uplink_lost)
+        network_find_uplink(network, NULL);
     if (now_us - network->retried_us < RETRY_US)
         return;
     network->retried_us = now_us;
@@ -229,6 +234,50 @@ network_retry(Network *network, gint64 now_us)
     }
     if (network_has_leftovers(network))
         restore_job_push(network);
+}
+
+/*
+ * Somebody took the device away, renamed it or put another one in its place.
+ * It is his: what stands of ours goes, under whatever name, and nothing is put
+ * up until an uplink is found again.
+ */
+static void
+network_lose_uplink(Network *network, const LinkCounter *same_name, const LinkCounter *same_index)
+{
+    const char *name = network->uplink.name;
+
+    network->uplink_known = false;
+    network->uplink_lost = true;
+    network->uplink_changes++;
+    g_free(network->uplink_problem);
+    network->uplink_problem = g_strdup_printf("%s is gone", name);
+    log_event(CONFIG_LOG_WARNING, "uplink-gone", "device: %s, index: %d, %s%s", name,
+              network->uplink.ifindex,
+              same_index ? "its name is now: " : "nothing is shaped until it is back",
+              same_index ? same_index->name : (same_name ? " (another has its name)" : ""));
+    traffic_window_miss(network->host);
+    for (int i = 0; i < DIRECTIONS; i++) {
+        if (network->side[i].shaped || network_is_busy(network, (ShapingDirection)i))
+            shape_job_push(network, (ShapingDirection)i, NULL, NULL, NULL);
+    }
+}
+
+static void
+network_watch_uplink(Network *network, const GArray *links)
+{
+    const LinkCounter *same_name = link_counters_find(links, network->uplink.name);
+    const LinkCounter *same_index = link_counters_find_index(links, network->uplink.ifindex);
+
+    if (same_name == NULL || same_name != same_index) {
+        network_lose_uplink(network, same_name, same_index);
+        return;
+    }
+    if (same_name->up == !network->uplink_down)
+        return;
+    network->uplink_down = !same_name->up;
+    log_event(network->uplink_down ? CONFIG_LOG_WARNING : CONFIG_LOG_INFO,
+              network->uplink_down ? "uplink-down" : "uplink-back", "device: %s, index: %d",
+              network->uplink.name, network->uplink.ifindex);
 }
 
 static gboolean
@@ -247,6 +296,8 @@ sample(gpointer data)
     } else {
         network->counters_problem_told = false;
         sample_links(network, now_us, links);
+        if (network->uplink_known)
+            network_watch_uplink(network, links);
         if (network->uplink_known)
             sample_host(network, now_us, links);
     }
@@ -325,12 +376,13 @@ network_find_uplink(Network *network, const char *peer)
         network->uplink_problem = g_strdup(error->message);
         return false;
     }
-    if (network->uplink_known && uplink.ifindex == network->uplink.ifindex)
+    if (network->uplink_known && uplink.ifindex == network->uplink.ifindex &&
+        strcmp(uplink.name, network->uplink.name) == 0)
         return true;
     /* While something stands on the old uplink its shapers must find it again. */
     for (int i = 0; i < DIRECTIONS; i++) {
         if (network->side[i].shaped || network->side[i].stuck)
-            return true;
+            return network->uplink_known;
     }
     if (g_hash_table_size(network->jobs) != 0)
         return network->uplink_known;
@@ -347,9 +399,12 @@ network_find_uplink(Network *network, const char *peer)
             shaper_new(uplink.name, (ShapingDirection)i, network->journal, &network->features);
         side_reset_windows(side);
     }
-    log_event(CONFIG_LOG_INFO, "uplink-found",
-              "device: %s, path: %s, link_rate: %" G_GUINT64_FORMAT " B/s", uplink.name,
-              uplink.path, network_link_rate(network));
+    log_event(CONFIG_LOG_INFO, network->uplink_lost ? "uplink-back" : "uplink-found",
+              "device: %s, index: %d, path: %s, link_rate: %" G_GUINT64_FORMAT " B/s", uplink.name,
+              uplink.ifindex, uplink.path, network_link_rate(network));
+    network->uplink_lost = false;
+    network->uplink_down = false;
+    network->uplink_changes++;
     return true;
 }
 
@@ -363,6 +418,12 @@ const char *
 network_uplink_problem(const Network *network)
 {
     return network->uplink_problem;
+}
+
+unsigned
+network_uplink_changes(const Network *network)
+{
+    return network->uplink_changes;
 }
 
 uint64_t

@@ -39,6 +39,8 @@ bool network_find_uplink(Network *network, const char *peer);
 /* NULL: none. */
 const Uplink *network_uplink(const Network *network);
 const char *network_uplink_problem(const Network *network);
+/* Grows when the uplink is found, lost or found again: what was shaped is then off. */
+unsigned network_uplink_changes(const Network *network);
 
 /* Bytes/s; 0: unknown. Usable is what the configuration lets HTB hand out. */
 uint64_t network_link_rate(const Network *network);

@@ -25,3 +25,11 @@ bool planner_limits_count_here(const DomainDescription *description, gpointer da
 
 /* Bytes/s that all its connections can carry together in pre-copy; 0: no bound is known. */
 uint64_t planner_streams_rate(const Manager *manager, const Migration *migration);
+
+/*
+ * What it counts where a direction is divided. What is left counts with the same
+ * headroom as an SLA: classes count headers. libvirt has no statistics at the
+ * destination, so that its need is constant: the whole memory within the whole time,
+ * and a margin.
+ */
+AllocateItem planner_allocation_item(const Migration *migration, gint64 now_us);

@@ -167,44 +167,76 @@ planner_technique_input(const Manager *manager, Migration *migration, TechniqueI
     fill_corrections(manager, migration, input);
 }
 
+/* Another migration that leaves now. */
+typedef struct {
+    double end;  /* seconds until it is expected to end */
+    bool before; /* it has the bandwidth of both until then: see AllocateTurn */
+    bool after;
+} Other;
+
 static int
-compare_seconds(gconstpointer left, gconstpointer right)
+compare_ends(gconstpointer left, gconstpointer right)
 {
-    double a = *(const double *)left;
-    double b = *(const double *)right;
+    double a = ((const Other *)left)->end;
+    double b = ((const Other *)right)->end;
 
     return (a > b) - (a < b);
 }
 
-/* Seconds until each of the other migrations that leave now is expected to end, ascending. */
+/* The other migrations that leave now, by when they end. */
 static GArray *
-others_end(const Manager *manager, const Migration *migration, gint64 now_us)
+others_of(const Manager *manager, const Migration *migration, gint64 now_us)
 {
-    GArray *ends = g_array_new(FALSE, FALSE, sizeof(double));
+    AllocateItem item = planner_allocation_item(migration, now_us);
+    GArray *others = g_array_new(FALSE, FALSE, sizeof(Other));
 
     for (guint i = 0; i < manager->migrations->len; i++) {
-        const Migration *other = g_ptr_array_index(manager->migrations, i);
-        double left;
+        const Migration *each = g_ptr_array_index(manager->migrations, i);
+        AllocateItem other_item;
+        Other other;
 
-        if (other == migration || !planner_is_on_side(other, SHAPING_EGRESS))
+        if (each == migration || !planner_is_on_side(each, SHAPING_EGRESS))
             continue;
-        left =
-            other->forecast.prediction.total_seconds - (double)(now_us - other->running_us) / 1e6;
+        other_item = planner_allocation_item(each, now_us);
+        other.before = allocate_waits_for(&item, &other_item);
+        other.after = allocate_waits_for(&other_item, &item);
+        other.end =
+            each->forecast.prediction.total_seconds - (double)(now_us - each->running_us) / 1e6;
         /* One without a forecast stays; one that is late ends soon. */
-        if (!other->forecast.valid)
-            left = PREDICT_SECONDS_MAX;
-        left = MAX(left, 1.0);
-        g_array_append_val(ends, left);
+        if (!each->forecast.valid)
+            other.end = PREDICT_SECONDS_MAX;
+        other.end = MAX(other.end, 1.0);
+        g_array_append_val(others, other);
     }
-    g_array_sort(ends, compare_seconds);
-    return ends;
+    g_array_sort(others, compare_ends);
+    return others;
+}
+
+/*
+ * Even shares that it has while those from `first` on are there; 1 is its own. What
+ * waits for its turn hands its share over, but for a little.
+ */
+static double
+shares_held(const GArray *others, guint first)
+{
+    double held = 1;
+
+    for (guint i = first; i < others->len; i++) {
+        const Other *other = &g_array_index(others, Other, i);
+
+        if (other->before)
+            return 1.0 / ALLOCATE_KEPT;
+        if (other->after)
+            held += 1 - 1.0 / ALLOCATE_KEPT;
+    }
+    return held;
 }
 
 RateProfile
 planner_rate_profile(const Manager *manager, const Migration *migration, bool post_copy)
 {
     const TechniqueDecision *decision = &migration->decision;
-    g_autoptr(GArray) ends = others_end(manager, migration, g_get_monotonic_time());
+    g_autoptr(GArray) others = others_of(manager, migration, g_get_monotonic_time());
     double free_rate = (double)(post_copy ? decision->available_post : decision->available_pre);
     double guaranteed = (double)(post_copy ? decision->rate_post : decision->rate_pre);
     uint64_t user =
@@ -215,21 +247,22 @@ planner_rate_profile(const Manager *manager, const Migration *migration, bool po
     bool full = reverse_is_full(migration);
     RateProfile profile = { 0 };
 
-    for (guint i = 0; i <= ends->len; i++) {
-        double beside = ends->len - i;
+    for (guint i = 0; i <= others->len; i++) {
+        double beside = others->len - i;
+        double held = shares_held(others, i);
         /* Its guarantee was divided among those that are there now. */
-        double rate = MAX(free_rate, guaranteed) / (1.0 + beside);
+        double rate = MAX(free_rate, guaranteed) / (1.0 + beside) * held;
 
         if (free_rate < guaranteed)
-            rate = MIN(guaranteed * (1.0 + ends->len) / (1.0 + beside),
+            rate = MIN(guaranteed * (1.0 + others->len) / (1.0 + beside) * held,
                        (double)network_usable_rate(manager->network));
         if (user != 0)
             rate = MIN(rate, (double)user * 1048576.0);
         if (streams != 0)
             rate = MIN(rate, (double)streams);
-        rate_profile_add(&profile,
-                         i < ends->len ? g_array_index(ends, double, i) : PREDICT_SECONDS_MAX, rate,
-                         full);
+        rate_profile_add(
+            &profile, i < others->len ? g_array_index(others, Other, i).end : PREDICT_SECONDS_MAX,
+            rate, full);
     }
     return profile;
 }

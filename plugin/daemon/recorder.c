@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The thread that writes decisions down; see recorder.h. */
+/* The thread that writes decisions and the history down; see recorder.h. */
 #include "daemon/recorder.h"
 
 #include "common/log.h"
@@ -9,25 +9,38 @@
 
 struct Recorder {
     char *directory;
-    GThreadPool *pool; /* one thread; its data are lines */
+    GThreadPool *pool; /* one thread; its data are Lines */
     gint losing;       /* atomic: the last line was lost, and that was said */
 };
+
+typedef struct {
+    const char *file; /* static */
+    char *text;
+} Line;
+
+static void
+line_free(Line *line)
+{
+    g_free(line->text);
+    g_free(line);
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Line, line_free)
 
 static void
 recorder_lost(Recorder *recorder, const char *reason)
 {
     if (g_atomic_int_compare_and_exchange(&recorder->losing, 0, 1))
-        log_event(CONFIG_LOG_WARNING, "decisions-not-recorded", "reason: %s", reason);
+        log_event(CONFIG_LOG_WARNING, "not-recorded", "reason: %s", reason);
 }
 
 static void
 line_write(gpointer data, gpointer user_data)
 {
-    g_autofree char *line = data;
+    g_autoptr(Line) line = data;
     Recorder *recorder = user_data;
     g_autoptr(GError) error = NULL;
 
-    if (history_append_line(recorder->directory, HISTORY_DECISIONS_FILE, line, &error))
+    if (history_append(recorder->directory, line->file, line->text, &error))
         g_atomic_int_set(&recorder->losing, 0);
     else
         recorder_lost(recorder, error->message);
@@ -36,8 +49,11 @@ line_write(gpointer data, gpointer user_data)
 Recorder *
 recorder_new(const char *directory)
 {
-    Recorder *recorder = g_new0(Recorder, 1);
+    Recorder *recorder;
 
+    if (directory[0] == '\0')
+        return NULL;
+    recorder = g_new0(Recorder, 1);
     recorder->directory = g_strdup(directory);
     /* Not exclusive: that cannot fail, and the one thread ends when it is idle. */
     recorder->pool = g_thread_pool_new(line_write, recorder, 1, FALSE, NULL);
@@ -54,20 +70,44 @@ recorder_free(Recorder *recorder)
     g_free(recorder);
 }
 
+/* Takes text over. */
+static void
+recorder_push(Recorder *recorder, const char *file, char *text, size_t maximum)
+{
+    g_autoptr(Line) line = g_new0(Line, 1);
+
+    line->file = file;
+    line->text = text;
+    if (strlen(text) > maximum)
+        recorder_lost(recorder, "a record is longer than a line may be");
+    else if (g_thread_pool_push(recorder->pool, line, NULL))
+        line = NULL; /* also when no thread could be started yet: it is queued */
+}
+
+static bool
+recorder_takes(Recorder *recorder, guint pending_maximum)
+{
+    if (recorder == NULL)
+        return false;
+    if (g_thread_pool_unprocessed(recorder->pool) < pending_maximum)
+        return true;
+    recorder_lost(recorder, "the disk is too slow");
+    return false;
+}
+
 void
 recorder_add(Recorder *recorder, const Recording *recording)
 {
-    g_autofree char *line = NULL;
+    if (recorder_takes(recorder, RECORDER_PENDING_MAX))
+        recorder_push(recorder, HISTORY_DECISIONS_FILE, recording_to_line(recording),
+                      RECORDING_LINE_MAX);
+}
 
-    if (recorder == NULL)
-        return;
-    if (g_thread_pool_unprocessed(recorder->pool) >= RECORDER_PENDING_MAX) {
-        recorder_lost(recorder, "the disk is too slow");
-        return;
-    }
-    line = recording_to_line(recording);
-    if (strlen(line) > RECORDING_LINE_MAX)
-        recorder_lost(recorder, "a decision is longer than a line may be");
-    else if (g_thread_pool_push(recorder->pool, line, NULL))
-        line = NULL; /* also when no thread could be started yet: it is queued */
+void
+recorder_add_history(Recorder *recorder, char *record)
+{
+    if (recorder_takes(recorder, RECORDER_HISTORY_PENDING_MAX))
+        recorder_push(recorder, HISTORY_FILE, record, HISTORY_LINE_MAX);
+    else
+        g_free(record);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A child process that fits libvirtd's maxWorkers to the held calls; see
+ * A child process that fits libvirtd's pool to the calls that are busy; see
  * workers.h. libvirt-admin brings a copy of libvirt's object types of its own,
  * and GObject takes each name once: a process that uses both ends. The child is
  * this program again (/proc/self/exe), uses libvirt-admin alone, and an alarm
@@ -30,8 +30,8 @@ struct Workers {
     int references; /* the owner and a child under way */
     char *journal_path;
     GSubprocess *child; /* NULL: none runs */
-    unsigned held;      /* as told last */
-    unsigned asked;     /* held, of the child that was started last */
+    unsigned busy;      /* as told last */
+    unsigned asked;     /* busy, of the child that was started last */
     bool known;
     unsigned before; /* maxWorkers without us */
     unsigned now;
@@ -40,36 +40,59 @@ struct Workers {
     bool stopped;
 };
 
-unsigned
-workers_wanted(unsigned before, unsigned held)
+/* The pool is fitted again only when another step is needed. */
+static unsigned
+steps_of(unsigned busy)
 {
-    unsigned rounded;
+    return (MIN(busy, WORKERS_MAXIMUM) + RAISE_STEP - 1) / RAISE_STEP;
+}
 
-    if (held == 0)
+WorkersPool
+workers_wanted(WorkersPool before, unsigned busy)
+{
+    WorkersPool wanted = before;
+    unsigned number;
+
+    if (busy == 0)
         return before;
-    if (held >= WORKERS_MAXIMUM)
-        return MAX(before, WORKERS_MAXIMUM);
-    rounded = (held + RAISE_STEP - 1) / RAISE_STEP * RAISE_STEP;
-    return MAX(before, MIN(rounded + WORKERS_RESERVE, WORKERS_MAXIMUM));
+    number = MIN(steps_of(busy) * RAISE_STEP + WORKERS_RESERVE, WORKERS_MAXIMUM);
+    wanted.maximum = MAX(before.maximum, number);
+    if (before.minimum != 0)
+        wanted.minimum = MAX(before.minimum, number);
+    return wanted;
+}
+
+static bool
+pool_is(const WorkersPool *left, const WorkersPool *right)
+{
+    return left->maximum == right->maximum && left->minimum == right->minimum;
 }
 
 bool
-workers_journal_parse(const char *text, char ret_server[16], unsigned *ret_before,
-                      unsigned *ret_raised)
+workers_journal_parse(const char *text, char ret_server[16], WorkersPool *ret_before,
+                      WorkersPool *ret_raised)
 {
     char server[16];
-    unsigned before;
-    unsigned raised;
+    WorkersPool before = { 0 };
+    WorkersPool raised = { 0 };
     int end = 0;
 
-    if (strlen(text) > JOURNAL_MAXIMUM ||
-        sscanf(text, "%15s %6u %6u\n%n", server, &before, &raised, &end) != 3 || text[end] != '\0')
+    if (strlen(text) > JOURNAL_MAXIMUM)
+        return false;
+    if ((sscanf(text, "%15s %6u %6u %6u %6u\n%n", server, &before.maximum, &raised.maximum,
+                &before.minimum, &raised.minimum, &end) != 5 ||
+         before.minimum == 0) &&
+        sscanf(text, "%15s %6u %6u\n%n", server, &before.maximum, &raised.maximum, &end) != 3)
+        return false;
+    if (end == 0 || text[end] != '\0')
         return false;
     if (strcmp(server, "libvirtd") != 0 && strcmp(server, "virtqemud") != 0)
         return false;
-    if (before == 0 || raised <= before || raised > WORKERS_MAXIMUM)
+    if (before.maximum == 0 || raised.maximum < before.maximum || raised.minimum < before.minimum ||
+        raised.maximum > MAX(before.maximum, WORKERS_MAXIMUM) || raised.minimum > raised.maximum ||
+        pool_is(&before, &raised))
         return false;
-    strcpy(ret_server, server);
+    memcpy(ret_server, server, sizeof(server));
     *ret_before = before;
     *ret_raised = raised;
     return true;
@@ -107,22 +130,23 @@ server_close(virAdmServerPtr server, virAdmConnectPtr connection)
 }
 
 static bool
-maximum_get(virAdmServerPtr server, unsigned *ret_maximum)
+pool_get(virAdmServerPtr server, WorkersPool *ret_pool)
 {
     virTypedParameterPtr parameters = NULL;
     int count = 0;
-    unsigned maximum = 0;
+    WorkersPool pool = { 0 };
 
     if (virAdmServerGetThreadPoolParameters(server, &parameters, &count, 0) < 0)
         return false;
-    virTypedParamsGetUInt(parameters, count, VIR_THREADPOOL_WORKERS_MAX, &maximum);
+    virTypedParamsGetUInt(parameters, count, VIR_THREADPOOL_WORKERS_MAX, &pool.maximum);
+    virTypedParamsGetUInt(parameters, count, VIR_THREADPOOL_WORKERS_MIN, &pool.minimum);
     virTypedParamsFree(parameters, count);
-    *ret_maximum = maximum;
-    return maximum != 0;
+    *ret_pool = pool;
+    return pool.maximum != 0;
 }
 
 static bool
-maximum_set(virAdmServerPtr server, unsigned maximum)
+pool_set(virAdmServerPtr server, WorkersPool pool)
 {
     virTypedParameterPtr parameters = NULL;
     int count = 0;
@@ -130,16 +154,22 @@ maximum_set(virAdmServerPtr server, unsigned maximum)
     bool done;
 
     done = virTypedParamsAddUInt(&parameters, &count, &capacity, VIR_THREADPOOL_WORKERS_MAX,
-                                 maximum) == 0 &&
+                                 pool.maximum) == 0 &&
+           (pool.minimum == 0 ||
+            virTypedParamsAddUInt(&parameters, &count, &capacity, VIR_THREADPOOL_WORKERS_MIN,
+                                  pool.minimum) == 0) &&
            virAdmServerSetThreadPoolParameters(server, parameters, count, 0) == 0;
     virTypedParamsFree(parameters, count);
     return done;
 }
 
 static bool
-journal_write(const char *path, const char *server, unsigned before, unsigned raised)
+journal_write(const char *path, const char *server, WorkersPool before, WorkersPool raised)
 {
-    g_autofree char *line = g_strdup_printf("%s %u %u\n", server, before, raised);
+    g_autofree char *line =
+        before.minimum != 0 ? g_strdup_printf("%s %u %u %u %u\n", server, before.maximum,
+                                              raised.maximum, before.minimum, raised.minimum)
+                            : g_strdup_printf("%s %u %u\n", server, before.maximum, raised.maximum);
 
     return g_file_set_contents_full(
         path, line, -1, G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE, 0600, NULL);
@@ -147,7 +177,8 @@ journal_write(const char *path, const char *server, unsigned before, unsigned ra
 
 /* What the journal says is raised; false: nothing, or nothing that can be believed. */
 static bool
-journal_read(const char *path, char ret_server[16], unsigned *ret_before, unsigned *ret_raised)
+journal_read(const char *path, char ret_server[16], WorkersPool *ret_before,
+             WorkersPool *ret_raised)
 {
     g_autofree char *text = NULL;
 
@@ -160,18 +191,28 @@ journal_read(const char *path, char ret_server[16], unsigned *ret_before, unsign
     return false;
 }
 
-/* Makes the pool fit `held`. False: it could not be read or set. */
+/* What is not as we left it: libvirtd started anew, or somebody else decided. */
+static WorkersPool
+pool_before(WorkersPool now, WorkersPool before, WorkersPool raised)
+{
+    return (WorkersPool){
+        .maximum = now.maximum != raised.maximum ? now.maximum : before.maximum,
+        .minimum = now.minimum != raised.minimum ? now.minimum : before.minimum,
+    };
+}
+
+/* Makes the pool fit `busy`. False: it could not be read or set. */
 static bool
-pool_fit(const char *journal_path, unsigned held, unsigned *ret_before, unsigned *ret_now)
+pool_fit(const char *journal_path, unsigned busy, WorkersPool *ret_before, WorkersPool *ret_now)
 {
     char raised_server[16];
     const char *name = server_name();
     virAdmConnectPtr connection;
     virAdmServerPtr server;
-    unsigned before = 0;
-    unsigned raised = 0;
-    unsigned now;
-    unsigned wanted;
+    WorkersPool before = { 0 };
+    WorkersPool raised = { 0 };
+    WorkersPool now = { 0 };
+    WorkersPool wanted;
     bool done;
 
     if (journal_read(journal_path, raised_server, &before, &raised))
@@ -179,16 +220,17 @@ pool_fit(const char *journal_path, unsigned held, unsigned *ret_before, unsigned
     server = server_open(name, &connection);
     if (server == NULL)
         return false;
-    done = maximum_get(server, &now);
-    /* Not what we made of it: libvirtd started anew, or somebody else decided. */
-    if (done && now != raised)
-        before = now;
-    wanted = workers_wanted(before, held);
-    if (done && wanted != now) {
-        done = (wanted == before || journal_write(journal_path, name, before, wanted)) &&
-               maximum_set(server, wanted);
+    done = pool_get(server, &now);
+    if (!done) {
+        server_close(server, connection);
+        return false;
     }
-    if (done && wanted == before)
+    before = pool_before(now, before, raised);
+    wanted = workers_wanted(before, busy);
+    if (!pool_is(&wanted, &now))
+        done = (pool_is(&wanted, &before) || journal_write(journal_path, name, before, wanted)) &&
+               pool_set(server, wanted);
+    if (done && pool_is(&wanted, &before))
         unlink(journal_path);
     server_close(server, connection);
     *ret_before = before;
@@ -202,27 +244,27 @@ error_silent(void *data G_GNUC_UNUSED, virErrorPtr error G_GNUC_UNUSED)
 }
 
 int
-workers_child_main(const char *held_text, const char *journal_path)
+workers_child_main(const char *busy_text, const char *journal_path)
 {
-    unsigned before = 0;
-    unsigned now = 0;
-    guint64 held = 0;
+    WorkersPool before = { 0 };
+    WorkersPool now = { 0 };
+    guint64 busy = 0;
 
     /* Nothing to put back: a libvirtd that sleeps behind its socket may go on sleeping. */
-    if (strcmp(held_text, WORKERS_PUT_BACK) == 0) {
+    if (strcmp(busy_text, WORKERS_PUT_BACK) == 0) {
         if (access(journal_path, F_OK) != 0)
             return 0;
-    } else if (!g_ascii_string_to_unsigned(held_text, 10, 0, UINT32_MAX, &held, NULL))
+    } else if (!g_ascii_string_to_unsigned(busy_text, 10, 0, UINT32_MAX, &busy, NULL))
         return 2;
     alarm(CHILD_SECONDS);
     virSetErrorFunc(NULL, error_silent);
-    if (virAdmInitialize() < 0 || !pool_fit(journal_path, (unsigned)held, &before, &now)) {
+    if (virAdmInitialize() < 0 || !pool_fit(journal_path, (unsigned)busy, &before, &now)) {
         const char *message = virGetLastErrorMessage();
 
         g_print("%s\n", message);
         return 1;
     }
-    g_print("%u %u\n", before, now);
+    g_print("%u %u\n", before.maximum, now.maximum);
     return 0;
 }
 
@@ -239,9 +281,9 @@ workers_unref(Workers *self)
 }
 
 static GSubprocess *
-child_start(const Workers *self, const char *held)
+child_start(const Workers *self, const char *busy)
 {
-    const char *argv[] = { "/proc/self/exe", WORKERS_CHILD_OPTION, held, self->journal_path, NULL };
+    const char *argv[] = { "/proc/self/exe", WORKERS_CHILD_OPTION, busy, self->journal_path, NULL };
 
     return g_subprocess_newv(argv, G_SUBPROCESS_FLAGS_STDOUT_PIPE, NULL);
 }
@@ -255,8 +297,8 @@ child_heard(Workers *self, const char *text)
     self->known = text != NULL && sscanf(text, "%u %u", &before, &now) == 2;
     if (self->known) {
         if (self->now != 0 && now != self->now)
-            log_event(CONFIG_LOG_INFO, "workers", "maximum: %u, was: %u, held_calls: %u", now,
-                      self->now, self->asked);
+            log_event(CONFIG_LOG_INFO, "workers", "maximum: %u, was: %u, busy: %u", now, self->now,
+                      self->asked);
         self->before = before;
         self->now = now;
     } else if (!self->complained) {
@@ -277,7 +319,7 @@ child_ended(GObject *source, GAsyncResult *result, gpointer data)
     g_clear_object(&self->child);
     if (!self->stopped) {
         child_heard(self, text);
-        workers_follow(self, self->held);
+        workers_follow(self, self->busy);
     }
     workers_unref(self);
 }
@@ -285,10 +327,10 @@ child_ended(GObject *source, GAsyncResult *result, gpointer data)
 static void
 workers_ask(Workers *self)
 {
-    g_autofree char *text = g_strdup_printf("%u", self->held);
+    g_autofree char *text = g_strdup_printf("%u", self->busy);
 
     self->tried_us = g_get_monotonic_time();
-    self->asked = self->held;
+    self->asked = self->busy;
     self->child = child_start(self, text);
     if (self->child == NULL)
         return;
@@ -328,16 +370,15 @@ workers_free(Workers *self)
 }
 
 void
-workers_follow(Workers *self, unsigned held)
+workers_follow(Workers *self, unsigned busy)
 {
     if (self == NULL)
         return;
-    self->held = held;
+    self->busy = busy;
     if (self->child != NULL)
         return; /* looked at again when it has ended */
-    if (self->known
-            ? workers_wanted(self->before, held) != workers_wanted(self->before, self->asked)
-            : g_get_monotonic_time() - self->tried_us > RETRY_US)
+    if (self->known ? steps_of(busy) != steps_of(self->asked)
+                    : g_get_monotonic_time() - self->tried_us > RETRY_US)
         workers_ask(self);
 }
 

@@ -2,12 +2,16 @@
 /*
  * libvirtd's pool of workers, watched and raised through the libvirt-admin API.
  *
- * Each held call occupies a worker, and starting post-copy or setting a limit
- * needs a free one. While calls are held the pool's maximum is raised, so that
- * a reserve stays free; afterwards it is put back. What is raised is on disk
- * before (state_directory/workers), so that a daemon that was killed has it
- * put back when it starts again. A maximum that somebody else has changed
- * meanwhile is his and stays.
+ * Each held call occupies a worker, and so does each migration; starting post-copy
+ * or setting a limit needs a free one. While calls are held, or several migrate, the
+ * pool's maximum is raised, so that a reserve stays free, and its minimum with it:
+ * libvirt compares free workers less queued calls with zero in unsigned numbers, so a
+ * queue that is longer than the free workers never makes the pool grow (seen with
+ * eight calls in a burst: seven workers, and a migration that had ended was confirmed
+ * 17 s later). Workers for a higher minimum are made at once. Afterwards both are put
+ * back. What is raised is on disk before (state_directory/workers), so that a daemon
+ * that was killed has it put back when it starts again. A number that somebody else
+ * has changed meanwhile is his and stays.
  *
  * A child process talks to libvirtd (see workers.c), so a libvirtd that hangs
  * does not hold the daemon up. The admin API is answered by other workers than
@@ -20,7 +24,13 @@
 
 typedef struct Workers Workers;
 
-/* Workers that stay free beside the held calls. */
+/* maxWorkers and minWorkers of libvirtd. */
+typedef struct {
+    unsigned maximum;
+    unsigned minimum; /* 0: not known */
+} WorkersPool;
+
+/* Workers that stay free beside the busy ones. */
 #define WORKERS_RESERVE 12u
 /* More are never asked for. */
 #define WORKERS_MAXIMUM 200u
@@ -38,14 +48,14 @@ void workers_free(Workers *workers);
 /* The first argument of this program when it is the child. */
 #define WORKERS_CHILD_OPTION "--fit-workers"
 
-/* Instead of a number of held calls: only what the journal says is put back. */
+/* Instead of a number of busy workers: only what the journal says is put back. */
 #define WORKERS_PUT_BACK "none"
 
 /* The child's main: prints maxWorkers without and with us, or why not. Exit status. */
-int workers_child_main(const char *held_text, const char *journal_path);
+int workers_child_main(const char *busy_text, const char *journal_path);
 
-/* `held` calls are held now; raises or puts back in the background. */
-void workers_follow(Workers *workers, unsigned held);
+/* `busy` workers are held or migrate now; raises or puts back in the background. */
+void workers_follow(Workers *workers, unsigned busy);
 
 /* How many calls may be held at a time, by the pool and the configured limit. */
 unsigned workers_capacity(const Workers *workers, unsigned configured);
@@ -53,9 +63,12 @@ unsigned workers_capacity(const Workers *workers, unsigned configured);
 /* The pool's maximum now, and before it was raised; false: not known. */
 bool workers_maximum(const Workers *workers, unsigned *ret_now, unsigned *ret_before);
 
-/* The maximum that leaves the reserve free; pure. before: without held calls. */
-unsigned workers_wanted(unsigned before, unsigned held);
+/* The maximum that leaves the reserve free, and as many to begin with; pure. */
+WorkersPool workers_wanted(WorkersPool before, unsigned busy);
 
-/* One line of the journal: "libvirtd 20 44"; false when it is anything else. */
-bool workers_journal_parse(const char *text, char ret_server[16], unsigned *ret_before,
-                           unsigned *ret_raised);
+/*
+ * One line of the journal: "libvirtd 20 44 5 44", maxima, then minima, or without the
+ * minima; false when it is anything else.
+ */
+bool workers_journal_parse(const char *text, char ret_server[16], WorkersPool *ret_before,
+                           WorkersPool *ret_raised);

@@ -161,6 +161,75 @@ bounds_fill(const AllocateItem *items, size_t count, uint64_t available, Term *t
     return sum;
 }
 
+static bool
+is_equal(double left, double right)
+{
+    return !(left < right) && !(left > right);
+}
+
+/* Of one weight, when both take turns; unknown volumes come last. */
+static bool
+comes_before(const AllocateItem *other, const AllocateItem *item)
+{
+    uint64_t volume = item->volume != 0 ? item->volume : UINT64_MAX;
+
+    if (other->turn != item->turn)
+        return other->turn > item->turn;
+    return item->turn == ALLOCATE_TURN_TAKES && other->volume != 0 && other->volume < volume;
+}
+
+bool
+allocate_waits_for(const AllocateItem *item, const AllocateItem *other)
+{
+    return item->turn != ALLOCATE_TURN_NONE && is_equal(item->weight, other->weight) &&
+           comes_before(other, item);
+}
+
+/* Does it get what the others of its weight hand over? */
+static bool
+is_first(const AllocateItem *items, const Term *terms, size_t count, size_t index)
+{
+    const AllocateItem *item = &items[index];
+
+    for (size_t i = 0; i < count && item->turn != ALLOCATE_TURN_NONE; i++) {
+        bool earlier = i < index && item->turn == ALLOCATE_TURN_TAKES &&
+                       items[i].turn == item->turn && !comes_before(item, &items[i]);
+
+        if (i != index && is_equal(terms[i].weight, terms[index].weight) &&
+            (earlier || comes_before(&items[i], item)))
+            return false;
+    }
+    return item->turn != ALLOCATE_TURN_NONE;
+}
+
+/* Who waits for its turn keeps its bound and a little to go on with. */
+static void
+take_turns(const AllocateItem *items, const Term *terms, size_t count, double *rates,
+           AllocateShare *shares)
+{
+    bool first[ALLOCATE_MAX];
+
+    for (size_t i = 0; i < count; i++)
+        first[i] = is_first(items, terms, count, i);
+    for (size_t i = 0; i < count; i++) {
+        double kept = fmax(terms[i].least, rates[i] / ALLOCATE_KEPT);
+        double takers = 0;
+
+        if (items[i].turn != ALLOCATE_TURN_TAKES || first[i] || rates[i] <= kept)
+            continue;
+        for (size_t j = 0; j < count; j++)
+            takers += first[j] && is_equal(terms[i].weight, terms[j].weight);
+        for (size_t j = 0; j < count; j++) {
+            if (!first[j] || !is_equal(terms[i].weight, terms[j].weight))
+                continue;
+            rates[j] += (rates[i] - kept) / takers;
+            shares[j].reason = ALLOCATE_REASON_TURN;
+        }
+        rates[i] = kept;
+        shares[i].reason = ALLOCATE_REASON_WAITS;
+    }
+}
+
 /* Rounding must not make the sum exceed what there is. */
 static void
 shares_trim(AllocateShare *shares, size_t count, uint64_t available)
@@ -182,6 +251,7 @@ allocate_rates(const AllocateItem *items, size_t count, uint64_t available,
 {
     AllocateShare shares[ALLOCATE_MAX];
     Term terms[ALLOCATE_MAX];
+    double rates[ALLOCATE_MAX];
     double scale = 1;
     double multiplier = INFINITY;
     double bounds;
@@ -196,14 +266,17 @@ allocate_rates(const AllocateItem *items, size_t count, uint64_t available,
     else
         multiplier = multiplier_find(terms, count, (double)available);
     for (size_t i = 0; i < count; i++) {
-        double rate = scale < 1 ? terms[i].least * scale : rate_at(&terms[i], multiplier);
-
+        rates[i] = scale < 1 ? terms[i].least * scale : rate_at(&terms[i], multiplier);
         if (scale < 1 || shares[i].least > available)
             shares[i].reason = ALLOCATE_REASON_SCALED;
-        else if (rate > terms[i].least || shares[i].least == 0)
+        else if (rates[i] > terms[i].least || shares[i].least == 0)
             shares[i].reason = ALLOCATE_REASON_WEIGHT;
+    }
+    if (scale >= 1)
+        take_turns(items, terms, count, rates, shares);
+    for (size_t i = 0; i < count; i++) {
         /* From 2^64 on a double does not fit; none is above `available`. */
-        shares[i].rate = rate >= (double)available ? available : (uint64_t)rate;
+        shares[i].rate = rates[i] >= (double)available ? available : (uint64_t)rates[i];
         if (shares[i].rate == 0)
             shares[i].rate = 1;
     }
@@ -225,6 +298,10 @@ allocate_reason_to_string(AllocateReason reason)
         return "what its deadline needs";
     case ALLOCATE_REASON_SCALED:
         return "less than it needs: there is no more";
+    case ALLOCATE_REASON_TURN:
+        return "its turn: it comes first among those of its weight";
+    case ALLOCATE_REASON_WAITS:
+        return "another one of its weight comes first";
     }
     return "unknown";
 }

@@ -13,6 +13,11 @@
  * after Cerroni and Esposito, who show that a few rounds suffice. With one
  * volume for all and nothing dirtied, the rates are as the square roots of the
  * weights. All rates are bytes/s; arithmetic saturates.
+ *
+ * That is the least sum for rates that stay. Where they may change whenever one
+ * ends, k equal ones that share evenly all end at k T, and one after the other,
+ * the shortest first, after (k + 1) / 2 T on average (Smith's rule). So items that
+ * take turns hand what they have over to one of their weight, see AllocateTurn.
  */
 #pragma once
 
@@ -25,7 +30,15 @@ enum {
     ALLOCATE_ROUNDS = 5,
     ALLOCATE_RHO_PERCENT = 125, /* a rate must exceed the dirty rate by this, or passes do not
                                  * shrink */
+    ALLOCATE_KEPT = 16,         /* who waits for its turn keeps this part of its share */
 };
+
+/* How one gets along with others of its weight; one of another weight loses nothing. */
+typedef enum {
+    ALLOCATE_TURN_NONE = 0, /* keeps its share */
+    ALLOCATE_TURN_TAKES,    /* the one with the least volume first, then in the array's order */
+    ALLOCATE_TURN_FIRST,    /* before those: post-copy, its guest waits for pages */
+} AllocateTurn;
 
 /* Zero-initialise, then fill in. */
 typedef struct {
@@ -34,6 +47,7 @@ typedef struct {
     double weight;       /* above 0; anything else counts as 1 */
     bool deadline_set;
     int64_t time_left_ms; /* until the deadline, less the downtime to come; below 1: it is over */
+    AllocateTurn turn;
 } AllocateItem;
 
 /* Why a rate is what it is. */
@@ -42,6 +56,8 @@ typedef enum {
     ALLOCATE_REASON_DIRTY_RATE, /* at its bound: less, and its passes would not shrink */
     ALLOCATE_REASON_DEADLINE,   /* at its bound: less, and it would be late */
     ALLOCATE_REASON_SCALED,     /* the bounds add up to more than there is: less than its bound */
+    ALLOCATE_REASON_TURN,       /* it also has what others of its weight do not use yet */
+    ALLOCATE_REASON_WAITS,      /* another one of its weight comes first */
 } AllocateReason;
 
 typedef struct {
@@ -52,6 +68,12 @@ typedef struct {
 
 /* The bound of one: what it must have at least; 0 none, UINT64_MAX no rate would do. */
 uint64_t allocate_least(const AllocateItem *item, AllocateReason *ret_reason);
+
+/*
+ * Does `other` come first among those of their weight? Not where both are equal: then
+ * the array's order decides. Unknown volumes come last.
+ */
+bool allocate_waits_for(const AllocateItem *item, const AllocateItem *other);
 
 /*
  * Divides `available` among `count` items. False, and nothing written: no item

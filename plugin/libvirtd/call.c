@@ -114,7 +114,8 @@ ask_daemon(Phase *phase, const Call *call, virConnectPtr connection, const char 
         if (real->get_name != NULL)
             facts.name = real->get_name(call->domain);
         if (real->get_xml != NULL)
-            facts.domain_xml = live = real->get_xml(call->domain, 0);
+            live = real->get_xml(call->domain, 0);
+        facts.domain_xml = live;
     }
     reply = client_enter_call(&phase->budget, phase->entry, answer_describe_call(call, &facts));
     answer_parse(reply, &phase->answer);

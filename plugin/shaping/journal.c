@@ -15,6 +15,7 @@
 typedef struct {
     ShapingLeaves what;
     char device[IF_NAMESIZE];
+    int ifindex; /* finds a device that was renamed; 0: not known */
 } Standing;
 
 struct ShapingJournal {
@@ -64,9 +65,9 @@ standing_find(const GArray *standing, ShapingLeaves what, const char *device, gu
 }
 
 static void
-standing_note(GArray *standing, ShapingLeaves what, const char *device, gboolean gone)
+standing_note(GArray *standing, ShapingLeaves what, const char *device, int ifindex, gboolean gone)
 {
-    Standing entry = { .what = what };
+    Standing entry = { .what = what, .ifindex = ifindex };
     guint i;
 
     g_strlcpy(entry.device, device, sizeof entry.device);
@@ -84,6 +85,16 @@ member_read_text(JsonObject *object, const char *name)
     JsonNode *node = json_object_get_member(object, name);
 
     return node != NULL && JSON_NODE_HOLDS_VALUE(node) ? json_node_get_string(node) : NULL;
+}
+
+/* 0: none, or no index. */
+static int
+member_read_index(JsonObject *object)
+{
+    JsonNode *node = json_object_get_member(object, "index");
+    gint64 value = node != NULL && JSON_NODE_HOLDS_VALUE(node) ? json_node_get_int(node) : 0;
+
+    return value > 0 && value <= G_MAXINT ? (int)value : 0;
 }
 
 /*
@@ -114,19 +125,29 @@ line_read(const char *line, GArray *standing)
         gone_node != NULL && JSON_NODE_HOLDS_VALUE(gone_node) && json_node_get_boolean(gone_node);
     if (what == SHAPING_LEAVES_NOTHING || !shaping_interface_name_is_valid(device))
         return;
-    standing_note(standing, what, device, gone);
+    standing_note(standing, what, device, member_read_index(object), gone);
 }
 
+/* All of it or nothing: half a line would swallow the next one. */
 static gboolean
 bytes_write(ShapingJournal *self, const char *bytes, gsize length, GError **error)
 {
+    struct stat before;
+
+    if (fstat(self->fd, &before) < 0)
+        return journal_fail(self, "stat", errno, error);
     while (length > 0) {
         ssize_t written = write(self->fd, bytes, length);
+        int code = written < 0 ? errno : EIO;
 
-        if (written < 0 && errno == EINTR)
+        if (written < 0 && code == EINTR)
             continue;
-        if (written <= 0)
-            return journal_fail(self, "write", written < 0 ? errno : EIO, error);
+        if (written <= 0) {
+            /* When this fails too, the next reader passes over a line that is not whole. */
+            if (ftruncate(self->fd, before.st_size) < 0)
+                code = errno;
+            return journal_fail(self, "write", code, error);
+        }
         bytes += written;
         length -= (gsize)written;
     }
@@ -136,11 +157,13 @@ bytes_write(ShapingJournal *self, const char *bytes, gsize length, GError **erro
 }
 
 static void
-line_render(GString *text, ShapingLeaves what, const char *device, gboolean gone)
+line_render(GString *text, ShapingLeaves what, const char *device, int ifindex, gboolean gone)
 {
     /* Op and device are of a checked alphabet: nothing to escape. */
-    g_string_append_printf(text, "{\"op\":\"%s\",\"device\":\"%s\"%s}\n", op_names[what], device,
-                           gone ? ",\"gone\":true" : "");
+    g_string_append_printf(text, "{\"op\":\"%s\",\"device\":\"%s\"", op_names[what], device);
+    if (ifindex != 0)
+        g_string_append_printf(text, ",\"index\":%d", ifindex);
+    g_string_append_printf(text, "%s}\n", gone ? ",\"gone\":true" : "");
 }
 
 /* The file anew from what stands: nothing, or what could not be undone. */
@@ -152,7 +175,7 @@ journal_rewrite(ShapingJournal *self, GError **error)
     for (guint i = 0; i < self->standing->len; i++) {
         const Standing *entry = &g_array_index(self->standing, Standing, i);
 
-        line_render(text, entry->what, entry->device, FALSE);
+        line_render(text, entry->what, entry->device, entry->ifindex, FALSE);
     }
     /* When the machine stops in between, the interfaces are bare too. */
     if (ftruncate(self->fd, 0) < 0)
@@ -236,6 +259,7 @@ journal_append(ShapingJournal *self, ShapingLeaves what, const char *device, gbo
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&self->mutex);
     g_autoptr(GString) text = g_string_new(NULL);
+    int ifindex = gone ? 0 : (int)if_nametoindex(device);
     guint i;
 
     if (what == SHAPING_LEAVES_NOTHING || standing_find(self->standing, what, device, &i) == !gone)
@@ -244,10 +268,10 @@ journal_append(ShapingJournal *self, ShapingLeaves what, const char *device, gbo
         g_array_set_size(self->standing, 0);
         return journal_rewrite(self, error);
     }
-    line_render(text, what, device, gone);
+    line_render(text, what, device, ifindex, gone);
     if (!bytes_write(self, text->str, text->len, error))
         return FALSE;
-    standing_note(self->standing, what, device, gone);
+    standing_note(self->standing, what, device, ifindex, gone);
     return TRUE;
 }
 
@@ -274,9 +298,9 @@ shaping_journal_is_empty(ShapingJournal *self)
 
 /* What the journal names is taken off only where the kernel says it is ours. */
 static gboolean
-standing_is_ours(const Standing *entry, gboolean *ret_ours, GError **error)
+standing_is_ours(const Standing *entry, const char *device, gboolean *ret_ours, GError **error)
 {
-    g_autoptr(Observed) observed = shaping_observe(entry->device, error);
+    g_autoptr(Observed) observed = shaping_observe(device, error);
     g_autoptr(Observed) ifb = NULL;
     char ifb_name[IF_NAMESIZE];
 
@@ -298,7 +322,7 @@ standing_is_ours(const Standing *entry, gboolean *ret_ours, GError **error)
         break;
     case SHAPING_LEAVES_IFB: /* a dummy where the kernel has no ifb to probe with */
         *ret_ours =
-            g_str_has_prefix(entry->device, "convoy") &&
+            g_str_has_prefix(device, "convoy") &&
             (strcmp(observed->link_kind, "ifb") == 0 || strcmp(observed->link_kind, "dummy") == 0);
         break;
     case SHAPING_LEAVES_NOTHING:
@@ -311,13 +335,20 @@ static gboolean
 standing_undo(const Standing *entry, unsigned *undone, GError **error)
 {
     g_autoptr(GPtrArray) steps = g_ptr_array_new_with_free_func((GDestroyNotify)shaping_step_free);
+    char renamed[IF_NAMESIZE];
+    const char *device = entry->device;
     gboolean ours;
 
-    if (!standing_is_ours(entry, &ours, error))
+    if (!standing_is_ours(entry, device, &ours, error))
         return FALSE;
+    if (!ours && entry->ifindex != 0 && if_indextoname((unsigned)entry->ifindex, renamed) != NULL) {
+        device = renamed;
+        if (!standing_is_ours(entry, device, &ours, error))
+            return FALSE;
+    }
     if (!ours)
         return TRUE;
-    g_ptr_array_add(steps, shaping_step_undo(entry->what, entry->device));
+    g_ptr_array_add(steps, shaping_step_undo(entry->what, device));
     if (!shaping_run(steps, error))
         return FALSE;
     (*undone)++;

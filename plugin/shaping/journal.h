@@ -3,10 +3,11 @@
  * What of ours stands on interfaces, on disk before it stands there.
  *
  * Append-only, one JSON object a line:
- *   {"op":"root","device":"eth0"}           about to be made
+ *   {"op":"root","device":"eth0","index":2}     about to be made
  *   {"op":"root","device":"eth0","gone":true}   was taken off again
- * op is "root", "ingress" or "ifb"; the undo is rendered from it, so nothing
- * that the file says can make us run another command. Each append is fsync'ed.
+ * op is "root", "ingress" or "ifb". index, where the device was there, finds one
+ * that was renamed since: an ingress qdisc whose ifb is deleted drops all. The undo is rendered
+ * from it, so nothing that the file says can make us run another command. Each append is fsync'ed.
  * When nothing is left the file is emptied. One object per process; safe for
  * several threads.
  */

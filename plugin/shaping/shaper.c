@@ -13,6 +13,8 @@
 
 struct Shaper {
     char interface[IF_NAMESIZE];
+    int ifindex;              /* what the interface was; 0: it did not exist yet */
+    char device[IF_NAMESIZE]; /* its present name; empty: it is gone */
     char ifb_name[IF_NAMESIZE];
     ShapingDirection direction;
     ShapingJournal *journal;
@@ -47,7 +49,8 @@ shaper_new(const char *interface, ShapingDirection direction, ShapingJournal *jo
     self->direction = direction;
     self->journal = journal;
     self->features = *features;
-    shaping_ifb_name((int)if_nametoindex(self->interface), self->ifb_name);
+    self->ifindex = (int)if_nametoindex(self->interface);
+    shaping_ifb_name(self->ifindex, self->ifb_name);
     return self;
 }
 
@@ -60,22 +63,24 @@ shaper_free(Shaper *self)
     g_free(self);
 }
 
+/*
+ * By the index: a device that got another name still has our tree, and an
+ * ingress qdisc whose ifb is deleted under it drops all that comes in.
+ */
 static gboolean
 view_take(Shaper *self, View *view, GError **error)
 {
     g_clear_pointer(&view->uplink, observed_free);
     g_clear_pointer(&view->ifb, observed_free);
-    view->uplink = shaping_observe(self->interface, error);
+    if (self->ifindex == 0 || if_indextoname((unsigned)self->ifindex, self->device) == NULL)
+        self->device[0] = '\0';
+    view->uplink =
+        self->device[0] != '\0' ? shaping_observe(self->device, error) : observed_new_empty();
     if (view->uplink == NULL)
         return FALSE;
-    if (self->direction == SHAPING_EGRESS) {
-        view->ifb = observed_new_empty();
-        return TRUE;
-    }
-    /* When the uplink went, its ifb did not: keep the name to find it. */
-    if (view->uplink->exists)
-        shaping_ifb_name(view->uplink->ifindex, self->ifb_name);
-    view->ifb = shaping_observe(self->ifb_name, error);
+    /* When the uplink went, its ifb did not. */
+    view->ifb = self->direction == SHAPING_EGRESS ? observed_new_empty()
+                                                  : shaping_observe(self->ifb_name, error);
     return view->ifb != NULL;
 }
 
@@ -122,7 +127,7 @@ shaper_take_off(Shaper *self, unsigned *ret_steps, GError **error)
 
     if (!view_take(self, &view, error))
         return FALSE;
-    steps = shaping_difference_remove(self->interface, self->direction, view.uplink, view.ifb,
+    steps = shaping_difference_remove(self->device, self->direction, view.uplink, view.ifb,
                                       self->made_ingress);
     /* One by one: a step that fails must not keep the next from being tried. */
     for (guint i = 0; i < steps->len; i++) {
@@ -141,7 +146,7 @@ shaper_take_off(Shaper *self, unsigned *ret_steps, GError **error)
             g_propagate_error(error, g_steal_pointer(&failure));
             return FALSE;
         }
-        left = shaping_difference_remove(self->interface, self->direction, view.uplink, view.ifb,
+        left = shaping_difference_remove(self->device, self->direction, view.uplink, view.ifb,
                                          self->made_ingress);
         if (left->len > 0) {
             if (failure == NULL)
@@ -191,6 +196,29 @@ shaper_verify(Shaper *self, const ShapingPlan *plan, GError **error)
     return FALSE;
 }
 
+/*
+ * The interface must be the device of the last time. Another one of that name
+ * begins anew, and what the old one left goes first.
+ */
+static gboolean
+shaper_find_interface(Shaper *self, GError **error)
+{
+    int ifindex = (int)if_nametoindex(self->interface);
+
+    if (ifindex != 0 && ifindex == self->ifindex)
+        return TRUE;
+    if (self->ifindex != 0 && !shaper_take_off(self, NULL, error))
+        return FALSE;
+    if (ifindex == 0) {
+        g_set_error(error, SHAPING_ERROR, SHAPING_ERROR_FAILED, "%s: no such interface",
+                    self->interface);
+        return FALSE;
+    }
+    self->ifindex = ifindex;
+    shaping_ifb_name(self->ifindex, self->ifb_name);
+    return TRUE;
+}
+
 static gboolean
 shaper_apply_normalised(Shaper *self, const ShapingPlan *plan, GError **error)
 {
@@ -204,7 +232,7 @@ shaper_apply_normalised(Shaper *self, const ShapingPlan *plan, GError **error)
 
     if (missing != NULL)
         return shaper_refuse(self, SHAPING_ERROR_UNSUPPORTED, missing, error);
-    if (!view_take(self, &view, error))
+    if (!shaper_find_interface(self, error) || !view_take(self, &view, error))
         return FALSE;
     if (!view.uplink->exists) {
         g_set_error(error, SHAPING_ERROR, SHAPING_ERROR_FAILED, "%s: no such interface",

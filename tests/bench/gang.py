@@ -21,13 +21,13 @@ sys.path.insert(0, str(TREE / "tests" / "lab"))
 from convoylab import Lab, LabError  # noqa: E402
 from convoylab import gang, series, util  # noqa: E402
 
-LINK = 200                  # Mbit/s
+LINK = 200                  # Mbit/s, unless asked for another
 LIMIT = 1.05
 DEFAULT_CELLS = ("idle", "source-out", "destination-in")
 MODES = ("automatic", "serial", "parallel")
 
 
-def record_of(cell, runs):
+def record_of(cell, runs, members):
     """The record of one CELL from {mode: [figures]}, None while a mode is missing."""
     if not all(runs[mode] for mode in MODES):
         return None
@@ -42,30 +42,30 @@ def record_of(cell, runs):
         below_floor_s=max(run["below_floor_s"] for run in own),
         worst_second_mbit_s=min(worst, default=None),
         floor_kept=all(run["below_floor_s"] == 0 for run in own),
-        order_kept=all(gang.order_kept(gang.GANG, run["order"]) for run in own))
+        order_kept=all(gang.order_kept(members, run["order"]) for run in own))
     record["kept"] = (record["makespan_ratio"] <= LIMIT and record["completion_ratio"] <= LIMIT
                       and record["floor_kept"] and record["order_kept"])
     return record
 
 
-def write(path, runs):
+def write(path, runs, link, members):
     """The file as far as the runs went; the records."""
-    records = [record for record in (record_of(cell, modes) for cell, modes in runs.items())
+    records = [record for record in (record_of(cell, modes, members) for cell, modes in runs.items())
                if record]
     util.write_json(path, {
-        "link_mbit_s": LINK, "floor_mbit_s": gang.FLOOR, "limit": LIMIT,
-        "neighbour_mbit_s": gang.NEIGHBOUR_RATE, "neighbour_connections": gang.STREAMS,
+        "link_mbit_s": link, "floor_mbit_s": gang.FLOOR * link, "limit": LIMIT,
+        "neighbour_mbit_s": gang.NEIGHBOUR * link, "neighbour_connections": gang.STREAMS,
         "processors": os.cpu_count(),
-        "gang": [vars(member) for member in gang.GANG], "cells": records, "each": runs})
+        "gang": [vars(member) for member in members], "cells": records, "each": runs})
     return records
 
 
-def measure(lab, cell, mode, source):
+def measure(lab, cell, mode, source, members):
     for host in lab.hosts.values():
         host.set_mode("full", config={"policy": {"scheduling": mode}})
-    figures = gang.run_cell(lab, gang.GANG, cell, source)
+    figures = gang.run_cell(lab, members, cell, source)
     there = lab.host(gang.other(source)).virsh("list", "--name").stdout.split()
-    missing = [member.name for member in gang.GANG if member.name not in there]
+    missing = [member.name for member in members if member.name not in there]
     if missing:
         raise LabError(f"not at the destination: {missing}")
     return figures
@@ -75,6 +75,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cells", default=",".join(DEFAULT_CELLS), metavar="CELL,...",
                         help=f"of {', '.join(gang.CELLS)} (default: %(default)s)")
+    parser.add_argument("--gang", choices=gang.GANGS, default="mixed",
+                        help="which eight (default: %(default)s)")
+    parser.add_argument("--link", type=int, default=LINK, help=f"Mbit/s (default {LINK})")
     parser.add_argument("--runs", type=int, default=1, help="runs of each (default 1)")
     parser.add_argument("--name", default=f"gang-{os.getpid()}", help="name of the lab")
     parser.add_argument("--output", type=pathlib.Path,
@@ -89,14 +92,15 @@ def main():
         return 0
     # Stopped from outside, the lab still goes down, and what was measured stays.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    members = gang.GANGS[arguments.gang]
     runs = {cell: {mode: [] for mode in MODES} for cell in cells}
     records = []
     source = gang.HOSTS[0]
     lab = Lab(arguments.name)
     try:
-        lab.up(rate=LINK)
-        with util.progress(f"starting {len(gang.GANG)} guests and their neighbours"):
-            gang.start_guests(lab, gang.GANG, neighbours=cells != ["idle"])
+        lab.up(rate=arguments.link)
+        with util.progress(f"starting {len(members)} guests and their neighbours"):
+            gang.start_guests(lab, members, neighbours=cells != ["idle"])
         for number in range(arguments.runs):
             for cell in cells:
                 # Another one is first each time: a slow minute is slow for all of them.
@@ -104,9 +108,9 @@ def main():
                 for mode in MODES[first:] + MODES[:first]:
                     print(f"bench: {cell}, {mode}, run {number + 1} of {arguments.runs}",
                           file=sys.stderr, flush=True)
-                    runs[cell][mode].append(measure(lab, cell, mode, source))
+                    runs[cell][mode].append(measure(lab, cell, mode, source, members))
                     source = gang.other(source)
-                    records = write(arguments.output, runs)
+                    records = write(arguments.output, runs, arguments.link, members)
     except LabError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

@@ -10,6 +10,7 @@ import contextlib
 import json
 import pathlib
 import random
+import re
 import sys
 import time
 
@@ -25,6 +26,7 @@ SIGKILL, SIGSTOP, SIGCONT = 9, 19, 18
 TECHNIQUES = ("pre-copy", "post-copy", "hybrid")
 KINDS = (("--live",), ("--live", "--p2p"))
 SETTLE_SECONDS = 20
+DAEMON_LOG = "/var/log/virt-convoy/virt-convoyd.log"
 JOURNAL = "/run/virt-convoy/shaping.journal"
 
 
@@ -145,6 +147,30 @@ class Ground(Stage):
         if not self.host(host).service_pid(DAEMON_PID):
             self.host(host).daemon_start()
         self.wait_status(host, "connection to libvirt", lambda status: status["libvirt_connected"])
+
+    # What the daemon says
+
+    def log_position(self, host):
+        path = self.host(host).path(DAEMON_LOG)
+        return path.stat().st_size if path.exists() else 0
+
+    def logged(self, host, since, event):
+        """The first line about EVENT in the daemon's log after the position SINCE."""
+        path = self.host(host).path(DAEMON_LOG)
+        if not path.exists():
+            return None
+        with open(path, "rb") as file:
+            file.seek(since)
+            for line in file.read().decode(errors="replace").splitlines():
+                if re.search(rf"event: {re.escape(event)}(,|$)", line):
+                    return line
+        return None
+
+    def check_logged(self, host, since, event, title, timeout=5):
+        with contextlib.suppress(LabError):
+            wait_until(event, lambda: self.logged(host, since, event), timeout=timeout)
+        return self.account.check(self.logged(host, since, event),
+                                  f"{title}: no event {event} in the daemon's log of {host}")
 
     # The account at the end
 

@@ -22,10 +22,10 @@ int virDomainMigratePrepare3Params(virConnectPtr dconn, virTypedParameterPtr par
                                    const char *cookiein, int cookieinlen, char **cookieout,
                                    int *cookieoutlen, char **uri_out, unsigned int flags);
 
-static const char *const kept_by_older[] = { "xmlns:convoy", "version", "role", "link-rate",
-                                             "host-in",      "host-out", "vm-in", "vm-out",
-                                             "post-copy" };
-static const char *const dropped_by_newer[] = { "room",     "memory",    "priority",
+static const char *const kept_by_older[] = { "xmlns:convoy", "version", "role",
+                                             "link-rate",    "host-in", "host-out",
+                                             "vm-in",        "vm-out",  "post-copy" };
+static const char *const dropped_by_newer[] = { "room",      "memory",    "priority",
                                                 "sla-lower", "sla-upper", "qemu-version" };
 
 /* QEMU is a child of libvirtd, too, and no business of ours. */

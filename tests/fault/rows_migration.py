@@ -12,8 +12,8 @@ import re
 import shutil
 from collections.abc import Callable
 
-from ground import (DAEMON_PID, GUEST, KINDS, LIBVIRTD_PID, OTHER, SIGCONT, SIGKILL, SIGSTOP, TECHNIQUES,
-                    component, wait_until)
+from ground import (DAEMON_PID, GUEST, KINDS, LIBVIRTD_PID, OTHER, SIGCONT, SIGKILL, SIGSTOP,
+                    TECHNIQUES, LabError, component, wait_until)
 
 HOOKS = "/etc/libvirt/hooks/qemu.d"
 REFUSE = "/run/virt-convoy-lab/refuse"
@@ -222,7 +222,7 @@ def node_log(node):
 
 # Folders that cannot be written
 
-STATE, LOGS = "/run/virt-convoy", "/var/log/virt-convoy"
+STATE, DATA, LOGS = "/run/virt-convoy", "/var/lib/virt-convoy", "/var/log/virt-convoy"
 TOLD_AT_MOST = 2                # the egress and the ingress may each have a problem
 
 
@@ -241,13 +241,16 @@ def small_disk(ground, host, folder, early):
 
 @contextlib.contextmanager
 def read_only_disk(ground, host, folder, early):
-    """FOLDER of the daemon is on a disk that turns read-only."""
+    """FOLDER of the daemon turns read-only; what it has open already stays as it is."""
     node = ground.host(host)
 
     def turn():
+        # On top of it: a mount with files open for writing cannot be changed.
+        node.run("mount", "--bind", folder, folder)
         node.run("mount", "-o", "remount,bind,ro", folder)
-    with mounted(ground, host, folder, "mount", "--bind", folder,
-                 before=turn if early and folder == LOGS else None):
+    # Without its socket there would be no daemon: its folder turns after the start.
+    before = turn if early and folder == LOGS else None
+    with mounted(ground, host, folder, "mount", "--bind", folder, before=before):
         if early and folder != LOGS:
             turn()
         yield lambda: None if early else turn()
@@ -255,7 +258,7 @@ def read_only_disk(ground, host, folder, early):
 
 @contextlib.contextmanager
 def mounted(ground, host, folder, *command, before=None):
-    """The daemon of HOST runs with a mount of its own on FOLDER."""
+    """The daemon of HOST runs with mounts of its own on FOLDER."""
     node = ground.host(host)
     node.daemon_stop()
     node.run(*command, folder)
@@ -269,13 +272,15 @@ def mounted(ground, host, folder, *command, before=None):
         yield
     finally:
         node.daemon_stop()
-        node.run("umount", folder)
+        while node.run("umount", folder, check=False).returncode == 0:
+            pass
+        # Log and journal are the machine's own again, and so is a socket file in them.
         node.daemon_start()
         ground.daemon_ensure(host)
 
 
 DAEMON_OUT = "/run/virt-convoy-lab/virt-convoyd.out"
-DISKS = [(what, folder, early) for folder in (STATE, LOGS)
+DISKS = [(what, folder, early) for folder in (STATE, DATA, LOGS)
          for what in (small_disk, read_only_disk) for early in (True, False)]
 
 
@@ -305,11 +310,15 @@ def disk_full(ground, times):
                 strike()
             ground.outcome_is(running, True, title)
             ground.settle(title, OTHER[running.source])
+            # What is open already is not on the disk that turned read-only.
+            if early or folder == STATE or what is small_disk:
+                with contextlib.suppress(LabError):
+                    wait_until("word of it", lambda: told(ground.host(host)), timeout=20,
+                               interval=0.5)
+                ground.account.check(told(ground.host(host)), f"{title}: told nowhere")
             counts = told(ground.host(host))
             ground.account.check(all(count <= TOLD_AT_MOST for count in counts.values()),
                                  f"{title}: told again and again: {dict(counts)}")
-            if early or folder == STATE:
-                ground.account.check(counts, f"{title}: told nowhere")
         ground.settle(f"{title}, and then as before", OTHER[running.source])
 
 

@@ -27,10 +27,17 @@ MEMBERS = (
 )
 
 
-def maximum(stage, host):
+def pool(stage, host, keys=("maxWorkers", "minWorkers")):
     text = stage.host(host).run("virt-admin", "-c", "libvirtd:///system",
                                 "server-threadpool-info", "libvirtd").stdout
-    return int(re.search(r"maxWorkers\s*:\s*(\d+)", text)[1])
+    return [int(re.search(rf"\b{key}\s*:\s*(\d+)", text)[1]) for key in keys]
+
+
+def raised(stage, host, before):
+    """Both limits are higher than BEFORE, and the workers are there."""
+    now = pool(stage, host)
+    count, = pool(stage, host, ("nWorkers",))
+    return all(new > old for new, old in zip(now, before)) and count >= now[1]
 
 
 def waiting(stage, host):
@@ -76,7 +83,7 @@ def ended_at_once(stage, one, since, what):
 
 def check_aborts(stage):
     source = "host-b"
-    before = maximum(stage, source)
+    before = pool(stage, source)
     typed = {}
     try:
         typed["medium"] = gang.Typed(stage.lab, "medium", source)
@@ -86,7 +93,7 @@ def check_aborts(stage):
         for name in ("low-first", "low-next"):
             typed[name] = gang.Typed(stage.lab, name, source)
         wait_waiting(stage, source, {"low-first", "low-next"})
-        wait_until("more workers", lambda: maximum(stage, source) > before, timeout=5)
+        wait_until("more workers", lambda: raised(stage, source, before), timeout=5)
         stage.tap.ok(True, "libvirtd has more workers while calls wait")
         rows = {row["domain"]: row for row in stage.status(source)["waiting"]}
         estimates = [row.get("starts_in_s") for row in rows.values()]
@@ -112,10 +119,10 @@ def check_aborts(stage):
 
 def restored(stage, host, before, what):
     try:
-        wait_until("workers as before", lambda: maximum(stage, host) == before, timeout=8)
+        wait_until("workers as before", lambda: pool(stage, host) == before, timeout=8)
     except Exception as error:  # noqa: BLE001: reported below
         stage.tap.note(error)
-    stage.tap.equal(maximum(stage, host), before, what)
+    stage.tap.equal(pool(stage, host), before, what)
 
 
 def check_client_killed(stage):
@@ -151,7 +158,7 @@ def check_client_killed(stage):
 def check_killed(stage):
     """A caller and a daemon are killed; neither leaves a place or a worker taken."""
     source = "host-b"
-    before = maximum(stage, source)
+    before = pool(stage, source)
     typed = {}
     try:
         typed["low-first"] = gang.Typed(stage.lab, "low-first", source)
@@ -160,12 +167,12 @@ def check_killed(stage):
             for row in (stage.status(source) or {"migrations": []})["migrations"]), timeout=20)
         typed["low-next"] = gang.Typed(stage.lab, "low-next", source)
         wait_waiting(stage, source, {"low-next"})
-        wait_until("more workers", lambda: maximum(stage, source) > before, timeout=5)
+        wait_until("more workers", lambda: raised(stage, source, before), timeout=5)
         stage.host(source).daemon_stop(signal.SIGKILL)
         for name, one in typed.items():
             wait_until(f"end of {name}", one.poll, timeout=60)
             stage.tap.equal(one.process.returncode, 0, f"{name} arrives without the daemon")
-        stage.tap.ok(maximum(stage, source) > before, "a killed daemon cannot put back")
+        stage.tap.ok(pool(stage, source) > before, "a killed daemon cannot put back")
         stage.host(source).daemon_start()
         restored(stage, source, before, "the next daemon puts the workers back")
     finally:

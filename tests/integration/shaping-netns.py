@@ -319,6 +319,40 @@ def test_kill(state, direction):
     shaper.close()
 
 
+def rename(old, new):
+    for change in (("down",), ("name", new)):
+        run("ip", "link", "set", old, *change, namespace=SOURCE)
+    run("ip", "link", "set", new, "up", namespace=SOURCE)
+    # The kernel tells of the carrier a moment later.
+    for _ in range(200):
+        if "NO-CARRIER" not in run("ip", "link", "show", new, namespace=SOURCE):
+            break
+
+
+def test_renamed(state, direction, killed):
+    """The device gets another name under the tree: it is found by its index."""
+    before = state_of(SOURCE, "up0")
+    shaper = Shaper(SOURCE, state, "up0", direction)
+    shaper.ask(plan(MEGABYTE, MEGABYTE, LINK, DESTINATION_ADDRESS))
+    title = f"{direction}: renamed"
+    if killed:
+        title += " and kill -9"
+        shaper.kill()
+        rename("up0", "away0")
+        shaper = Shaper(SOURCE, state, "up0", direction)
+        answer = shaper.ask("restore")
+    else:
+        rename("up0", "away0")
+        answer = shaper.ask(plan(2 * MEGABYTE, MEGABYTE, LINK, DESTINATION_ADDRESS))
+    check(answer.startswith("ok" if killed else f"error {FAILED} "), f"{title}: noticed", answer)
+    check(state_of(SOURCE, "away0") == before.replace("up0", "away0"),
+          f"{title}: nothing of ours stands", state_of(SOURCE, "away0"))
+    rename("away0", "up0")
+    check(state_of(SOURCE, "up0") == before, f"{title}: byte-identical when it is back",
+          f"{before}---\n{state_of(SOURCE, 'up0')}")
+    shaper.close()
+
+
 def write_program(folder, name, text):
     path = os.path.join(folder, name)
     with open(path, "w", encoding="utf-8") as program:
@@ -606,6 +640,9 @@ def main():
             test_foreign(state, "ingress", "clsact qdisc", "clsact")
             test_kill(state, "egress")
             test_kill(state, "ingress")
+            for direction in ("egress", "ingress"):
+                test_renamed(state, direction, killed=False)
+                test_renamed(state, direction, killed=True)
             test_kill_inside_apply(state, folder)
             for lines in (3, 5, 8):
                 test_failing_tc(state, folder, "egress", lines)

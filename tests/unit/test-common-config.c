@@ -104,6 +104,7 @@ test_bad_lines(void)
         { "[daemon]\ncall-timeout=2", "test.conf:2: [daemon] call-timeout:" },
         { "[daemon]\ncall-timeout=1ms", "test.conf:2: [daemon] call-timeout:" },
         { "[daemon]\nlibvirt-uri=", "test.conf:2: [daemon] libvirt-uri:" },
+        { "[daemon]\ndata-directory=var/lib", "test.conf:2: [daemon] data-directory:" },
         { "[daemon]\nlog-level=loud", "test.conf:2: [daemon] log-level:" },
         { "[nowhere]\na=b\nc=d", "test.conf:1: [nowhere]: no such group" },
         { "shape=no", "test.conf:1: shape: stands before the first [group]" },

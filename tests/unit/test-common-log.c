@@ -44,11 +44,30 @@ test_bad_file(void)
     g_assert_nonnull(strstr(error->message, "/nonexistent/log"));
 }
 
+/* Told on standard error, once. */
+static void
+test_full_disk(void)
+{
+    if (g_test_subprocess()) {
+        g_assert_true(log_open(CONFIG_LOG_INFO, "/dev/full", NULL));
+        for (int i = 0; i < 100; i++)
+            log_event(CONFIG_LOG_INFO, "iteration", "number: %d", i);
+        log_close();
+        return;
+    }
+    g_test_trap_subprocess(NULL, 0, (GTestSubprocessFlags)0);
+    g_test_trap_assert_passed();
+    g_test_trap_assert_stderr("*event: log-not-written, file: /dev/full, reason: *");
+    g_test_trap_assert_stderr_unmatched("*log-not-written*log-not-written*");
+    g_test_trap_assert_stderr_unmatched("*iteration*");
+}
+
 int
 main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/log/lines", test_lines);
     g_test_add_func("/log/bad-file", test_bad_file);
+    g_test_add_func("/log/full-disk", test_full_disk);
     return g_test_run();
 }

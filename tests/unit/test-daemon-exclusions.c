@@ -99,8 +99,8 @@ test_rows(void)
         g_autofree char *decisions = g_build_filename(directory, "decisions.jsonl", NULL);
         g_autofree char *text =
             g_strconcat("[network]\nuplink=lo\nshape=no\n[daemon]\nlibvirt-uri=test:///default\n"
-                        "log-level=error\n[policy]\n",
-                        rows[i].configuration, NULL);
+                        "log-level=error\ndata-directory=",
+                        directory, "\n[policy]\n", rows[i].configuration, NULL);
         g_autoptr(GPtrArray) warnings = g_ptr_array_new_with_free_func(g_free);
         g_autoptr(Config) config = config_parse(text, strlen(text), "test", warnings);
         g_autoptr(GError) error = NULL;

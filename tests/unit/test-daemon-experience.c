@@ -62,9 +62,10 @@ test_survives_restart(void)
     const Lesson *known;
 
     g_assert_cmpuint(experience_load(experience, directory), ==, 0);
-    g_assert_true(history_append(directory, record, NULL));
-    g_assert_true(history_append(directory, "{\"domain\":\"of an older version\"}", NULL));
-    g_assert_true(history_append(directory, record, NULL));
+    g_assert_true(history_append(directory, HISTORY_FILE, record, NULL));
+    g_assert_true(
+        history_append(directory, HISTORY_FILE, "{\"domain\":\"of an older version\"}", NULL));
+    g_assert_true(history_append(directory, HISTORY_FILE, record, NULL));
     g_assert_cmpuint(experience_load(experience, directory), ==, 2);
     g_assert_cmpuint(calibration->count, ==, 2);
     g_assert_cmpint(

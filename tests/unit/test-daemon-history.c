@@ -38,8 +38,8 @@ test_appends(Fixture *fixture, gconstpointer data G_GNUC_UNUSED)
     g_autofree char *text = NULL;
     g_autoptr(GError) error = NULL;
 
-    g_assert_true(history_append(fixture->directory, "{\"a\":1}", &error));
-    g_assert_true(history_append(fixture->directory, "{\"b\":2}", &error));
+    g_assert_true(history_append(fixture->directory, HISTORY_FILE, "{\"a\":1}", &error));
+    g_assert_true(history_append(fixture->directory, HISTORY_FILE, "{\"b\":2}", &error));
     g_assert_no_error(error);
     g_assert_true(g_file_get_contents(fixture->path, &text, NULL, NULL));
     g_assert_cmpstr(text, ==, "{\"a\":1}\n{\"b\":2}\n");
@@ -53,7 +53,7 @@ test_stays_bounded(Fixture *fixture, gconstpointer data G_GNUC_UNUSED)
     GStatBuf status;
 
     for (unsigned i = 0; i < 35; i++)
-        g_assert_true(history_append(fixture->directory, record, &error));
+        g_assert_true(history_append(fixture->directory, HISTORY_FILE, record, &error));
     g_assert_cmpint(g_stat(fixture->path, &status), ==, 0);
     g_assert_cmpint(status.st_size, <=, HISTORY_BYTES_MAX);
     g_assert_cmpint(g_stat(fixture->older, &status), ==, 0);
@@ -63,10 +63,10 @@ test_stays_bounded(Fixture *fixture, gconstpointer data G_GNUC_UNUSED)
 static void
 test_reports(Fixture *fixture, gconstpointer data G_GNUC_UNUSED)
 {
-    g_autofree char *missing = g_build_filename(fixture->directory, "missing", NULL);
+    g_autofree char *missing = g_build_filename(fixture->directory, "missing", "below", NULL);
     g_autoptr(GError) error = NULL;
 
-    g_assert_false(history_append(missing, "{}", &error));
+    g_assert_false(history_append(missing, HISTORY_FILE, "{}", &error));
     g_assert_error(error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND);
     g_assert_nonnull(strstr(error->message, missing));
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Decisions reach the file, one a line; a folder that is gone costs nothing but them. */
+/* Decisions and the history reach their files, one a line; a folder that is gone costs only them.
+ */
 #include "daemon/recorder.h"
 
 #include <glib/gstdio.h>
@@ -48,23 +49,49 @@ test_writes(void)
     g_rmdir(directory);
 }
 
+/* The folder is made, with nobody else allowed in; those above it are not. */
+static void
+test_history(void)
+{
+    g_autofree char *above = g_dir_make_tmp("convoy-recorder-XXXXXX", NULL);
+    g_autofree char *directory = g_build_filename(above, "data", NULL);
+    g_autofree char *path = g_build_filename(directory, HISTORY_FILE, NULL);
+    Recorder *recorder = recorder_new(directory);
+    g_autofree char *text = NULL;
+    GStatBuf status;
+
+    recorder_add_history(recorder, g_strdup("{\"a\":1}"));
+    recorder_add_history(recorder, g_strdup("{\"b\":2}"));
+    recorder_free(recorder);
+    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
+    g_assert_cmpstr(text, ==, "{\"a\":1}\n{\"b\":2}\n");
+    g_assert_cmpint(g_stat(directory, &status), ==, 0);
+    g_assert_cmpint(status.st_mode & 0007, ==, 0);
+    g_unlink(path);
+    g_rmdir(directory);
+    g_rmdir(above);
+}
+
 /* Said once, not once a line. */
 static void
 test_folder_gone(void)
 {
     if (g_test_subprocess()) {
-        Recorder *recorder = recorder_new("/nonexistent/virt-convoy");
+        Recorder *recorder = recorder_new("/dev/null/virt-convoy");
 
         for (unsigned i = 0; i < LINES; i++)
             add_one(recorder, i);
+        recorder_add_history(recorder, g_strdup("{}"));
         recorder_free(recorder);
         return;
     }
     g_test_trap_subprocess(NULL, 0, G_TEST_SUBPROCESS_DEFAULT);
     g_test_trap_assert_passed();
-    g_test_trap_assert_stderr("*decisions-not-recorded*cannot open*");
-    g_test_trap_assert_stderr_unmatched("*decisions-not-recorded*decisions-not-recorded*");
+    g_test_trap_assert_stderr("*not-recorded*cannot open /dev/null/virt-convoy/*");
+    g_test_trap_assert_stderr_unmatched("*not-recorded*not-recorded*");
+    g_assert_null(recorder_new(""));
     recorder_add(NULL, NULL);
+    recorder_add_history(NULL, g_strdup("{}"));
     recorder_free(NULL);
 }
 
@@ -73,6 +100,7 @@ main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/recorder/writes", test_writes);
+    g_test_add_func("/recorder/history", test_history);
     g_test_add_func("/recorder/folder-gone", test_folder_gone);
     return g_test_run();
 }

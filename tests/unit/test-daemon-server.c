@@ -69,14 +69,15 @@ static void
 with_daemon(const char *more, void (*client)(gpointer), void (*before)(Fixture *))
 {
     Fixture fixture = { .client = client };
-    g_autofree char *text = g_strconcat("[network]\nuplink=lo\nshape=no\n"
-                                        "[daemon]\nlibvirt-uri=test:///default\nlog-level=error\n",
-                                        more, NULL);
+    g_autofree char *text = NULL;
     g_autoptr(GError) error = NULL;
     GThread *thread;
 
     fixture.directory = g_dir_make_tmp("virt-convoy-XXXXXX", &error);
     g_assert_no_error(error);
+    text = g_strconcat("[network]\nuplink=lo\nshape=no\n"
+                       "[daemon]\nlibvirt-uri=test:///default\nlog-level=error\ndata-directory=",
+                       fixture.directory, "\n", more, NULL);
     fixture.socket = g_build_filename(fixture.directory, "socket", NULL);
     fixture.config = config_parse(text, strlen(text), "test", NULL);
     fixture.loop = g_main_loop_new(NULL, FALSE);

@@ -12,27 +12,35 @@ static void
 test_wanted(void)
 {
     static const struct {
-        unsigned before;
-        unsigned held;
-        unsigned wanted;
+        WorkersPool before;
+        unsigned busy;
+        WorkersPool wanted;
     } rows[] = {
-        { 20, 0, 20 },
-        { 20, 1, 28 },
-        { 20, 16, 28 },
-        { 20, 17, 44 },
-        { 100, 17, 100 },
-        { 20, 188, 200 },
-        { 20, 199, 200 },
-        { 20, 200, 200 },
-        { 20, UINT32_MAX, 200 },
-        { 500, UINT32_MAX, 500 },
-        { 0, 0, 0 },
+        { { 20, 5 }, 0, { 20, 5 } },
+        { { 20, 5 }, 1, { 28, 28 } },
+        { { 20, 5 }, 16, { 28, 28 } },
+        { { 20, 5 }, 17, { 44, 44 } },
+        { { 100, 5 }, 17, { 100, 44 } },
+        { { 100, 60 }, 17, { 100, 60 } },
+        { { 20, 0 }, 1, { 28, 0 } }, /* unknown stays as it is */
+        { { 20, 5 }, 188, { 200, 200 } },
+        { { 20, 5 }, 199, { 200, 200 } },
+        { { 20, 5 }, 200, { 200, 200 } },
+        { { 20, 5 }, UINT32_MAX, { 200, 200 } },
+        { { 500, 5 }, UINT32_MAX, { 500, 200 } },
+        { { 0, 0 }, 0, { 0, 0 } },
     };
 
-    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
-        g_assert_cmpuint(workers_wanted(rows[i].before, rows[i].held), ==, rows[i].wanted);
-    for (unsigned held = 1; held <= WORKERS_MAXIMUM - WORKERS_RESERVE; held++)
-        g_assert_cmpuint(workers_wanted(1, held), >=, held + WORKERS_RESERVE);
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        WorkersPool wanted = workers_wanted(rows[i].before, rows[i].busy);
+
+        g_test_message("row %" G_GSIZE_FORMAT, i);
+        g_assert_cmpuint(wanted.maximum, ==, rows[i].wanted.maximum);
+        g_assert_cmpuint(wanted.minimum, ==, rows[i].wanted.minimum);
+    }
+    for (unsigned busy = 1; busy <= WORKERS_MAXIMUM - WORKERS_RESERVE; busy++)
+        g_assert_cmpuint(workers_wanted((WorkersPool){ 1, 1 }, busy).minimum, >=,
+                         busy + WORKERS_RESERVE);
 }
 
 static void
@@ -54,20 +62,37 @@ test_journal(void)
         "../x 20 44\n",
         "libvirtdlibvirtdlibvirtd 20 44\n",
         "libvirtd 20 44                                                                        \n",
+        "libvirtd 20 44 5\n",
+        "libvirtd 20 44 0 44\n",
+        "libvirtd 20 44 5 45\n",
+        "libvirtd 20 44 5 4\n",
+        "libvirtd 20 20 5 5\n",
+        "libvirtd 20 44 -5 44\n",
+        "libvirtd 20 44 5 4294967340\n",
+        "libvirtd 20 44 5 44 6\n",
+        "libvirtd 500 501 5 44\n",
     };
     char server[16] = "untouched";
-    unsigned before = 1;
-    unsigned raised = 2;
+    WorkersPool before = { 1, 2 };
+    WorkersPool raised = { 3, 4 };
 
-    for (size_t i = 0; i < G_N_ELEMENTS(bad); i++)
+    for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
+        g_test_message("row %" G_GSIZE_FORMAT, i);
         g_assert_false(workers_journal_parse(bad[i], server, &before, &raised));
+    }
     g_assert_cmpstr(server, ==, "untouched");
-    g_assert_cmpuint(before, ==, 1);
-    g_assert_cmpuint(raised, ==, 2);
+    g_assert_cmpuint(before.maximum, ==, 1);
+    g_assert_cmpuint(raised.minimum, ==, 4);
     g_assert_true(workers_journal_parse("virtqemud 20 44\n", server, &before, &raised));
     g_assert_cmpstr(server, ==, "virtqemud");
-    g_assert_cmpuint(before, ==, 20);
-    g_assert_cmpuint(raised, ==, 44);
+    g_assert_cmpuint(before.maximum, ==, 20);
+    g_assert_cmpuint(before.minimum, ==, 0);
+    g_assert_cmpuint(raised.maximum, ==, 44);
+    g_assert_true(workers_journal_parse("libvirtd 500 500 5 28\n", server, &before, &raised));
+    g_assert_cmpuint(before.maximum, ==, 500);
+    g_assert_cmpuint(before.minimum, ==, 5);
+    g_assert_cmpuint(raised.maximum, ==, 500);
+    g_assert_cmpuint(raised.minimum, ==, 28);
 }
 
 /* Another libvirt than the system's own has no pool that we could see. */
@@ -103,7 +128,7 @@ child_main(const char *held, const char *path)
     if (g_getenv("TEST_WORKERS_REFUSE") != NULL)
         g_print("no admin socket\n");
     else
-        g_print("20 %u\n", workers_wanted(20, number));
+        g_print("20 %u\n", workers_wanted((WorkersPool){ 20, 5 }, number).maximum);
     return 0;
 }
 

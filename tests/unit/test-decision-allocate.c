@@ -31,6 +31,15 @@ typedef struct {
         .time_left_ms = (ms)                                                                       \
     }
 
+#define TURN(v, d, turned)                                                                         \
+    {                                                                                              \
+        .volume = (v)*MB, .dirty_rate = (uint64_t)((d)*1e6), .weight = 1, .turn = (turned)         \
+    }
+#define TAKES ALLOCATE_TURN_TAKES
+#define FIRST ALLOCATE_TURN_FIRST
+#define ITS_TURN ALLOCATE_REASON_TURN
+#define WAITS ALLOCATE_REASON_WAITS
+
 static const Row rows[] = {
     { "worked example",
       3,
@@ -121,6 +130,74 @@ static const Row rows[] = {
       UINT64_C(1) << 33,
       { UINT64_C(1) << 32, UINT64_C(1) << 32 },
       { WEIGHT, WEIGHT } },
+    { "in turn: the others keep a sixteenth of their share",
+      3,
+      { TURN(500, 0, TAKES), TURN(500, 0, TAKES), TURN(500, 0, TAKES) },
+      96 * MB,
+      { 92 * MB, 2 * MB, 2 * MB },
+      { ITS_TURN, WAITS, WAITS } },
+    { "in turn: the shortest first",
+      3,
+      { TURN(400, 0, TAKES), TURN(400, 0, TAKES), TURN(100, 0, TAKES) },
+      80 * MB, /* 32, 32, 16 */
+      { 2 * MB, 2 * MB, 76 * MB },
+      { WAITS, WAITS, ITS_TURN } },
+    { "in turn: what is dirtied binds",
+      2,
+      { TURN(500, 0, TAKES), TURN(500, 8, TAKES) },
+      100 * MB,
+      { 90 * MB, 10 * MB },
+      { ITS_TURN, WAITS } },
+    { "in turn: post-copy first",
+      3,
+      { TURN(100, 0, TAKES), TURN(100, 0, FIRST), TURN(100, 0, FIRST) },
+      96 * MB,
+      { 2 * MB, 47 * MB, 47 * MB },
+      { WAITS, ITS_TURN, ITS_TURN } },
+    { "in turn: who keeps its share gives and gets nothing",
+      3,
+      { TURN(100, 0, TAKES), ITEM(100, 0), TURN(100, 0, TAKES) },
+      96 * MB,
+      { 62 * MB, 32 * MB, 2 * MB },
+      { ITS_TURN, WEIGHT, WAITS } },
+    { "in turn: another weight loses nothing",
+      3,
+      { TURN(100, 0, TAKES),
+        { .volume = 100 * MB, .weight = 16, .turn = TAKES },
+        { .volume = 100 * MB, .weight = 16, .turn = TAKES } },
+      90 * MB,
+      { 10 * MB, 77500000, 2500000 },
+      { WEIGHT, ITS_TURN, WAITS } },
+    { "in turn: one of unknown volume comes last",
+      2,
+      { { .weight = 1, .turn = TAKES }, TURN(100, 0, TAKES) },
+      32 * MB,
+      { MB, 31 * MB },
+      { WAITS, ITS_TURN } },
+    { "in turn: weights of nonsense are one weight",
+      2,
+      { { .volume = MB, .weight = NAN, .turn = TAKES },
+        { .volume = MB, .weight = -1, .turn = TAKES } },
+      32 * MB,
+      { 31 * MB, MB },
+      { ITS_TURN, WAITS } },
+    { "in turn: not where the bounds exceed what there is",
+      2,
+      { TURN(100, 60, TAKES), TURN(100, 60, TAKES) },
+      100 * MB,
+      { 50 * MB, 50 * MB },
+      { SCALED, SCALED } },
+    { "in turn: a deadline holds",
+      2,
+      { TURN(100, 0, TAKES),
+        { .volume = 1000 * MB,
+          .weight = 1,
+          .deadline_set = true,
+          .time_left_ms = 25000,
+          .turn = TAKES } },
+      100 * MB,
+      { 60 * MB, 40 * MB },
+      { ITS_TURN, WAITS } },
     { "hardly anything", 2, { ITEM(1000, 0), ITEM(4000, 50) }, 2, { 1, 1 }, { SCALED, SCALED } },
 };
 
@@ -165,6 +242,74 @@ test_worked_example_sum(void)
         }
     }
     g_assert_cmpfloat(fabs(sum - 264.2), <, 0.2);
+}
+
+/*
+ * Sum of the completion times of a gang of `all` equal ones, in the time that one takes
+ * alone: `together` side by side, divided again whenever one ends, then the others one
+ * by one.
+ */
+static double
+completion_sum(size_t together, size_t all, AllocateTurn turn)
+{
+    double left[8];
+    double sum = 0;
+    double now = 0;
+
+    for (size_t i = 0; i < together; i++)
+        left[i] = 1000;
+    for (size_t ended = 0; ended < together; ended++) {
+        AllocateItem items[8];
+        AllocateShare shares[8];
+        size_t number[8];
+        size_t count = 0;
+        double step = INFINITY;
+
+        for (size_t i = 0; i < together; i++) {
+            if (left[i] <= 0)
+                continue;
+            number[count] = i;
+            items[count++] = (AllocateItem){ .volume = (uint64_t)(left[i] * 1e6) + 1,
+                                             .weight = 256,
+                                             .turn = turn };
+        }
+        if (count == 0)
+            break;
+        g_assert_true(allocate_rates(items, count, 100 * MB, shares));
+        for (size_t i = 0; i < count; i++)
+            step = fmin(step, left[number[i]] / ((double)shares[i].rate / 1e6));
+        now += step;
+        for (size_t i = 0; i < count; i++) {
+            left[number[i]] -= step * (double)shares[i].rate / 1e6;
+            if (left[number[i]] < 0.01) {
+                left[number[i]] = 0;
+                sum += now / 10;
+            }
+        }
+    }
+    for (size_t i = together; i < all; i++)
+        sum += (double)i + 1;
+    return sum;
+}
+
+/* Eight one after the other are 36; what is side by side may cost a twentieth. */
+static void
+test_completion_sum(void)
+{
+    static const struct {
+        size_t together;
+        double even;
+    } cases[] = { { 1, 36 }, { 2, 37 }, { 3, 39 }, { 5, 46 }, { 8, 64 } };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        double even = completion_sum(cases[i].together, 8, ALLOCATE_TURN_NONE);
+        double turns = completion_sum(cases[i].together, 8, ALLOCATE_TURN_TAKES);
+
+        g_test_message("%" G_GSIZE_FORMAT " together: %.2f evenly, %.2f in turn", cases[i].together,
+                       even, turns);
+        g_assert_cmpfloat(fabs(even - cases[i].even), <, 0.1);
+        g_assert_cmpfloat(turns, <, 36 * 1.05);
+    }
 }
 
 /* No neighbour of the answer is better: rates moved from one to another. */
@@ -245,6 +390,34 @@ test_least(void)
 }
 
 static void
+test_waits_for(void)
+{
+    static const struct {
+        AllocateItem item;
+        AllocateItem other;
+        bool waits;
+        bool other_waits;
+    } cases[] = {
+        { TURN(2, 0, TAKES), TURN(1, 0, TAKES), true, false },
+        { TURN(1, 0, TAKES), TURN(1, 0, TAKES), false, false },
+        { TURN(1, 0, TAKES), TURN(2, 0, FIRST), true, false },
+        { TURN(1, 0, FIRST), TURN(2, 0, FIRST), false, false },
+        { TURN(0, 0, TAKES), TURN(2, 0, TAKES), true, false },
+        { TURN(0, 0, TAKES), TURN(0, 0, TAKES), false, false },
+        { ITEM(2, 0), ITEM(1, 0), false, false },
+        { ITEM(1, 0), TURN(2, 0, TAKES), false, false },
+        { TURN(2, 0, TAKES), { .volume = MB, .weight = 16, .turn = TAKES }, false, false },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_test_message("row %" G_GSIZE_FORMAT, i);
+        g_assert_cmpint(allocate_waits_for(&cases[i].item, &cases[i].other), ==, cases[i].waits);
+        g_assert_cmpint(allocate_waits_for(&cases[i].other, &cases[i].item), ==,
+                        cases[i].other_waits);
+    }
+}
+
+static void
 test_refused(void)
 {
     AllocateItem items[ALLOCATE_MAX + 1] = { { 0 } };
@@ -265,8 +438,10 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/allocate/rows", test_rows);
     g_test_add_func("/allocate/worked-example-sum", test_worked_example_sum);
+    g_test_add_func("/allocate/completion-sum", test_completion_sum);
     g_test_add_func("/allocate/is-the-least", test_is_the_least);
     g_test_add_func("/allocate/least", test_least);
+    g_test_add_func("/allocate/waits-for", test_waits_for);
     g_test_add_func("/allocate/refused", test_refused);
     return g_test_run();
 }

@@ -6,7 +6,9 @@
 #include "shaping/journal.h"
 
 #include <glib/gstdio.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 typedef struct {
@@ -104,6 +106,31 @@ test_torn_line(Fixture *self, gconstpointer data G_GNUC_UNUSED)
     journal = shaping_journal_open(self->directory, NULL);
     g_assert_true(shaping_journal_about_to_make(journal, SHAPING_LEAVES_ROOT, "a0", NULL));
     file_assert(self, "{\"op\":\"ro\n{\"op\":\"root\",\"device\":\"a0\"}\n");
+}
+
+/* A disk that is full in the middle of a line: nothing of it stays, and the next one is whole. */
+static void
+test_full_disk(Fixture *self, gconstpointer data G_GNUC_UNUSED)
+{
+    static const char first[] = "{\"op\":\"root\",\"device\":\"a0\"}\n";
+    g_autoptr(ShapingJournal) journal = shaping_journal_open(self->directory, NULL);
+    g_autoptr(GError) error = NULL;
+    struct rlimit before, limit;
+
+    g_assert_true(shaping_journal_about_to_make(journal, SHAPING_LEAVES_ROOT, "a0", NULL));
+    g_assert_cmpint(getrlimit(RLIMIT_FSIZE, &before), ==, 0);
+    limit = (struct rlimit){ .rlim_cur = sizeof first + 10, .rlim_max = before.rlim_max };
+    signal(SIGXFSZ, SIG_IGN);
+    g_assert_cmpint(setrlimit(RLIMIT_FSIZE, &limit), ==, 0);
+    g_assert_false(shaping_journal_about_to_make(journal, SHAPING_LEAVES_IFB, "convoy7", &error));
+    g_assert_error(error, SHAPING_ERROR, SHAPING_ERROR_FAILED);
+    file_assert(self, first);
+    /* The last thing that goes empties the file, which needs no room. */
+    g_assert_true(shaping_journal_gone(journal, SHAPING_LEAVES_ROOT, "a0", NULL));
+    file_assert(self, "");
+    g_assert_cmpint(setrlimit(RLIMIT_FSIZE, &before), ==, 0);
+    g_assert_true(shaping_journal_about_to_make(journal, SHAPING_LEAVES_ROOT, "a0", NULL));
+    file_assert(self, first);
 }
 
 static void
@@ -219,6 +246,7 @@ main(int argc, char **argv)
     TEST_ADD("/shaping/journal/lines", test_lines);
     TEST_ADD("/shaping/journal/hostile", test_hostile_file);
     TEST_ADD("/shaping/journal/torn", test_torn_line);
+    TEST_ADD("/shaping/journal/full-disk", test_full_disk);
     TEST_ADD("/shaping/journal/not-a-file", test_not_a_file);
     TEST_ADD("/shaping/run/outcomes", test_run);
     TEST_ADD("/shaping/run/timeout", test_run_timeout);

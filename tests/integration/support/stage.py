@@ -191,7 +191,9 @@ class Stage:
         node = self.host(host)
         text = ""
         links = node.run("ip", "link").stdout
-        for block in re.split(r"^(?=\d+: )", links, flags=re.MULTILINE):
+        blocks = re.split(r"^(?=\d+: )", links, flags=re.MULTILINE)
+        # By name: a device that was taken away and put back has another number.
+        for block in sorted(blocks, key=lambda text: text.partition(": ")[2]):
             match = re.match(r"\d+: ([^:@]+)", block)
             if match and not match[1].startswith("vnet"):
                 text += block
@@ -287,7 +289,7 @@ def main(title, check, rate=400):
 def save_decisions(lab, title, folder):
     """What both daemons decided, as FOLDER/TITLE-HOST.jsonl: input for virt-convoy replay."""
     for host in lab.hosts.values():
-        answer = host.run("cat", "/run/virt-convoy/decisions.jsonl", check=False)
+        answer = host.run("cat", "/var/lib/virt-convoy/decisions.jsonl", check=False)
         if answer.returncode == 0:
             with open(os.path.join(folder, f"{title}-{host.name}.jsonl"), "w",
                       encoding="utf-8") as file:

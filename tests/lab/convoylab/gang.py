@@ -16,13 +16,16 @@ import termios
 import time
 
 from . import series
+from .experiment import ProcessorWatch
+from .guest import DOMAIN_NAMESPACE
 from .util import LabError, wait_until
 
 HOSTS = ("host-a", "host-b")
-FLOOR = 40.0                # Mbit/s, SLA lower limit of each neighbour
-NEIGHBOUR_RATE = 80.0       # Mbit/s that it offers
+FLOOR = 0.2                 # of the link, SLA lower limit of each neighbour
+NEIGHBOUR = 0.4             # of the link, what it offers
 STREAMS = 4                 # connections of a neighbour's traffic
 SETTLE_SECONDS = 3.0        # what the daemon needs to know the traffic
+FLOWING = 0.75              # of the rate that a workload was started with
 NEIGHBOURS = {"host-a": "near-a", "host-b": "near-b"}
 
 
@@ -31,34 +34,57 @@ class Member:
     """One guest of a gang; MiB and MiB/s."""
     name: str
     priority: str
-    memory: int = 128
+    memory: int = 96
     dirty_rate: int = 0
     working_set: int = 0
+    technique: str | None = None        # the only one allowed
+
+    def metadata(self):
+        technique = f'<convoy:technique allow="{self.technique}"/>' if self.technique else ""
+        return (f'<convoy:domain xmlns:convoy="{DOMAIN_NAMESPACE}">'
+                f"<convoy:priority>{self.priority}</convoy:priority>{technique}</convoy:domain>")
 
 
 # Mixed on purpose: the order of typing is neither that of priority nor of size.
 GANG = (
-    Member("low-big", "low", 160),
-    Member("medium-small", "medium", 128),
-    Member("low-small", "low", 128),
-    Member("high-big", "high", 160, 1, 8),
-    Member("medium-busy", "medium", 144, 1, 8),
-    Member("low-busy", "low", 144, 1, 8),
-    Member("high-small", "high", 128),
-    Member("medium-big", "medium", 160),
+    Member("low-big", "low", 144),
+    Member("medium-small", "medium"),
+    Member("low-small", "low"),
+    Member("high-big", "high", 144, 1, 8),
+    Member("medium-busy", "medium", 112, 1, 8),
+    Member("low-busy", "low", 112, 1, 8),
+    Member("high-small", "high"),
+    Member("medium-big", "medium", 144),
 )
 
+GANGS = {
+    "mixed": GANG,
+    # More than two of high priority: they run side by side whatever the link.
+    "high": tuple(dataclasses.replace(member, priority="low" if member.priority == "low" else "high")
+                  for member in GANG),
+    "post-copy": tuple(dataclasses.replace(member, priority="low", technique="post-copy")
+                       for member in GANG),
+    "hybrid": tuple(dataclasses.replace(member, technique="hybrid") for member in GANG),
+    # Pre-copy would not end: the rule itself has to leave it.
+    "busy": tuple(dataclasses.replace(member, dirty_rate=40, working_set=40, memory=160)
+                  for member in GANG),
+}
+
 # Who has traffic beside the gang, and which way: (at the source, at the destination).
+# A neighbour offers NEIGHBOUR each way; "full" is all that it can.
 CELLS = {
-    "idle": (None, None),
-    "source-out": ("iperf-out", None),
-    "source-in": ("iperf-in", None),
-    "destination-in": (None, "iperf-in"),
-    "destination-out": (None, "iperf-out"),
-    "out-in": ("iperf-out", "iperf-in"),
-    "out-out": ("iperf-out", "iperf-out"),
-    "in-in": ("iperf-in", "iperf-in"),
-    "in-out": ("iperf-in", "iperf-out"),
+    "idle": ("", ""),
+    "source-out": ("out", ""),
+    "source-in": ("in", ""),
+    "destination-in": ("", "in"),
+    "destination-out": ("", "out"),
+    "out-in": ("out", "in"),
+    "out-out": ("out", "out"),
+    "in-in": ("in", "in"),
+    "in-out": ("in", "out"),
+    "mixed": ("in out", "in out"),
+    "full-out": ("out full", ""),
+    "full-in": ("", "in full"),
 }
 
 
@@ -66,16 +92,21 @@ def other(host):
     return HOSTS[1 - HOSTS.index(host)]
 
 
+# What the kernel freed moves as zero pages: the benchmark is to measure order, not size.
+ZERO_FREED = "init_on_free=1"
+
+
 def start_guests(lab, members, host="host-a", neighbours=False):
     """All guests, booted side by side; waits until each answers."""
     for member in members:
         lab.guests.start(member.name, host, wait=False, memory=member.memory,
                          dirty_rate=member.dirty_rate, working_set=member.working_set,
-                         priority=member.priority)
+                         metadata=member.metadata(), kernel_arguments=ZERO_FREED)
     names = [member.name for member in members]
     if neighbours:
         for where, name in NEIGHBOURS.items():
-            lab.guests.start(name, where, wait=False, memory=160, fill=8, sla_lower=FLOOR)
+            lab.guests.start(name, where, wait=False, memory=160, fill=8,
+                             sla_lower=FLOOR * lab.rate)
             names.append(name)
     for name in names:
         lab.guests.wait_ready(name, timeout=180)
@@ -142,27 +173,41 @@ def migrate(lab, members, source, timeout=300, interval=0.02):
 
 
 def start_traffic(lab, cell, source):
-    """The cell's traffic; {host: id of its workload}."""
-    flows = {}
-    for host, kind in zip((source, other(source)), CELLS[cell]):
-        if kind:
-            flows[host] = lab.workloads.start(kind, NEIGHBOURS[host], rate=NEIGHBOUR_RATE,
-                                             streams=STREAMS)
+    """The cell's traffic; [(host, whether it goes out, id of the workload)]."""
+    flows = []
+    for host, words in zip((source, other(source)), CELLS[cell]):
+        rate = None if "full" in words.split() else NEIGHBOUR * lab.rate
+        for way in set(words.split()) - {"full"}:
+            flows.append((host, way == "out", lab.workloads.start(
+                f"iperf-{way}", NEIGHBOURS[host], rate=rate, streams=STREAMS)))
     return flows
+
+
+def wait_flowing(lab, flows, cell):
+    """Until the neighbours' traffic is there, and has been for SETTLE_SECONDS."""
+    least = FLOOR if "full" in "".join(CELLS[cell]) else NEIGHBOUR * FLOWING
+
+    def steady(identity):
+        rows = [row for row in lab.workloads.rows(identity) if row["row"] == "interval"]
+        covered = 0.0
+        while rows and covered < SETTLE_SECONDS and rows[-1]["mbit"] >= least * lab.rate:
+            covered += rows.pop()["seconds"]
+        return covered >= SETTLE_SECONDS
+    for _, _, identity in flows:
+        wait_until(f"{identity} to flow", lambda each=identity: steady(each), timeout=30)
 
 
 def floor_seconds(lab, rows, source, flows, begin, end):
     """Seconds in which a neighbour had less than it was promised, and the worst second."""
     below, worst = 0.0, None
-    for host, identity in flows.items():
-        outgoing = identity.startswith("iperf-out")
+    for host, outgoing, _ in flows:
         # The migrations' part of that link and direction is not the neighbour's.
         migrating = (host == source) == outgoing
         seen = series.from_rows(rows, lambda row, h=host, o=outgoing, m=migrating: (
             row["link"][h]["up" if o else "down"] - (row["migration"][source] if m else 0)))
         # A second after the start the classes stand.
         samples = series.samples(seen, begin + 1, end)
-        below += sum(1.0 for _, value in samples if value < FLOOR)
+        below += sum(1.0 for _, value in samples if value < FLOOR * lab.rate)
         values = [value for _, value in samples] + ([worst] if worst is not None else [])
         worst = min(values) if values else worst
     return below, worst
@@ -172,14 +217,18 @@ def run_cell(lab, members, cell, source):
     """One gang beside CELL's traffic. Figures of the run."""
     flows = start_traffic(lab, cell, source)
     try:
-        time.sleep(SETTLE_SECONDS)
+        wait_flowing(lab, flows, cell)
+        if not flows:
+            time.sleep(SETTLE_SECONDS)
         with lab.link_sampler() as sampler:
+            processors = ProcessorWatch()
             begin = time.time()
             typed = migrate(lab, members, source)
             end = time.time()
+            idle = processors.idle()
         below, worst = floor_seconds(lab, sampler.rows, source, flows, begin, end)
     finally:
-        for identity in flows.values():
+        for _, _, identity in flows:
             lab.workloads.stop(identity)
     failed = {name: one.stderr for name, one in typed.items() if one.process.returncode != 0}
     if failed:
@@ -189,7 +238,7 @@ def run_cell(lab, members, cell, source):
     return {"source": source, "makespan_s": max(seconds.values()),
             "completions_s": round(sum(seconds.values()), 2),
             "order": sorted(seconds, key=seconds.get), "seconds": seconds,
-            "below_floor_s": below,
+            "cpu_idle": round(idle, 2), "below_floor_s": below,
             "worst_second_mbit_s": None if worst is None else round(worst, 1),
             "moved_mib": round(series.amount(moved, begin, end) * 1e6 / 8 / (1 << 20), 1)}
 

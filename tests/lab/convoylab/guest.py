@@ -30,6 +30,7 @@ class GuestOptions:
     max_downtime: int | None = None     # ms
     persistent: bool = False
     metadata: str | None = None         # raw XML instead of the four above
+    kernel_arguments: str = ""
 
 
 def mac_address(name):
@@ -86,7 +87,7 @@ def domain_xml(record, options, accelerator):
                     f" vc.address={record['ip']}/{network.PREFIX4}"
                     f" vc.address6={record['ip6']}/{network.PREFIX6}"
                     f" vc.fill={fill} vc.working={options.working_set}"
-                    f" vc.rate={options.dirty_rate}")
+                    f" vc.rate={options.dirty_rate} {options.kernel_arguments}").strip()
     metadata = metadata_xml(options)
     cpu = '<cpu mode="custom" match="exact" check="none"><model>qemu64</model></cpu>'
     disk = ""
