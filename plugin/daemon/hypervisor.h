@@ -147,8 +147,8 @@ void hypervisor_query_post_copy(Hypervisor *hypervisor, const char *uuid,
  * when the migration does. HYPERVISOR_ERROR_GOES_ON when the VM is not paused for
  * that reason any more. The destination is asked first, over a connection of its
  * own: while it cannot be reached, or has not noticed the break
- * (HYPERVISOR_ERROR_NOT_NOTICED), this domain's migration is not touched. migrate_uri may be NULL, and
- * destination_name too: then it is the same there. flags: the original ones.
+ * (HYPERVISOR_ERROR_NOT_NOTICED), this domain's migration is not touched. migrate_uri may be NULL,
+ * and destination_name too: then it is the same there. flags: the original ones.
  */
 void hypervisor_resume_post_copy(Hypervisor *hypervisor, const char *uuid,
                                  const char *destination_uri, const char *migrate_uri,

@@ -12,7 +12,7 @@ from ground import GUEST, KINDS, OTHER, wait_until
 from convoylab import network
 from support import witness
 
-HISTORY = ("/run/virt-convoy/history.jsonl", "/run/virt-convoy/history.jsonl.1")
+HISTORY = ("/var/lib/virt-convoy/history.jsonl", "/var/lib/virt-convoy/history.jsonl.1")
 UNFINISHED = "/run/virt-convoy/post-copy"
 RECOVER_CONFIG = {"policy": {"destination-uri": "qemu+tcp://%s/system"}}
 LINK, STREAM = 200, 50          # Mbit/s: a port of the switch, one flow of it
