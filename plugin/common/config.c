@@ -89,7 +89,9 @@ static const ConfigOption options[] = {
       "stream cannot fill what is free.",
       FIELD(parallel_connections) },
     { "policy", "one-stream-rate", CONFIG_TYPE_RATE, "bit/s", 1000000, RATE_MAXIMUM, "1.1GB/s",
-      "What one migration connection can carry on these hosts.", FIELD(one_stream_rate) },
+      "What one migration connection can carry on these hosts; less where finished migrations to "
+      "the same host reached less.",
+      FIELD(one_stream_rate) },
     { "policy", "scheduling", CONFIG_TYPE_SCHEDULING, "", 0, 0, "automatic",
       "Which migrations run at the same time. automatic: by priority and traffic. serial: one "
       "after the other. parallel: all at once.",
