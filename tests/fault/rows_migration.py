@@ -302,6 +302,14 @@ def told(node):
     return counts
 
 
+def notices(what, folder, early):
+    """The daemon must see it. What is open when a disk turns read-only, journal and log, goes on;
+    the journal may have room in the page it has."""
+    if folder == STATE:
+        return early and what is small_disk
+    return folder == DATA or early or what is small_disk
+
+
 def disk_full(ground, times):
     """Journal, history, decisions or log cannot be written: told once, the migration goes on."""
     for number in range(times):
@@ -317,10 +325,7 @@ def disk_full(ground, times):
                 strike()
             ground.outcome_is(running, True, title)
             ground.settle(title, OTHER[running.source])
-            # What is open already is not on the disk that turned read-only, and what is
-            # journaled before the fault need not be written again.
-            if folder == DATA or (what is small_disk and folder == LOGS) or (
-                    early and (what is small_disk or folder == LOGS)):
+            if notices(what, folder, early):
                 with contextlib.suppress(LabError):
                     wait_until("word of it", lambda: told(ground.host(host)), timeout=20,
                                interval=0.5)

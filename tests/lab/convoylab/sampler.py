@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Throughput over time, read from counters without disturbing the links."""
 
-import threading
 import time
 
 from . import network
+from .background import Background
 
 
-class LinkSampler:
+class LinkSampler(Background):
     """Samples the switch ports, the VM taps and the migration ports.
 
     Use as a context; `rows` then holds one dictionary per interval, in Mbit/s:
@@ -19,17 +19,11 @@ class LinkSampler:
     def __init__(self, lab, interval=0.25):
         self.lab, self.interval = lab, interval
         self.rows = []
-        self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self.loop, daemon=True)
+        super().__init__()
 
     def __enter__(self):
         self.previous = self.read()
-        self.thread.start()
-        return self
-
-    def __exit__(self, *unused):
-        self.stopping.set()
-        self.thread.join()
+        return super().__enter__()
 
     def read(self):
         taps = {}
