@@ -397,7 +397,7 @@ def two_versions(ground, times):
 # libvirt allows no slash; tests/integration/access-test gives the daemon such names.
 HOSTILE_NAMES = (
     '"; touch {mark}; "', "$(touch {mark})", "`touch {mark}`", "';touch {mark};'", "..",
-    "-batch", "--json", "%s%n%s%n", "</name><name>x", "a&b,c=d", "\\", "\u202eoffer",
+    "-batch", "--json", "%s%n%s%n", "<name>x<name>", "a&b,c=d", "\\", "\u202eoffer",
 )
 
 
