@@ -228,18 +228,18 @@ STATE, DATA, LOGS = "/run/virt-convoy", "/var/lib/virt-convoy", "/var/log/virt-c
 TOLD_AT_MOST = 2                # the egress and the ingress may each have a problem
 
 
+APPENDED = {LOGS: ("virt-convoyd.log",), DATA: ("history.jsonl", "decisions.jsonl")}
+
+
 @contextlib.contextmanager
 def small_disk(ground, host, folder, early):
     """A disk of 64 KiB is FOLDER of the daemon. Yields what fills it."""
     node = ground.host(host)
 
     def fill():
-        if folder == LOGS:      # a few lines would fit into the page that the log has begun
-            node.run("sh", "-c", f"log={folder}/virt-convoyd.log; head -c $((4096 - $(stat -c %s "
-                     "$log) % 4096)) /dev/zero | tr '\\0' '\\n' >> $log")
         node.run("sh", "-c", f"cat /dev/zero > {folder}/filler", check=False)
-        if folder == LOGS:      # the last page of a file has room even then
-            node.run("sh", "-c", f"yes >> {folder}/virt-convoyd.log", check=False)
+        for file in APPENDED.get(folder, ()):   # the last page of a file has room even then
+            node.run("sh", "-c", f"yes >> {folder}/{file}", check=False)
     with mounted(ground, host, folder, "mount", "-t", "tmpfs", "-o", "size=64k,mode=755", "tmpfs"):
         if early:
             fill()
@@ -311,7 +311,7 @@ def notices(what, folder, early):
 
 
 def disk_full(ground, times):
-    """State, journal, history or log cannot be written: told once, the migration goes on."""
+    """Journal, history, decisions or log cannot be written: told once, the migration goes on."""
     for number in range(times):
         what, folder, early = DISKS[number % len(DISKS)] if times >= len(DISKS) else \
             ground.random.choice(DISKS)
@@ -409,7 +409,7 @@ def move(ground, source, name, new_name, kind):
 
 
 def json_lines(node, file):
-    answer = node.run("cat", f"{STATE}/{file}", check=False)
+    answer = node.run("cat", f"{DATA}/{file}", check=False)
     return [json.loads(line) for line in answer.stdout.splitlines()]
 
 
