@@ -66,8 +66,9 @@ static const ConfigOption options[] = {
       FIELD(maximum_downtime) },
     { "policy", "auto-converge", CONFIG_TYPE_MEASURE, "", 0, 0, "never",
       "auto: add auto-converge, which throttles the guest's processors step by step, where "
-      "post-copy is excluded and the measured dirty rate says that the migration could not end "
-      "otherwise. never: only where the caller asks for it.",
+      "post-copy is excluded and the dirty rate is not known, or known to be too high to end "
+      "otherwise; QEMU throttles only when passes do not shrink. never: only where the caller "
+      "asks for it.",
       FIELD(auto_converge) },
     { "policy", "resume-post-copy", CONFIG_TYPE_BOOLEAN, "", 0, 0, "yes",
       "Resume a post-copy that broke, and left its domain paused, when the other host can be "
@@ -88,7 +89,9 @@ static const ConfigOption options[] = {
       "stream cannot fill what is free.",
       FIELD(parallel_connections) },
     { "policy", "one-stream-rate", CONFIG_TYPE_RATE, "bit/s", 1000000, RATE_MAXIMUM, "1.1GB/s",
-      "What one migration connection can carry on these hosts.", FIELD(one_stream_rate) },
+      "What one migration connection can carry on these hosts; less where finished migrations to "
+      "the same host reached less.",
+      FIELD(one_stream_rate) },
     { "policy", "scheduling", CONFIG_TYPE_SCHEDULING, "", 0, 0, "automatic",
       "Which migrations run at the same time. automatic: by priority and traffic. serial: one "
       "after the other. parallel: all at once.",

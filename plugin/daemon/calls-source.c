@@ -283,9 +283,10 @@ perform_peer_to_peer_agree(Manager *manager, Migration *migration)
 }
 
 /*
- * It takes processor time from the guest, which nobody agreed to: only where a
- * measured dirty rate says that nothing else can end the migration. QEMU itself
- * begins to throttle only when passes do not shrink.
+ * It takes processor time from the guest: only where the configuration agrees, and
+ * not where the dirty rate is known to let the migration end. libvirt takes the flag
+ * at the start alone, so what is unknown now cannot wait; QEMU itself begins to
+ * throttle only when passes do not shrink.
  */
 static void
 add_auto_converge(const Manager *manager, Migration *migration)
@@ -293,14 +294,15 @@ add_auto_converge(const Manager *manager, Migration *migration)
     const Prediction *prediction = &migration->decision.prediction[TECHNIQUE_PRE_COPY];
 
     if (!manager->config->auto_converge || migration->machine.post_copy_possible ||
-        !migration->has_decision || prediction->converges || prediction->dirty_assumed ||
+        !migration->has_decision || (prediction->converges && !prediction->dirty_assumed) ||
         gate_auto_converge_flags(migration->user_flags) != NULL)
         return;
     migration->flags |= VIR_MIGRATE_AUTO_CONVERGE;
     migration_note(migration, "auto-converge",
-                   "added: post-copy is excluded and pre-copy is not expected to end, dirty_rate: "
-                   "%" G_GUINT64_FORMAT " B/s, rate: %" G_GUINT64_FORMAT " B/s",
-                   (uint64_t)migration->decision.dirty_rate, migration->decision.rate_pre);
+                   "added: post-copy is excluded and pre-copy is not known to end, dirty_rate: "
+                   "%" G_GUINT64_FORMAT " B/s%s, rate: %" G_GUINT64_FORMAT " B/s",
+                   (uint64_t)migration->decision.dirty_rate,
+                   prediction->dirty_assumed ? " (assumed)" : "", migration->decision.rate_pre);
 }
 
 void

@@ -35,7 +35,7 @@ destination_waits(const Request *request, GError **error)
     else if (!waits && domain == NULL)
         hypervisor_error_set(error, "the VM is not at the destination any more");
     else if (!waits)
-        g_set_error_literal(error, hypervisor_error_quark(), VIR_ERR_OPERATION_INVALID,
+        g_set_error_literal(error, hypervisor_error_quark(), HYPERVISOR_ERROR_NOT_NOTICED,
                             "the destination has not noticed the break yet");
     if (domain != NULL)
         virDomainFree(domain);

@@ -88,6 +88,7 @@ uint32_t hypervisor_libvirt_version(const Hypervisor *hypervisor);
 /* Outcomes that are no virErrorNumber, as codes in `error` of the functions that say so. */
 #define HYPERVISOR_ERROR_CHANGED (-1)
 #define HYPERVISOR_ERROR_GOES_ON (-2)
+#define HYPERVISOR_ERROR_NOT_NOTICED (-3)
 
 /* error is NULL on success. */
 typedef void (*HypervisorDone)(const GError *error, gpointer user_data);
@@ -147,9 +148,9 @@ void hypervisor_query_post_copy(Hypervisor *hypervisor, const char *uuid,
  * Resumes a post-copy that broke, peer-to-peer through destination_uri, and ends
  * when the migration does. HYPERVISOR_ERROR_GOES_ON when the VM is not paused for
  * that reason any more. The destination is asked first, over a connection of its
- * own: while it cannot be reached, or has not noticed the break, this domain's
- * migration is not touched. migrate_uri may be NULL, and
- * destination_name too: then it is the same there. flags: the original ones.
+ * own: while it cannot be reached, or has not noticed the break
+ * (HYPERVISOR_ERROR_NOT_NOTICED), this domain's migration is not touched. migrate_uri may be NULL,
+ * and destination_name too: then it is the same there. flags: the original ones.
  */
 void hypervisor_resume_post_copy(Hypervisor *hypervisor, const char *uuid,
                                  const char *destination_uri, const char *migrate_uri,

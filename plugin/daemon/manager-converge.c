@@ -134,6 +134,10 @@ hold_post_copy(Manager *manager, Migration *migration, const ConvergeDecision *d
     migration->machine.post_copy_held = decision->collapsed;
     if (decision->action == CONVERGE_WAIT && !was_held)
         migration_note(migration, "post-copy-waits", "%s", decision->reason);
+    else if (decision->collapsed && !was_held && migration->machine.decided &&
+             migration->machine.technique != TECHNIQUE_PRE_COPY &&
+             migration->machine.post_copy_possible)
+        migration_note(migration, "post-copy-waits", "the throughput has collapsed");
     if (was_held && !decision->collapsed && migration->machine.decided)
         manager_input(manager, migration, &again);
 }

@@ -21,6 +21,9 @@ memory_measured(uint64_t resident, const GError *error, gpointer data)
     if (migration == NULL || error != NULL)
         return; /* unknown stays unknown */
     migration->resident = resident;
+    /* While it waits there is time to decide with what is known now. */
+    if (migration->machine.state == MIGRATION_WAITING)
+        manager_decide(reference->manager, migration);
     manager_forecast(reference->manager, migration);
 }
 
@@ -114,9 +117,16 @@ lesson_of(Migration *migration, Lesson *ret_lesson)
     double seconds = (double)(migration->ended_us - migration->running_us) / 1e6;
     uint64_t memory = 0;
 
-    if (!forecast->valid || migration->machine.outcome != MIGRATION_OUTCOME_SUCCEEDED ||
-        migration->running_us == 0)
+    if (!forecast->valid || migration->running_us == 0)
         return false;
+    /* One that was given up teaches how its guest dirties, if that was seen: it will be back. */
+    if (migration->machine.outcome != MIGRATION_OUTCOME_SUCCEEDED) {
+        *ret_lesson = (Lesson){ .dirty = migration->dirty };
+        ret_lesson->observation.pair = forecast->pair;
+        ret_lesson->observation.technique = forecast->technique;
+        manager_lesson_streams(migration, ret_lesson);
+        return migration->dirty_by_passes;
+    }
     /* The technique changed meanwhile: the time teaches nothing, but the guest does. */
     if (g_strcmp0(migration_technique_text(migration), technique_to_string(forecast->technique)))
         seconds = 0;

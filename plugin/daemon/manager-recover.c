@@ -88,6 +88,7 @@ manager_post_copy_goes_on(Migration *migration, const char *how)
     migration->recovery.broken = false;
     migration->recovery.silent_told = false;
     migration->recovery.moved_us = 0;
+    migration->recovery.unnoticed = false;
     migration_note(migration, "post-copy-goes-on", "%s, tries: %u", how, migration->recovery.tries);
 }
 
@@ -106,6 +107,17 @@ resumed(const GError *error, gpointer data)
         manager_post_copy_goes_on(migration, error ? error->message : "it was resumed and ended");
         return;
     }
+    if (error->code == HYPERVISOR_ERROR_NOT_NOTICED) {
+        /* It will in seconds, and asking costs nothing: the VM stands still meanwhile. */
+        migration->recovery.next_us = g_get_monotonic_time() + FIRST_PAUSE_US;
+        migration->recovery.tries--;
+        migration->recovery.broken = true;
+        if (!migration->recovery.unnoticed)
+            migration_note(migration, "resume-waits", "%s", error->message);
+        migration->recovery.unnoticed = true;
+        return;
+    }
+    migration->recovery.unnoticed = false;
     doublings = MIN(migration->recovery.tries, PAUSE_DOUBLINGS_MAXIMUM);
     pause_us = FIRST_PAUSE_US << (doublings - 1);
     migration->recovery.next_us = g_get_monotonic_time() + pause_us;
@@ -163,7 +175,8 @@ manager_recover(Manager *manager, Migration *migration, gint64 now_us)
     migrate_uri = recovery_migrate_uri(migration);
     migration->recovery.trying = true;
     migration->recovery.tries++;
-    migration_note(migration, "resume", "try: %u, through: %s", migration->recovery.tries, uri);
+    if (!migration->recovery.unnoticed)
+        migration_note(migration, "resume", "try: %u, through: %s", migration->recovery.tries, uri);
     hypervisor_resume_post_copy(manager->hypervisor, migration->uuid, uri, migrate_uri,
                                 migration->recovery.destination_name, migration->flags, resumed,
                                 reference_new(manager, migration));

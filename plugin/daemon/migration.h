@@ -122,6 +122,7 @@ typedef struct {
         bool stored;            /* a daemon that starts again will find it (unfinished.h) */
         char *destination_name; /* another one, as the caller chose; NULL: the same */
         unsigned tries;
+        bool unnoticed; /* the destination can be reached, and does not know of the break yet */
         gint64 next_us;
         uint64_t moved; /* to notice a silent path */
         gint64 moved_us;

@@ -171,16 +171,58 @@ planner_admit_incoming(Manager *manager)
     return first;
 }
 
+static uint64_t
+bytes_in(double seconds, double rate)
+{
+    double bytes = seconds * rate;
+
+    return bytes > 0 && bytes < 0x1p62 ? (uint64_t)bytes : 0;
+}
+
+/*
+ * What it has yet to move: the time that was predicted for it, at the rate that was
+ * predicted with. So zero pages, further passes, and what finished migrations taught
+ * count as they do everywhere else. 0: no such prediction, or it is over.
+ */
+static uint64_t
+bytes_predicted(const Manager *manager, const Migration *migration, gint64 now_us, uint64_t rate)
+{
+    const TechniqueDecision *decision = &migration->decision;
+    uint64_t streams = planner_streams_rate(manager, migration);
+    double seconds;
+
+    if (migration->forecast.valid && migration->running_us != 0) {
+        seconds = migration->forecast.prediction.total_seconds -
+                  (double)(now_us - migration->running_us) / 1e6;
+        return bytes_in(seconds, (double)rate);
+    }
+    if (!migration->has_decision || migration->machine.state != MIGRATION_WAITING)
+        return 0;
+    seconds = decision->prediction[decision->technique].total_seconds;
+    rate = decision->technique == TECHNIQUE_POST_COPY ? decision->rate_post : decision->rate_pre;
+    return bytes_in(seconds, (double)(streams != 0 ? MIN(rate, streams) : rate));
+}
+
+/* rate: bytes/s that one of those that run now gets of the link. */
 static void
-fill_plan_item(const Manager *manager, const Migration *migration, SchedulePlanItem *item)
+fill_plan_item(const Manager *manager, const Migration *migration, gint64 now_us, uint64_t rate,
+               SchedulePlanItem *item)
 {
     *item = (SchedulePlanItem){
         .destination = SCHEDULE_NO_LINK,
         .running = migration->machine.state != MIGRATION_WAITING,
-        .dirty_rate = migration->machine.state == MIGRATION_POST_COPY ? 0 : migration->dirty_rate,
     };
     fill_schedule_item(manager, migration, &item->item);
     item->item.link = 0;
+    item->bytes = bytes_predicted(manager, migration, now_us, rate);
+    /* In post-copy nothing is moved twice, and nothing that is zero is left. */
+    if (migration->machine.state == MIGRATION_POST_COPY && migration->statistics.valid &&
+        migration->statistics.memory_remaining != 0)
+        item->bytes = migration->statistics.memory_remaining;
+    if (item->bytes != 0)
+        return;
+    if (migration->machine.state != MIGRATION_POST_COPY)
+        item->dirty_rate = migration->dirty_rate;
     if (migration->statistics.valid && migration->statistics.memory_remaining != 0)
         item->bytes = migration->statistics.memory_remaining;
     else if (migration->description != NULL)
@@ -201,6 +243,7 @@ planner_estimate_starts(Manager *manager)
         .rate = planner_subtract(usable, rates.out),
         .link_rate = usable,
     };
+    uint64_t running = MAX(planner_count(manager, SHAPING_EGRESS), 1);
     gint64 now_us = g_get_monotonic_time();
 
     params.scheduling = manager->config->scheduling;
@@ -211,7 +254,8 @@ planner_estimate_starts(Manager *manager)
         if (migration->machine.role != MIGRATION_ROLE_SOURCE || !migration_is_active(migration) ||
             planned_migrations->len >= SCHEDULE_ITEMS_MAX)
             continue;
-        fill_plan_item(manager, migration, &items[planned_migrations->len]);
+        fill_plan_item(manager, migration, now_us, link.rate / running,
+                       &items[planned_migrations->len]);
         g_ptr_array_add(planned_migrations, migration);
     }
     if (!schedule_plan(items, planned_migrations->len, &link, 1, &params, planned))
