@@ -68,6 +68,7 @@ typedef struct {
     bool post_copy_by_user;
     unsigned parallel_proposed;
     unsigned parallel;
+    bool parallel_settled; /* more connections than these cannot come any more */
     ParallelMeter streams; /* what its connections reach */
     bool peer_known;
     uint64_t source_host; /* destination: whom it comes from, peer_cookie_host() */

@@ -94,8 +94,8 @@ fill_limits(const Manager *manager, const Migration *migration, TechniqueInput *
     uint64_t streams = planner_streams_rate(manager, migration);
 
     /* Nothing is agreed on yet: pre-copy gets as many as it needs. */
-    if (migration->machine.iteration == 0 && migration->parallel == 0 &&
-        manager->config->parallel_connections != PARALLEL_NEVER && !migration->tunnelled)
+    if (!migration->parallel_settled && manager->config->parallel_connections != PARALLEL_NEVER &&
+        !migration->tunnelled)
         streams = 0;
     input->limit_pre[TECHNIQUE_PRE_COPY] = stricter(pre, streams);
     input->limit_pre[TECHNIQUE_HYBRID] = stricter(pre, stream);
