@@ -345,7 +345,7 @@ def under_way_in(ground, phase, flags):
         flags = (*flags, *SLOW_POST_COPY)
     with ground.migrating(GUEST, ground.source, flags, timeout=150) as running:
         wait_phase(ground, running, phase)
-        due = time.monotonic() + ground.random.uniform(0, 2)
+        due = time.monotonic() + ground.random.uniform(0, 1)
         wait_until("the point in time", lambda: time.monotonic() >= due or running.ended())
         ground.account.faults += 1
         yield running
