@@ -394,8 +394,9 @@ def two_versions(ground, times):
 # Names
 
 # What a shell, a path, an option parser, printf, XML or JSON would take for more than a name.
+# libvirt allows no slash; tests/integration/access-test gives the daemon such names.
 HOSTILE_NAMES = (
-    '"; touch {mark}; "', "$(touch {mark})", "`touch {mark}`", "';touch {mark};'", "../../{mark}",
+    '"; touch {mark}; "', "$(touch {mark})", "`touch {mark}`", "';touch {mark};'", "..",
     "-batch", "--json", "%s%n%s%n", "</name><name>x", "a&b,c=d", "\\", "\u202eoffer",
 )
 
