@@ -17,7 +17,7 @@ build="gcc libc6-dev make pkg-config libglib2.0-dev libglib2.0-dev-bin libvirt-d
 test="$build perl libxml2-utils python3 iproute2 apparmor"
 lab="$build libvirt-daemon-system libvirt-clients libvirt-daemon-driver-qemu qemu-system-x86
  qemu-utils iproute2 iperf3 iputils-ping memcached busybox-static cpio kmod dpkg-dev procps
- python3 python3-libvirt"
+ python3 python3-libvirt libfaketime"
 demo="$lab gnuplot-nox"
 
 # The sanitizer runtime has the version of the clang that is or will be there.

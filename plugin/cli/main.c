@@ -44,6 +44,19 @@ fail_usage(const char *text, const char *why)
     return EXIT_USAGE;
 }
 
+/* GOption leaves "--" where it stands when a word with a dash follows, such as a domain's name. */
+static void
+drop_separator(int *argc, char **argv)
+{
+    for (int i = 1; i < *argc; i++) {
+        if (strcmp(argv[i], "--") != 0)
+            continue;
+        memmove(&argv[i], &argv[i + 1], (size_t)(*argc - i) * sizeof(*argv));
+        (*argc)--;
+        return;
+    }
+}
+
 /*
  * Reads entries and at most positional_maximum further words. False after
  * having said what is wrong.
@@ -62,6 +75,7 @@ arguments_parse(int *argc, char ***argv, const GOptionEntry *entries, int positi
         g_printerr("virt-convoy: %s\nSee virt-convoy help.\n", error->message);
         return false;
     }
+    drop_separator(argc, *argv);
     if (*argc - 1 < positional_minimum) {
         g_printerr("virt-convoy %s: an argument is missing\nSee virt-convoy help.\n", (*argv)[0]);
         return false;

@@ -267,9 +267,7 @@ domain_description_parse(const char *xml, gssize length, GError **error)
     g_autoptr(xmlDoc) document =
         xml_document_read(xml, length, DOMAIN_XML_MAXIMUM, DOMAIN_XML_DEPTH_MAXIMUM, error);
     g_autofree char *uuid = NULL;
-    g_autofree char *vcpus = NULL;
     const xmlNode *root;
-    uint64_t number;
 
     if (document == NULL)
         return NULL;
@@ -287,14 +285,10 @@ domain_description_parse(const char *xml, gssize length, GError **error)
     description->name = xml_content(xml_child(root, "name"));
     uuid = xml_content(xml_child(root, "uuid"));
     description->uuid = uuid_normalise(uuid);
-    description->accelerated = attribute_is(root, "type", "kvm");
     description->memory = memory_read(xml_child(root, "memory"));
     description->current_memory = memory_read(xml_child(root, "currentMemory"));
     if (description->current_memory == 0)
         description->current_memory = description->memory;
-    vcpus = xml_content(xml_child(root, "vcpu"));
-    if (units_parse_number(vcpus, 1, 65535, &number, NULL))
-        description->vcpus = (unsigned)number;
     devices_read(description, root);
     metadata_read(description, root);
     return g_steal_pointer(&description);

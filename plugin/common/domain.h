@@ -44,10 +44,8 @@ typedef struct {
     char *uuid;               /* lower-case, 36 characters; NULL: absent */
     uint64_t memory;          /* bytes, maximum memory; 0 = not stated */
     uint64_t current_memory;  /* bytes; equals memory when not stated */
-    unsigned vcpus;           /* 0 = not stated */
     GPtrArray *interfaces;    /* DomainInterface */
     unsigned disks;           /* of all kinds */
-    bool accelerated;         /* type is kvm: dirty tracking may be trusted */
     char *post_copy_obstacle; /* why post-copy must not be used, all of it; NULL: none */
     bool has_metadata;        /* our element is there, good or bad */
     DomainMetadata metadata;

@@ -20,8 +20,6 @@ typedef struct {
     uint64_t flags;
     uint64_t bandwidth_mib;
     uint64_t post_copy_bandwidth_mib;
-    bool has_connections;
-    bool cancelled;
     bool late; /* its caller has gone on without us */
 } Call;
 

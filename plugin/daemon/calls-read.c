@@ -26,7 +26,6 @@ void
 calls_read(GVariant *dictionary, Call *ret_call)
 {
     GVariant *parameters = g_variant_lookup_value(dictionary, "parameters", G_VARIANT_TYPE_VARDICT);
-    gboolean cancelled = FALSE;
     gint64 deadline = G_MAXINT64;
 
     memset(ret_call, 0, sizeof(*ret_call));
@@ -36,8 +35,6 @@ calls_read(GVariant *dictionary, Call *ret_call)
     g_variant_lookup(dictionary, "domain-xml", "&s", &ret_call->domain_xml);
     g_variant_lookup(dictionary, "cookie-in", "&s", &ret_call->cookie);
     g_variant_lookup(dictionary, "destination-uri", "&s", &ret_call->destination_uri);
-    g_variant_lookup(dictionary, "cancelled", "b", &cancelled);
-    ret_call->cancelled = cancelled;
     g_variant_lookup(dictionary, "deadline", "x", &deadline);
     ret_call->late = g_get_monotonic_time() >= deadline;
     if (ret_call->uuid != NULL && !g_uuid_string_is_valid(ret_call->uuid))
@@ -53,8 +50,6 @@ calls_read(GVariant *dictionary, Call *ret_call)
     ret_call->bandwidth_mib = ipc_lookup_number(parameters, VIR_MIGRATE_PARAM_BANDWIDTH);
     ret_call->post_copy_bandwidth_mib =
         ipc_lookup_number(parameters, VIR_MIGRATE_PARAM_BANDWIDTH_POSTCOPY);
-    ret_call->has_connections =
-        ipc_lookup_number(parameters, VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS) != 0;
 }
 
 bool

@@ -11,8 +11,10 @@ migration_machine_init(MigrationMachine *machine, MigrationRole role, bool waiti
     };
 }
 
-bool
-migration_machine_post_copy_due(const MigrationMachine *machine)
+/* At once for post-copy (QEMU's migration is active from iteration 1 on), after the first pass
+ * for hybrid. */
+static bool
+post_copy_due(const MigrationMachine *machine)
 {
     if (machine->role != MIGRATION_ROLE_SOURCE || machine->state != MIGRATION_RUNNING ||
         !machine->decided || !machine->post_copy_possible || machine->post_copy_requested ||
@@ -40,7 +42,7 @@ machine_end(MigrationMachine *machine, MigrationOutcome outcome)
 static unsigned
 machine_switch_if_due(MigrationMachine *machine)
 {
-    if (!migration_machine_post_copy_due(machine))
+    if (!post_copy_due(machine))
         return 0;
     machine->post_copy_requested = true;
     return MIGRATION_ACTION_START_POST_COPY;

@@ -82,12 +82,6 @@ void migration_machine_init(MigrationMachine *machine, MigrationRole role, bool 
 /* Returns the set of MigrationAction to carry out. Unfitting input changes nothing. */
 unsigned migration_machine_step(MigrationMachine *machine, const MigrationInput *input);
 
-/*
- * Is this the moment for post-copy? At once for post-copy (QEMU's migration is
- * active from iteration 1 on), after the first pass for hybrid.
- */
-bool migration_machine_post_copy_due(const MigrationMachine *machine);
-
 const char *migration_role_to_string(MigrationRole role);
 const char *migration_state_to_string(MigrationState state);
 const char *migration_outcome_to_string(MigrationOutcome outcome);

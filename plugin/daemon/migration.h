@@ -146,6 +146,7 @@ typedef struct {
     guint turn_timer;
 } Migration;
 
+/* now_us: monotonic, its beginning. uuid may be NULL: not known yet. The texts are copied. */
 Migration *migration_new(uint64_t ticket, MigrationRole role, const char *name, const char *uuid,
                          gint64 now_us);
 void migration_free(Migration *migration);

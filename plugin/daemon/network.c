@@ -23,7 +23,6 @@
 
 #define DIRECTIONS 2
 #define SMOOTHING_US (2 * G_USEC_PER_SEC)
-#define WINDOW_SAMPLES 8
 #define RETRY_US (5 * G_USEC_PER_SEC)
 
 typedef struct {
@@ -98,8 +97,8 @@ side_reset_windows(Side *side)
 {
     g_clear_pointer(&side->workload, traffic_window_free);
     g_clear_pointer(&side->migrations, traffic_window_free);
-    side->workload = traffic_window_new(TRAFFIC_OWNER_HOST, WINDOW_SAMPLES, SMOOTHING_US);
-    side->migrations = traffic_window_new(TRAFFIC_OWNER_HOST, WINDOW_SAMPLES, SMOOTHING_US);
+    side->workload = traffic_window_new(TRAFFIC_OWNER_HOST, SMOOTHING_US);
+    side->migrations = traffic_window_new(TRAFFIC_OWNER_HOST, SMOOTHING_US);
     side->class_ifindex = 0;
 }
 
@@ -190,7 +189,7 @@ sample_links(Network *network, gint64 now_us, const GArray *links)
             continue;
         window = g_hash_table_lookup(network->windows, link->name);
         if (window == NULL) {
-            window = traffic_window_new(TRAFFIC_OWNER_VM, WINDOW_SAMPLES, SMOOTHING_US);
+            window = traffic_window_new(TRAFFIC_OWNER_VM, SMOOTHING_US);
             g_hash_table_insert(network->windows, g_strdup(link->name), window);
         }
         traffic_window_add(window, now_us, link->rx_bytes, link->tx_bytes);
@@ -630,7 +629,7 @@ network_new(const Config *config, const char *state_directory, NetworkTickFunc t
     network->user_data = user_data;
     network->windows = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, window_free);
     network->jobs = g_hash_table_new(NULL, NULL);
-    network->host = traffic_window_new(TRAFFIC_OWNER_HOST, WINDOW_SAMPLES, SMOOTHING_US);
+    network->host = traffic_window_new(TRAFFIC_OWNER_HOST, SMOOTHING_US);
     for (int i = 0; i < DIRECTIONS; i++)
         side_reset_windows(&network->side[i]);
     network->journal = shaping_journal_open(state_directory, error);

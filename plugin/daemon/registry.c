@@ -109,14 +109,6 @@ registry_clear(Registry *registry)
     g_hash_table_remove_all(registry->domains);
 }
 
-const DomainDescription *
-registry_find(const Registry *registry, const char *uuid)
-{
-    const RegistryEntry *entry = g_hash_table_lookup(registry->domains, uuid);
-
-    return entry ? entry->description : NULL;
-}
-
 unsigned
 registry_class(const Registry *registry, const char *uuid)
 {

@@ -18,9 +18,6 @@ bool registry_put(Registry *registry, const char *xml, GError **error);
 void registry_remove(Registry *registry, const char *uuid);
 void registry_clear(Registry *registry);
 
-/* By UUID; NULL: not known. Valid until the next change. */
-const DomainDescription *registry_find(const Registry *registry, const char *uuid);
-
 enum { REGISTRY_CLASSES_MAX = 64 };
 
 /*

@@ -476,7 +476,6 @@ converge_step(ConvergeState *state, const ConvergeSample *sample, const Converge
     } else if (state->stalled_us == 0) {
         state->stalled_us = now_us;
     }
-    decision.stalled = stalled;
 
     if (state->switched || state->iteration == 0 || sample->remaining == 0) {
         *ret_decision = decision;
@@ -501,24 +500,4 @@ void
 converge_refused(ConvergeState *state)
 {
     state->switched = false;
-}
-
-const char *
-converge_action_to_string(ConvergeAction action)
-{
-    switch (action) {
-    case CONVERGE_NONE:
-        return "none";
-    case CONVERGE_RAISE_DOWNTIME:
-        return "raise-downtime";
-    case CONVERGE_START_POST_COPY:
-        return "start-post-copy";
-    case CONVERGE_WAIT:
-        return "wait";
-    case CONVERGE_LAST_ROUND:
-        return "last-round";
-    case CONVERGE_REPORT_STALL:
-        return "report-stall";
-    }
-    return "unknown";
 }

@@ -112,10 +112,9 @@ typedef struct {
 
 typedef struct {
     ConvergeAction action;
-    uint64_t downtime_ms; /* of RAISE_DOWNTIME */
-    bool last_round;      /* the migration should have all but the floors now */
-    bool collapsed;       /* do not start post-copy now, whoever wants it */
-    bool stalled;
+    uint64_t downtime_ms;   /* of RAISE_DOWNTIME */
+    bool last_round;        /* the migration should have all but the floors now */
+    bool collapsed;         /* do not start post-copy now, whoever wants it */
     bool near;              /* look again soon: a decision may be due within the second */
     double left;            /* bytes that would have to move now, estimated */
     double throughput;      /* bytes/s, smoothed; 0 unknown */
@@ -143,6 +142,3 @@ uint64_t converge_first_downtime(uint64_t maximum_ms, Priority priority);
 
 /* The step of the ramp at or above `needed_ms` and above `present_ms`; at most maximum_ms. */
 uint64_t converge_next_downtime(uint64_t present_ms, uint64_t needed_ms, uint64_t maximum_ms);
-
-/* "none", "raise-downtime", "start-post-copy", "wait", "last-round", "report-stall". */
-const char *converge_action_to_string(ConvergeAction action);

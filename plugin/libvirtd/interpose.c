@@ -9,7 +9,9 @@
  */
 #include <dlfcn.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "libvirtd/call.h"
 #include "libvirtd/environment.h"
@@ -83,11 +85,36 @@ remove_from_environment(void)
     free(kept);
 }
 
+static pid_t driver_process;
+
+static void
+note_process(void)
+{
+    driver_process = getpid();
+}
+
+/*
+ * Whether this is the process of libvirtd or virtqemud that made the first call. A
+ * child that it forks has one thread only: nobody would answer there, and a lock of
+ * ours may be held by a thread that is not there. What becomes a daemon by a fork
+ * does so before its first call.
+ */
+static bool
+in_driver_daemon(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    if (!environment_is_driver_daemon(program_invocation_short_name))
+        return false;
+    pthread_once(&once, note_process);
+    return getpid() == driver_process;
+}
+
 /* The phase of a call; in any other program just the real function. */
 static void
 dispatch(Call *call, void (*phase)(Call *))
 {
-    if (environment_is_driver_daemon(program_invocation_short_name))
+    if (in_driver_daemon())
         phase(call);
     else
         call->run(call, &call->asked);
@@ -494,7 +521,7 @@ run_abort_flags(virDomainPtr domain, unsigned int flags)
 EXPORTED int
 virDomainAbortJob(virDomainPtr domain)
 {
-    if (!environment_is_driver_daemon(program_invocation_short_name))
+    if (!in_driver_daemon())
         return run_abort(domain, 0);
     return call_abort(domain, run_abort, 0);
 }
@@ -502,7 +529,7 @@ virDomainAbortJob(virDomainPtr domain)
 EXPORTED int
 virDomainAbortJobFlags(virDomainPtr domain, unsigned int flags)
 {
-    if (!environment_is_driver_daemon(program_invocation_short_name))
+    if (!in_driver_daemon())
         return run_abort_flags(domain, flags);
     return call_abort(domain, run_abort_flags, flags);
 }
@@ -513,7 +540,7 @@ virDomainGetJobInfo(virDomainPtr domain, virDomainJobInfoPtr info)
     const Real *real = real_functions();
     int status = real->get_job_info != NULL ? real->get_job_info(domain, info) : -1;
 
-    if (status == 0 && environment_is_driver_daemon(program_invocation_short_name))
+    if (status == 0 && in_driver_daemon())
         call_show_job(domain, info);
     return status;
 }

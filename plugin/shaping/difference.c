@@ -204,6 +204,7 @@ key_add_address(U32Key keys[OBSERVED_KEYS_MAX], unsigned *count, const FlowAddre
 }
 
 /*
+ * The u32 keys of one match, in the order the kernel keeps them; returns their number.
  * Offsets count from the network header. The first key pins the version and,
  * for IPv4, a header without options, since ports are looked for at a fixed
  * place; IPv6 likewise has TCP as its first next header.
@@ -211,9 +212,8 @@ key_add_address(U32Key keys[OBSERVED_KEYS_MAX], unsigned *count, const FlowAddre
  *   IPv4   0 version, length   8 protocol   12 source   16 destination   20 ports
  *   IPv6   0 version   4 next header   8 source   24 destination   40 ports
  */
-unsigned
-shaping_match_keys(const FlowMatch *match, bool ipv6, PortMask ports,
-                   U32Key ret_keys[OBSERVED_KEYS_MAX])
+static unsigned
+match_keys(const FlowMatch *match, bool ipv6, PortMask ports, U32Key ret_keys[OBSERVED_KEYS_MAX])
 {
     unsigned count = 0;
     unsigned shift = match->port_side == FLOW_PORT_SOURCE ? 16 : 0;
@@ -269,7 +269,7 @@ filters_wanted(const ShapingPlan *plan, const ShapingMigration *migration, Filte
                 ObservedFilter filter = { 0 };
 
                 filter.class_id = SHAPING_CLASS_ID(SHAPING_CLASS_MIGRATION + migration->id);
-                filter.key_count = shaping_match_keys(match, ipv6 != 0, ports[j], filter.keys);
+                filter.key_count = match_keys(match, ipv6 != 0, ports[j], filter.keys);
                 g_array_append_val(wanted, filter);
             }
         }

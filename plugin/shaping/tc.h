@@ -64,11 +64,6 @@ GPtrArray *shaping_difference_remove(const char *interface, ShapingDirection dir
 /* The step that takes one such thing off: shared by steps and journal. */
 ShapingStep *shaping_step_undo(ShapingLeaves leaves, const char *device);
 
-/* The u32 keys of one match, in the order the kernel keeps them, for IPv4 or
- * IPv6 and one port/mask pair; returns their number. */
-unsigned shaping_match_keys(const FlowMatch *match, bool ipv6, PortMask ports,
-                            U32Key ret_keys[OBSERVED_KEYS_MAX]);
-
 enum { SHAPING_STEP_TIMEOUT_MS = 2000 };
 
 /*

@@ -20,31 +20,24 @@ struct TrafficWindow {
     uint64_t base_rx;
     uint64_t base_tx;
 
-    Sample *ring;
-    guint size;
-    guint count;
-    guint next;
+    gboolean valid; /* there is a last sample, and smoothed follows them */
+    Sample last;
     Sample smoothed;
 };
 
 TrafficWindow *
-traffic_window_new(TrafficOwner owner, guint samples, gint64 time_constant_us)
+traffic_window_new(TrafficOwner owner, gint64 time_constant_us)
 {
     TrafficWindow *self = g_new0(TrafficWindow, 1);
 
     self->owner = owner;
-    self->size = CLAMP(samples, 1, TRAFFIC_WINDOW_SAMPLES_MAX);
     self->time_constant_us = MAX(time_constant_us, 1);
-    self->ring = g_new0(Sample, self->size);
     return self;
 }
 
 void
 traffic_window_free(TrafficWindow *self)
 {
-    if (self == NULL)
-        return;
-    g_free(self->ring);
     g_free(self);
 }
 
@@ -81,12 +74,11 @@ traffic_window_add(TrafficWindow *self, gint64 now_us, uint64_t rx_bytes, uint64
     base_set(self, now_us, rx_bytes, tx_bytes);
 
     /* By elapsed time, so that a late tick weighs as much as it lasted. */
-    weight = self->count == 0 ? 1.0 : -expm1(-(double)elapsed_us / (double)self->time_constant_us);
+    weight = !self->valid ? 1.0 : -expm1(-(double)elapsed_us / (double)self->time_constant_us);
     self->smoothed.in += weight * (sample.in - self->smoothed.in);
     self->smoothed.out += weight * (sample.out - self->smoothed.out);
-    self->ring[self->next] = sample;
-    self->next = (self->next + 1) % self->size;
-    self->count = MIN(self->count + 1, self->size);
+    self->last = sample;
+    self->valid = TRUE;
 }
 
 void
@@ -94,8 +86,7 @@ traffic_window_miss(TrafficWindow *self)
 {
     self->has_base = FALSE;
     self->base_us = 0;
-    self->count = 0;
-    self->next = 0;
+    self->valid = FALSE;
     self->smoothed = (Sample){ 0 };
 }
 
@@ -109,7 +100,7 @@ rate_round(double rate)
 static TrafficRates
 rates_from(const TrafficWindow *self, Sample sample)
 {
-    if (self->count == 0)
+    if (!self->valid)
         return (TrafficRates){ .valid = false };
     return (TrafficRates){
         .valid = true,
@@ -127,41 +118,5 @@ traffic_window_smoothed(const TrafficWindow *self)
 TrafficRates
 traffic_window_last(const TrafficWindow *self)
 {
-    return rates_from(self, self->ring[(self->next + self->size - 1) % self->size]);
-}
-
-TrafficRates
-traffic_window_minimum(const TrafficWindow *self)
-{
-    Sample least = self->ring[0];
-
-    for (guint i = 1; i < self->count; i++) {
-        least.in = MIN(least.in, self->ring[i].in);
-        least.out = MIN(least.out, self->ring[i].out);
-    }
-    return rates_from(self, least);
-}
-
-TrafficRates
-traffic_window_maximum(const TrafficWindow *self)
-{
-    Sample greatest = self->ring[0];
-
-    for (guint i = 1; i < self->count; i++) {
-        greatest.in = MAX(greatest.in, self->ring[i].in);
-        greatest.out = MAX(greatest.out, self->ring[i].out);
-    }
-    return rates_from(self, greatest);
-}
-
-guint
-traffic_window_samples(const TrafficWindow *self)
-{
-    return self->count;
-}
-
-gint64
-traffic_window_updated_us(const TrafficWindow *self)
-{
-    return self->base_us;
+    return rates_from(self, self->last);
 }

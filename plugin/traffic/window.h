@@ -3,9 +3,8 @@
  * From counters to smoothed rates.
  *
  * Feed it the two counters of one interface each tick; it answers with an
- * exponentially weighted average and with the least, greatest and last rate of
- * a ring of samples. It owns no clock: time is monotonic microseconds given by
- * the caller. What it never does is invent a number: until two usable samples
+ * exponentially weighted average and with the last rate. It owns no clock: time is monotonic
+ * microseconds given by the caller. What it never does is invent a number: until two usable samples
  * were seen, and again after the interface was missing, `valid` is false.
  */
 #pragma once
@@ -24,7 +23,6 @@ typedef enum {
 } TrafficOwner;
 
 enum {
-    TRAFFIC_WINDOW_SAMPLES_MAX = 1024,
     /* Samples closer together than this are ignored: a few bytes over almost
      * no time give absurd rates. */
     TRAFFIC_WINDOW_INTERVAL_MIN_US = 1000,
@@ -33,11 +31,10 @@ enum {
 typedef struct TrafficWindow TrafficWindow;
 
 /*
- * `samples` (1 to TRAFFIC_WINDOW_SAMPLES_MAX, clamped) is the length of the
- * ring behind min, max and last. `time_constant_us` (> 0, else 1) is that of
- * the average: after it, 63 % of a step are visible, whatever the tick.
+ * `time_constant_us` (> 0, else 1) is that of the average: after it, 63 % of a
+ * step are visible, whatever the tick.
  */
-TrafficWindow *traffic_window_new(TrafficOwner owner, guint samples, gint64 time_constant_us);
+TrafficWindow *traffic_window_new(TrafficOwner owner, gint64 time_constant_us);
 void traffic_window_free(TrafficWindow *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(TrafficWindow, traffic_window_free)
 
@@ -55,12 +52,6 @@ void traffic_window_add(TrafficWindow *self, gint64 now_us, uint64_t rx_bytes, u
  */
 void traffic_window_miss(TrafficWindow *self);
 
-/* All of them answer valid == false together, and then with zeros. */
+/* Bytes/s. Both answer valid == false together, and then with zeros. */
 TrafficRates traffic_window_smoothed(const TrafficWindow *self);
 TrafficRates traffic_window_last(const TrafficWindow *self);
-TrafficRates traffic_window_minimum(const TrafficWindow *self);
-TrafficRates traffic_window_maximum(const TrafficWindow *self);
-
-/* Samples in the ring now, and the time of the last reading (0: none). */
-guint traffic_window_samples(const TrafficWindow *self);
-gint64 traffic_window_updated_us(const TrafficWindow *self);

@@ -16,12 +16,10 @@ limit a medium migration never gets more than the rest of the link. The
 exit status says whether the targets (1 s, 1 s, none) are met. Builds nothing.
 """
 
-import argparse
 import json
 import os
 import pathlib
 import select
-import signal
 import socket
 import subprocess
 import sys
@@ -29,8 +27,8 @@ import time
 
 TREE = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TREE / "tests" / "lab"))
-from convoylab import Lab, LabError  # noqa: E402
-from convoylab import series, util  # noqa: E402
+from convoylab import LabError  # noqa: E402
+from convoylab import bench, series, util  # noqa: E402
 from convoylab.experiment import ProcessorWatch, ShapingWatch  # noqa: E402
 from convoylab.host import component  # noqa: E402
 
@@ -226,32 +224,15 @@ def measure(lab, memory, record):
 def main():
     if sys.argv[1:2] == ["--client"]:
         return client(*sys.argv[2:4])
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=1, help="migrations measured (default 1)")
-    parser.add_argument("--memory", type=int, default=MEMORY, help=f"MiB (default {MEMORY})")
-    parser.add_argument("--name", default=f"adaptive-{os.getpid()}", help="name of the lab")
-    parser.add_argument("--output", type=pathlib.Path,
-                        default=TREE / "build" / "bench" / "adaptive.json")
-    arguments = parser.parse_args()
-    if arguments.runs < 1:
-        parser.error("--runs: at least 1")
-    if os.geteuid() != 0:
-        print("1..0 # SKIP the lab needs root")
-        return 0
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    runs = []
-    lab = Lab(arguments.name)
-    try:
-        lab.up(rate=LINK, mode="full")
+    arguments = bench.parser("adaptive", __doc__, runs=(1, "migrations measured"),
+                             memory=(MEMORY, "MiB")).parse_args()
+
+    def measure_all(lab):
         with util.progress(f"starting guest {NEIGHBOUR}"):
             lab.guests.start(NEIGHBOUR, memory=192, fill=8, sla_lower=FLOOR)
-        for _ in range(arguments.runs):
-            runs.append(measure(lab, arguments.memory, lab.directory / "neighbour.jsonl"))
-    except LabError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    finally:
-        lab.down()
+        return [measure(lab, arguments.memory, lab.directory / "neighbour.jsonl")
+                for _ in range(arguments.runs)]
+    runs = bench.in_lab(arguments, measure_all, rate=LINK, mode="full")
     # Every change of demand counts once, in whichever run it was.
     events = [event for run in runs for event in run["events"]]
     summary = {
@@ -268,9 +249,8 @@ def main():
     util.write_json(arguments.output, summary)
     kept = True
     for key, target in TARGETS.items():
-        kept &= summary[key] <= target
-        print(f"{'kept  ' if summary[key] <= target else 'BROKEN'} {key}: {summary[key]:g} "
-              f"(target {target:g})")
+        kept &= bench.verdict(summary[key] <= target,
+                              f"{key}: {summary[key]:g} (target {target:g})")
     print(f"{summary['falls']} falls, worst {summary['grow_worst_s']:g} s; {summary['returns']} "
           f"returns, worst {summary['shrink_worst_s']:g} s; {summary['samples']} samples")
     print(f"bench: {arguments.output}")

@@ -10,16 +10,14 @@ the neighbours kept their floor and whether high priority arrived first. Needs r
 and the lab; builds nothing.
 """
 
-import argparse
 import os
 import pathlib
-import signal
 import sys
 
 TREE = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TREE / "tests" / "lab"))
-from convoylab import Lab, LabError  # noqa: E402
-from convoylab import gang, series, util  # noqa: E402
+from convoylab import LabError  # noqa: E402
+from convoylab import bench, gang, series, util  # noqa: E402
 
 LINK = 200                  # Mbit/s, unless asked for another
 LIMIT = 1.05
@@ -71,56 +69,47 @@ def measure(lab, cell, mode, source, members):
     return figures
 
 
+def measure_all(lab, arguments, cells):
+    """The last answer of write(): what was measured stays, wherever it is stopped."""
+    members = gang.GANGS[arguments.gang]
+    runs = {cell: {mode: [] for mode in MODES} for cell in cells}
+    source = gang.HOSTS[0]
+    with util.progress(f"starting {len(members)} guests and their neighbours"):
+        gang.start_guests(lab, members, neighbours=cells != ["idle"])
+    for number in range(arguments.runs):
+        for cell in cells:
+            # Another one is first each time: a slow minute is slow for all of them.
+            first = number % len(MODES)
+            for mode in MODES[first:] + MODES[:first]:
+                print(f"bench: {cell}, {mode}, run {number + 1} of {arguments.runs}",
+                      file=sys.stderr, flush=True)
+                runs[cell][mode].append(measure(lab, cell, mode, source, members))
+                source = gang.other(source)
+                records = write(arguments.output, runs, arguments.link, members)
+    return records
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = bench.parser("gang", __doc__, runs=(1, "runs of each"))
     parser.add_argument("--cells", default=",".join(DEFAULT_CELLS), metavar="CELL,...",
                         help=f"of {', '.join(gang.CELLS)} (default: %(default)s)")
     parser.add_argument("--gang", choices=gang.GANGS, default="mixed",
                         help="which eight (default: %(default)s)")
-    parser.add_argument("--link", type=int, default=LINK, help=f"Mbit/s (default {LINK})")
-    parser.add_argument("--runs", type=int, default=1, help="runs of each (default 1)")
-    parser.add_argument("--name", default=f"gang-{os.getpid()}", help="name of the lab")
-    parser.add_argument("--output", type=pathlib.Path,
-                        default=TREE / "build" / "bench" / "gang.json")
+    parser.add_argument("--link", type=bench.at_least_one, default=LINK,
+                        help=f"Mbit/s (default {LINK})")
     arguments = parser.parse_args()
     cells = arguments.cells.split(",")
     unknown = [cell for cell in cells if cell not in gang.CELLS]
-    if unknown or arguments.runs < 1:
-        parser.error(f"'{unknown[0]}' is no cell" if unknown else "--runs: at least 1")
-    if os.geteuid() != 0:
-        print("1..0 # SKIP the lab needs root")
-        return 0
-    # Stopped from outside, the lab still goes down, and what was measured stays.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    members = gang.GANGS[arguments.gang]
-    runs = {cell: {mode: [] for mode in MODES} for cell in cells}
-    records = []
-    source = gang.HOSTS[0]
-    lab = Lab(arguments.name)
-    try:
-        lab.up(rate=arguments.link)
-        with util.progress(f"starting {len(members)} guests and their neighbours"):
-            gang.start_guests(lab, members, neighbours=cells != ["idle"])
-        for number in range(arguments.runs):
-            for cell in cells:
-                # Another one is first each time: a slow minute is slow for all of them.
-                first = number % len(MODES)
-                for mode in MODES[first:] + MODES[:first]:
-                    print(f"bench: {cell}, {mode}, run {number + 1} of {arguments.runs}",
-                          file=sys.stderr, flush=True)
-                    runs[cell][mode].append(measure(lab, cell, mode, source, members))
-                    source = gang.other(source)
-                    records = write(arguments.output, runs, arguments.link, members)
-    except LabError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    finally:
-        lab.down()
+    if unknown:
+        parser.error(f"'{unknown[0]}' is no cell")
+    records = bench.in_lab(arguments, lambda lab: measure_all(lab, arguments, cells),
+                           rate=arguments.link)
     for record in records:
-        print(f"{'kept  ' if record['kept'] else 'BROKEN'} {record['cell']}: makespan "
-              f"{record['makespan_ratio']:g}, completion times {record['completion_ratio']:g} of "
-              f"the better one; worst second {record['worst_second_mbit_s']} Mbit/s, "
-              f"high first: {'yes' if record['order_kept'] else 'no'}")
+        bench.verdict(record["kept"], f"{record['cell']}: makespan "
+                      f"{record['makespan_ratio']:g}, completion times "
+                      f"{record['completion_ratio']:g} of the better one; worst second "
+                      f"{record['worst_second_mbit_s']} Mbit/s, "
+                      f"high first: {'yes' if record['order_kept'] else 'no'}")
     print(f"bench: {arguments.output}")
     return 0 if all(record["kept"] for record in records) else 1
 

@@ -11,19 +11,16 @@ with the time from the call that moves memory to its end as the daemon saw it
 build/bench/prediction.json; exits with 1 when the median error is above 10 %.
 """
 
-import argparse
 import json
-import os
 import pathlib
-import signal
 import statistics
 import sys
 import time
 
 TREE = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TREE / "tests" / "lab"))
-from convoylab import Lab, LabError  # noqa: E402
-from convoylab import util  # noqa: E402
+from convoylab import LabError  # noqa: E402
+from convoylab import bench, util  # noqa: E402
 from convoylab.host import component  # noqa: E402
 
 LINK = 200                  # Mbit/s
@@ -118,7 +115,9 @@ def write(path, rows):
                            **figures(rows), "lab_each": rows})
 
 
-def run(lab, arguments, rows):
+def run(lab, arguments):
+    """The rows; the file has them as far as it went."""
+    rows = []
     for host in lab.hosts.values():
         host.set_mode("full")
     for name, options in GUESTS.items():
@@ -142,34 +141,13 @@ def run(lab, arguments, rows):
                   file=sys.stderr, flush=True)
             write(arguments.output, rows)
         source = OTHER[source]
+    return rows
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--teaching", type=int, default=4, help="rounds before (default 4)")
-    parser.add_argument("--rounds", type=int, default=6, help="rounds that count (default 6)")
-    parser.add_argument("--name", default=f"prediction-{os.getpid()}", help="name of the lab")
-    parser.add_argument("--output", type=pathlib.Path,
-                        default=TREE / "build" / "bench" / "prediction.json")
-    arguments = parser.parse_args()
-    if arguments.teaching < 1 or arguments.rounds < 1:
-        parser.error("--teaching, --rounds: at least 1")
-    if os.geteuid() != 0:
-        print("1..0 # SKIP the lab needs root")
-        return 0
-    # Stopped from outside, the lab still goes down, and what was measured stays.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    rows = []
-    lab = Lab(arguments.name)
-    try:
-        lab.up(rate=LINK)
-        run(lab, arguments, rows)
-    except LabError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    finally:
-        lab.down()
-    result = figures(rows)
+    arguments = bench.parser("prediction", __doc__, teaching=(4, "rounds before"),
+                             rounds=(6, "rounds that count")).parse_args()
+    result = figures(bench.in_lab(arguments, lambda lab: run(lab, arguments), rate=LINK))
     print(", ".join(f"{key} {value:g}" for key, value in result.items()))
     return 0 if result["lab_median_error"] <= TARGET else 1
 

@@ -8,16 +8,13 @@ build/bench/priority.json with every run. The exit status says whether the media
 keep the promises; a single slow run does not break one. Builds nothing.
 """
 
-import argparse
 import os
 import pathlib
-import signal
 import sys
 
 TREE = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TREE / "tests" / "lab"))
-from convoylab import Lab, LabError  # noqa: E402
-from convoylab import series, situations, util  # noqa: E402
+from convoylab import bench, series, situations, util  # noqa: E402
 
 KEYS = ("total_migration_time_s", "downtime_ms", "workload_before_mbit_s",
         "workload_during_mbit_s", "below_floor_s", "worst_second_mbit_s", "moved_mib",
@@ -41,50 +38,40 @@ def write(path, runs):
     return medians, kept
 
 
+def measure(lab, chosen, count, output):
+    """The last answer of write(): what was measured stays, wherever it is stopped."""
+    runs = {name: {"none": [], "full": []} for name in chosen}
+    # Interleaved: a machine that is slow for a while is slow for all of them.
+    for number in range(count):
+        for name in chosen:
+            print(f"bench: {name}, run {number + 1} of {count}", file=sys.stderr, flush=True)
+            if name == "high":
+                pair = situations.measure_pair(lab, name, plain_first=number % 2 == 0)
+                for mode, figures in pair.items():
+                    runs[name][mode].append(figures)
+            else:
+                runs[name]["full"].append(situations.measure(lab, "full", name))
+            answer = write(output, runs)
+    return answer
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = bench.parser("priority", __doc__, runs=(3, "runs of each"))
     parser.add_argument("situations", nargs="*", metavar="SITUATION",
                         help=f"{', '.join(situations.SITUATIONS)} (default: all)")
-    parser.add_argument("--runs", type=int, default=3, help="runs of each (default 3)")
-    parser.add_argument("--name", default=f"priority-{os.getpid()}", help="name of the lab")
-    parser.add_argument("--output", type=pathlib.Path,
-                        default=TREE / "build" / "bench" / "priority.json")
     arguments = parser.parse_args()
     chosen = arguments.situations or list(situations.SITUATIONS)
     unknown = [name for name in chosen if name not in situations.SITUATIONS]
-    if unknown or arguments.runs < 1:
-        parser.error(f"'{unknown[0]}' is no situation" if unknown else "--runs: at least 1")
-    if os.geteuid() != 0:
-        print("1..0 # SKIP the lab needs root")
-        return 0
-    # Stopped from outside, the lab still goes down, and what was measured stays.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    runs = {name: {"none": [], "full": []} for name in chosen}
-    lab = Lab(arguments.name)
-    try:
-        lab.up(rate=situations.LINK)
-        # Interleaved: a machine that is slow for a while is slow for all of them.
-        for number in range(arguments.runs):
-            for name in chosen:
-                print(f"bench: {name}, run {number + 1} of {arguments.runs}", file=sys.stderr,
-                      flush=True)
-                if name == "high":
-                    pair = situations.measure_pair(lab, name, plain_first=number % 2 == 0)
-                    for mode, figures in pair.items():
-                        runs[name][mode].append(figures)
-                else:
-                    runs[name]["full"].append(situations.measure(lab, "full", name))
-                medians, kept = write(arguments.output, runs)
-    except LabError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    finally:
-        lab.down()
+    if unknown:
+        parser.error(f"'{unknown[0]}' is no situation")
+    medians, kept = bench.in_lab(
+        arguments, lambda lab: measure(lab, chosen, arguments.runs, arguments.output),
+        rate=situations.LINK)
     for name in chosen:
         print(f"{name}: " + ", ".join(f"{key} {value:g}" for key, value in medians[name].items()
                                       if value is not None))
     for name, (passed, measured) in kept.items():
-        print(f"{'kept  ' if passed else 'BROKEN'} {name}: {measured}")
+        bench.verdict(passed, f"{name}: {measured}")
     print(f"bench: {arguments.output}")
     return 0 if all(passed for passed, _ in kept.values()) else 1
 

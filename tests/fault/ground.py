@@ -18,14 +18,19 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integratio
 from support.stage import (DAEMON_PID, LIBVIRTD_PID, OTHER, LabError, Stage,  # noqa: E402
                            component, run, wait_until)
 
-__all__ = ["DAEMON_PID", "LIBVIRTD_PID", "OTHER", "LabError", "component", "run", "wait_until",
-           "Ground", "Account", "GUEST", "KINDS", "TECHNIQUES", "SIGKILL", "SIGSTOP", "SIGCONT"]
+__all__ = ["DAEMON_LOG", "DAEMON_PID", "LIBVIRTD_PID", "OTHER", "LabError", "component", "run",
+           "wait_until", "CONFIG", "Ground", "Account", "GUEST", "KINDS", "TECHNIQUES", "SIGKILL",
+           "SIGSTOP", "SIGCONT"]
 
 GUEST = "web"
+GUEST_OPTIONS = {"memory": 144, "fill": 24, "working_set": 8, "dirty_rate": 1}
+# The lab's libvirtd listen to TCP; through it a broken post-copy is resumed.
+CONFIG = {"policy": {"destination-uri": "qemu+tcp://%s/system"}}
 SIGKILL, SIGSTOP, SIGCONT = 9, 19, 18
 TECHNIQUES = ("pre-copy", "post-copy", "hybrid")
 KINDS = (("--live",), ("--live", "--p2p"))
 SETTLE_SECONDS = 20
+BOOT_SECONDS = 300              # 4 s on an idle machine
 DAEMON_LOG = "/var/log/virt-convoy/virt-convoyd.log"
 JOURNAL = "/run/virt-convoy/shaping.journal"
 
@@ -99,16 +104,17 @@ class Ground(Stage):
         self.random.seed(seed)
         if any(host.mode()["mode"] != "full" or not host.service_pid(DAEMON_PID)
                or not host.service_pid(LIBVIRTD_PID) for host in self.lab.hosts.values()):
-            self.set_modes("full", "full")
+            self.set_modes("full", "full", config=CONFIG)
         if not self.lab.guests.where(GUEST):
             self.fresh_guest()
         self.before = self.networks()
 
-    def fresh_guest(self):
+    def fresh_guest(self, **options):
         with contextlib.suppress(LabError):
             self.lab.guests.stop(GUEST)
         self.uptime.pop(GUEST, None)
-        self.lab.guests.start(GUEST, "host-a", memory=144, fill=24, working_set=8, dirty_rate=1)
+        self.lab.guests.start(GUEST, "host-a", timeout=BOOT_SECONDS,
+                              **{**GUEST_OPTIONS, **options})
         self.source = "host-a"
 
     def choose(self, techniques=TECHNIQUES, kinds=KINDS):

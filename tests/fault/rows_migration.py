@@ -8,6 +8,8 @@ where the guest then runs is what must come out with virt-convoy, too.
 import collections
 import contextlib
 import dataclasses
+import json
+import pathlib
 import re
 import shutil
 from collections.abc import Callable
@@ -226,6 +228,9 @@ STATE, DATA, LOGS = "/run/virt-convoy", "/var/lib/virt-convoy", "/var/log/virt-c
 TOLD_AT_MOST = 2                # the egress and the ingress may each have a problem
 
 
+APPENDED = {LOGS: ("virt-convoyd.log",), DATA: ("history.jsonl", "decisions.jsonl")}
+
+
 @contextlib.contextmanager
 def small_disk(ground, host, folder, early):
     """A disk of 64 KiB is FOLDER of the daemon. Yields what fills it."""
@@ -233,6 +238,8 @@ def small_disk(ground, host, folder, early):
 
     def fill():
         node.run("sh", "-c", f"cat /dev/zero > {folder}/filler", check=False)
+        for file in APPENDED.get(folder, ()):   # the last page of a file has room even then
+            node.run("sh", "-c", f"yes >> {folder}/{file}", check=False)
     with mounted(ground, host, folder, "mount", "-t", "tmpfs", "-o", "size=64k,mode=755", "tmpfs"):
         if early:
             fill()
@@ -295,8 +302,16 @@ def told(node):
     return counts
 
 
+def notices(what, folder, early):
+    """The daemon must see it. What is open when a disk turns read-only, journal and log, goes on;
+    the journal may have room in the page it has."""
+    if folder == STATE:
+        return early and what is small_disk
+    return folder == DATA or early or what is small_disk
+
+
 def disk_full(ground, times):
-    """State, journal, history or log cannot be written: told once, the migration goes on."""
+    """Journal, history, decisions or log cannot be written: told once, the migration goes on."""
     for number in range(times):
         what, folder, early = DISKS[number % len(DISKS)] if times >= len(DISKS) else \
             ground.random.choice(DISKS)
@@ -310,8 +325,7 @@ def disk_full(ground, times):
                 strike()
             ground.outcome_is(running, True, title)
             ground.settle(title, OTHER[running.source])
-            # What is open already is not on the disk that turned read-only.
-            if early or folder == STATE or what is small_disk:
+            if notices(what, folder, early):
                 with contextlib.suppress(LabError):
                     wait_until("word of it", lambda: told(ground.host(host)), timeout=20,
                                interval=0.5)
@@ -377,9 +391,70 @@ def two_versions(ground, times):
         ground.settle(title, OTHER[source])
 
 
+# Names
+
+# What a shell, a path, an option parser, printf, XML or JSON would take for more than a name.
+HOSTILE_NAMES = (
+    '"; touch {mark}; "', "$(touch {mark})", "`touch {mark}`", "';touch {mark};'", "../../{mark}",
+    "-batch", "--json", "%s%n%s%n", "</name><name>x", "a&b,c=d", "\\", "\u202eoffer",
+)
+
+
+def move(ground, source, name, new_name, kind):
+    """Migrate NAME to the other host, where it is NEW_NAME."""
+    ground.account.migrations += 1
+    return ground.host(source).virsh(
+        "migrate", *kind, f"--domain={name}", f"--desturi=qemu+tcp://{OTHER[source]}/system",
+        f"--dname={new_name}", check=False)
+
+
+def json_lines(node, file):
+    answer = node.run("cat", f"{DATA}/{file}", check=False)
+    return [json.loads(line) for line in answer.stdout.splitlines()]
+
+
+def hostile_names(ground, times):
+    """A domain's name is data, whatever it looks like."""
+    mark = f"owned-{ground.lab.name}"
+    for number in range(times):
+        pattern = HOSTILE_NAMES[number % len(HOSTILE_NAMES)] if times >= len(HOSTILE_NAMES) else \
+            ground.random.choice(HOSTILE_NAMES)
+        name = pattern.format(mark=mark)
+        technique, kind = ground.choose()
+        title = f"{technique} {kind[-1]}, {name!r}"
+        source, destination = ground.source, OTHER[ground.source]
+        there = ground.host(destination)
+        ground.account.faults += 1
+        outcome = move(ground, source, GUEST, name, kind)
+        if ground.account.check(outcome.returncode == 0, f"{title}: {outcome.stderr}"):
+            # The end may be known a little later than virsh returns.
+            with contextlib.suppress(LabError):
+                ground.wait_status(destination, "end", lambda status: not status["migrations"])
+            said = there.run(component("virt-convoy"), "explain", "--json", "--", name, check=False)
+            try:
+                records = [record["domain"] for record in json.loads(said.stdout)["migrations"]]
+            except (ValueError, KeyError):
+                records = []
+            ground.account.check(name in records, f"{title}: explain: {said.stdout}{said.stderr}")
+            back = move(ground, destination, name, GUEST, kind)
+            ground.account.check(back.returncode == 0, f"{title}, back: {back.stderr}")
+        for node in ground.lab.hosts.values():
+            for file in ("history.jsonl", "decisions.jsonl"):
+                try:
+                    json_lines(node, file)
+                except ValueError as error:
+                    ground.account.check(False, f"{title}: {file} on {node.name}: {error}")
+            found = node.run("find", "/run", "/var/lib", "/var/log", "/etc/libvirt", "-name",
+                             f"{mark}*", "!", "-path", "*/qemu/*").stdout.strip()
+            ground.account.check(not found and not pathlib.Path("/", mark).exists(),
+                                 f"{title}: it was run: {found}")
+        ground.settle(title, source)
+
+
 # name: (row, times in the whole suite, times in make test)
 ROWS = {
     "fails as plain": (as_plain, 3 * len(CAUSES) * len(KINDS), 2),
     "disk full or read-only": (disk_full, 2 * len(DISKS), 1),
     "two versions": (two_versions, 16, 1),
+    "hostile names": (hostile_names, len(HOSTILE_NAMES), 1),
 }

@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Rows about what lies around the daemon: NICs, links, clocks, whole hosts, crowds."""
 
+import contextlib
+import datetime
+import functools
+import glob
 import re
 import time
 
-from ground import OTHER, run, wait_until
-from rows import LATEST
-from convoylab import network  # found by ground
+from ground import (CONFIG, DAEMON_LOG, GUEST, OTHER, SIGKILL, LabError, component, run,
+                    wait_until)
+from rows import LATEST, SLACK_SECONDS
+from convoylab import gang, network  # found by ground
+from support.witness import QMP_LOG, account, messages
 
 AWAY_SECONDS = 4.0              # well below what libvirt's keepalive allows (30 s)
 
@@ -108,7 +114,389 @@ def nic_vanishes(ground, times):
         ground.settle(title, OTHER[running.source])
 
 
+# ---- the link ------------------------------------------------------------------
+
+PRE_COPY, SWITCH, POST_COPY = "pre-copy", "switch", "post-copy"
+DIRECT, P2P = ("--live",), ("--live", "--p2p")
+STOPPED = b'"event": "STOP"'
+RESUMED_SECONDS = 180.0         # after the link is back
+
+
+class Cut:
+    """The destination's port out of the switch's bridge: no carrier is lost, nothing arrives."""
+
+    def __init__(self, ground, host):
+        self.lab, self.port = ground.lab, f"sw-{host[-1]}"
+
+    def __enter__(self):
+        self.lab.execute("switch", "ip", "link", "set", self.port, "nomaster")
+
+    def __exit__(self, *unused):
+        self.lab.execute("switch", "ip", "link", "set", self.port, "master", "br0")
+
+
+def wait_phase(ground, running, phase):
+    """Until the migration is in PHASE, by what its QEMUs say."""
+    if phase == PRE_COPY:
+        running.wait_active()
+    elif phase == SWITCH:
+        # The guest stands still at the source, and its last pages are on the way.
+        path = ground.host(running.source).path(QMP_LOG)
+        with open(path, "rb") as file:
+            file.seek(running.begin[running.source])
+            text = b""
+
+            def stopped():
+                nonlocal text
+                text = text[-len(STOPPED):] + file.read()
+                return STOPPED in text
+            running.wait_for("the switch", stopped, timeout=60, interval=0.002)
+    else:
+        running.wait_for("post-copy", lambda: "postcopy-active" in running.account().statuses)
+        # Before the guest runs there its QEMU would give up, and all is still at the source.
+        destination = OTHER[running.source]
+        running.wait_for("the guest at the destination", lambda: "RESUME" in events_of(
+            ground, destination, running.begin[destination]))
+
+
+def cut_once(ground, phase, seconds, flags, title):
+    """One migration whose link is cut in PHASE for SECONDS; where the guest is at the end."""
+    ground.account.migrations += 1
+    source = ground.source
+    with ground.migrating(GUEST, source, flags, timeout=seconds + 120) as running:
+        wait_phase(ground, running, phase)
+        with Cut(ground, OTHER[source]):
+            begun = time.monotonic()
+            ground.account.faults += 1
+            before = running.account().statuses
+            wait_until(f"{seconds} s", lambda: time.monotonic() - begun >= seconds,
+                       timeout=seconds + 5, interval=0.1)
+        back = time.monotonic()
+    outcome = running.outcome
+    ground.tap.note(f"{title}: when cut {' '.join(before)}, virsh exit {outcome.returncode} "
+                    f"{time.monotonic() - back:.1f} s after: {outcome.stderr}")
+    try:
+        wait_until("one running guest", lambda: running_states(ground) == ["running"],
+                   timeout=RESUMED_SECONDS, interval=0.5)
+    except LabError as error:
+        ground.tap.note(error)
+    ground.tap.note(f"{title}: {time.monotonic() - back:.1f} s after: {states(ground)}; "
+                    f"{' '.join(running.account().statuses)}")
+    where = list(states(ground))
+    return outcome.returncode == 0, where[0] if len(where) == 1 else where
+
+
+def states(ground):
+    return {row["host"]: row["state"] for row in ground.lab.guests.list()
+            if row["name"] == GUEST and row["state"] not in ("shut off", "")}
+
+
+def running_states(ground):
+    return list(states(ground).values())
+
+
+def prepare_cut(ground, phase, mode):
+    """A guest whose last pass is long enough to be hit, at host-a in MODE; flags to add."""
+    if any(host.mode()["mode"] != mode for host in ground.lab.hosts.values()):
+        ground.set_modes(mode, mode, config=CONFIG)
+    ground.fresh_guest(working_set=24, dirty_rate=12)
+    more = ("--postcopy", "--postcopy-bandwidth", "6") if phase == POST_COPY else ()
+    if mode == "none":
+        return more + (("--postcopy-after-precopy",) if more else ())
+    ground.command("host-a", "set", GUEST, "--max-downtime", "1500ms", "--technique",
+                   "post-copy" if phase == POST_COPY else "pre-copy")
+    ground.before = ground.networks()
+    return more
+
+
+def link_cut(ground, times, phase, seconds):
+    """The destination cannot be reached for SECONDS in PHASE, placed by QEMU's events.
+
+    5 s: TCP repeats what was lost, nobody notices, the migration arrives. 60 s: libvirt's
+    keepalive closes the connection between the libvirtd (peer-to-peer: 30 s) or that of
+    virsh (35 s) and the command fails. QEMU itself notices nothing: its TCP sends again
+    with growing pauses, 51 s after the beginning and then 102 s, and gives up after
+    15 minutes. Before the switch the guest then stays at the source, as in a plain run,
+    which the row makes for comparison. In post-copy nothing is lost: the guest waits
+    for its pages, and goes on when they come or when virt-convoy has resumed it.
+    """
+    for number in range(times):
+        kind = (DIRECT, P2P)[number % 2]
+        plain = None
+        title = f"{kind[-1]}, link cut for {seconds} s in {phase}"
+        if seconds > 5 and phase != POST_COPY:
+            plain = cut_once(ground, phase, seconds, kind + prepare_cut(ground, phase, "none"),
+                             f"plain {title}")
+        ours = cut_once(ground, phase, seconds, kind + prepare_cut(ground, phase, "full"), title)
+        if plain:
+            ground.account.check(ours == plain, f"{title}: {ours}, plain libvirt: {plain}")
+        elif seconds <= 5:
+            ground.account.check(ours == (True, "host-b"), f"{title}: {ours}")
+        else:
+            ground.account.check(ours[1] == "host-b", f"{title}: {ours}")
+        ground.settle(title)
+    ground.fresh_guest()
+
+
+# ---- the clock -----------------------------------------------------------------
+
+CLOCK = "/var/lib/virt-convoy/clock"
+JUMPS = {"an hour ahead": 3600, "an hour back": -3600, "ten years ahead": 315360000}
+SANE_SECONDS = 120.0            # no migration here takes longer
+
+
+def faketime_library():
+    found = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
+    if not found:
+        raise LabError("libfaketime is missing: install/dependencies.sh lab")
+    return found[0]
+
+
+def set_clock(ground, host, offset):
+    path = ground.host(host).path(CLOCK)
+    path.with_suffix(".new").write_text(f"{offset:+d}\n", encoding="ascii")
+    path.with_suffix(".new").rename(path)
+
+
+def start_with_clock(ground, host):
+    """The daemon with a wall clock that follows a file; its monotonic clock is the kernel's."""
+    node = ground.host(host)
+    set_clock(ground, host, 0)
+    node.daemon_stop()
+    node.daemon_start(environment=[
+        f"LD_PRELOAD={faketime_library()}", f"FAKETIME_TIMESTAMP_FILE={CLOCK}",
+        "FAKETIME_NO_CACHE=1", "FAKETIME_DONT_FAKE_MONOTONIC=1"])
+    ground.daemon_ensure(host)
+
+
+def log_ahead(ground, host):
+    """Seconds by which the daemon's newest log line is ahead of this machine's clock."""
+    text = ground.host(host).path(DAEMON_LOG).read_text(errors="replace").splitlines()[-1]
+    told = datetime.datetime.fromisoformat(text.split()[0].replace("Z", "+00:00"))
+    return (told - datetime.datetime.now(datetime.timezone.utc)).total_seconds()
+
+
+def check_times(ground, source, running, title):
+    """Where a time is told it is a wall time; what lasted is not."""
+    record = ground.explain(source, GUEST)
+    begun, ended = (datetime.datetime.fromisoformat(record[key]) if record.get(key) else None
+                    for key in ("started", "ended"))
+    lasted = (ended - begun).total_seconds() if begun and ended else None
+    ground.account.check(lasted is not None and 0 < lasted < running.outcome.seconds + SLACK_SECONDS,
+                         f"{title}: explain says from {begun} to {ended}, virsh took "
+                         f"{running.outcome.seconds:.1f} s")
+    predicted = record.get("numbers", {}).get("predicted_total_s")
+    ground.account.check(predicted is None or 0 < predicted < SANE_SECONDS,
+                         f"{title}: predicted {predicted} s")
+
+
+def clock_jumps(ground, times):
+    """The wall clock jumps in the middle: times in texts follow it, nothing else does."""
+    for number in range(times):
+        name, offset = list(JUMPS.items())[number % len(JUMPS)]
+        technique, flags = ground.choose()
+        title = f"{technique} {flags[-1]}, the clock jumps {name}"
+        for host in ground.lab.hosts:
+            start_with_clock(ground, host)
+        source = ground.source
+        with ground.under_way(flags, LATEST) as running:
+            for host in ground.lab.hosts:
+                set_clock(ground, host, offset)
+        ground.outcome_is(running, True, title)
+        ground.settle(title, OTHER[source])
+        check_times(ground, source, running, title)
+        for host in ground.lab.hosts:
+            ahead = log_ahead(ground, host)
+            ground.account.check(abs(ahead - offset) < SANE_SECONDS, f"{title}: the fault is none: "
+                                 f"{host}'s daemon is {ahead:.0f} s ahead")
+            ground.host(host).daemon_stop()
+            ground.host(host).daemon_start()
+            ground.daemon_ensure(host)
+
+
+# ---- whole hosts ---------------------------------------------------------------
+
+def kill_everything(node):
+    """All processes of a host at once, but those that hold its namespaces."""
+    rows = [line.split(None, 2) for line in
+            node.run("ps", "-e", "-o", "pid=,ppid=,comm=").stdout.splitlines()]
+    pids = [pid for pid, parent, command in rows
+            if pid != "1" and (parent, command.strip()) != ("1", "sleep") and command != "ps"]
+    node.run("kill", f"-{SIGKILL}", *pids, check=False)
+
+
+def events_of(ground, host, begin):
+    """Names of QEMU's events on HOST since BEGIN, in order."""
+    return [message["event"] for _, sent, message in messages(ground.host(host), begin)
+            if not sent and "event" in message]
+
+
+def source_reboots(ground, times):
+    """Everything on the source is killed, its namespaces stay.
+
+    A guest that ran at the destination by then goes on there. One whose memory
+    was still needed dies with its host, as without us; nothing of it stays.
+    """
+    for _ in range(times):
+        technique, flags = ground.choose()
+        source, destination = ground.source, OTHER[ground.source]
+        title = f"{technique} {flags[-1]}, the source reboots"
+        with ground.under_way(flags, LATEST) as running:
+            node = ground.host(source)
+            kill_everything(node)
+        moved = wait_moved(ground, running)
+        node.libvirtd_start(component("virt-convoy-libvirtd.so"))
+        ground.daemon_ensure(source)
+        ground.tap.note(f"{title}: {'moved' if moved else 'not moved'}, {states(ground)} "
+                        f"{events_of(ground, destination, running.begin[destination])} "
+                        f"{running.account().statuses} "
+                        f"{running.outcome.destination.statuses}")
+        if moved:
+            ground.settle(title, destination)
+            continue
+        # A post-copy that lost its source is for an administrator to end.
+        if states(ground):
+            ground.lab.guests.stop(GUEST)
+        for host in ground.lab.hosts:
+            ground.clean(host, title)
+        ground.restored(ground.before, f"{title}: tc and links as before")
+        ground.fresh_guest()
+        ground.before = ground.networks()
+
+
+def wait_moved(ground, running):
+    """Whether all of the guest had reached the destination, and ran there."""
+    host = ground.host(OTHER[running.source])
+    begin = running.begin[host.name]
+
+    def moved():
+        return ("completed" in account(host, begin).statuses
+                and "RESUME" in events_of(ground, host.name, begin))
+    # What is on the way still arrives.
+    with contextlib.suppress(LabError):
+        wait_until("the rest", moved, timeout=3)
+    return moved()
+
+
+def libvirtd_killed(ground, times):
+    for _ in range(times):
+        technique, flags = ground.choose(("post-copy", "hybrid"))
+        host = ground.random.choice(("host-a", "host-b"))
+        source = ground.source
+        title = f"{technique} {flags[-1]}, libvirtd killed on the " + (
+            "source" if host == source else "destination")
+        with ground.under_way(flags, LATEST) as running:
+            node = ground.host(host)
+            at = running.account().statuses
+            node.libvirtd_stop(SIGKILL)
+            node.libvirtd_start(component("virt-convoy-libvirtd.so"))
+        for each in ground.lab.hosts:
+            ground.daemon_ensure(each)
+        try:
+            wait_until("one running guest", lambda: running_states(ground) == ["running"],
+                       timeout=30, interval=0.5)
+        except LabError as error:
+            ground.tap.note(error)
+        ground.tap.note(f"{title}: killed at {at}, virsh {running.outcome.returncode} "
+                        f"{running.outcome.stderr}; {states(ground)} {running.account().statuses}")
+        ground.settle(title)
+
+
+# ---- a crowd -------------------------------------------------------------------
+
+CROWD = 20
+CROWD_FLAGS = (("--live",), ("--live", "--p2p"), ("--live", "--p2p", "--postcopy"), (),
+               ("--live", "--bandwidth", "20"), ("--live", "--parallel"),
+               ("--live", "--postcopy"), ("--live", "--auto-converge"))
+
+
+def crowd_names():
+    return [f"crowd-{number:02}" for number in range(1, CROWD + 1)]
+
+
+def start_crowd(ground, host):
+    guests = ground.lab.guests
+    for name in crowd_names():
+        guests.start(name, host, wait=False, memory=96, fill=4, working_set=2, dirty_rate=1)
+    for name in crowd_names():
+        guests.wait_ready(name, timeout=240)
+
+
+def where_all(ground):
+    """{name: hosts on which it is not off}."""
+    found = {}
+    for row in ground.lab.guests.list():
+        if row["state"] not in ("shut off", ""):
+            found.setdefault(row["name"], []).append((row["host"], row["state"]))
+    return found
+
+
+def check_crowd(ground, destination, uptimes, title):
+    found = where_all(ground)
+    for name in crowd_names():
+        answer = ground.lab.guests.ask(name, wait_seconds=5)
+        alive = ground.account.check(
+            found.get(name) == [(destination, "running")] and answer is not None
+            and answer["uptime_ms"] > uptimes.get(name, 0),
+            f"{title}: {name}: {found.get(name)} {answer}, uptime before {uptimes.get(name)} ms")
+        if answer:
+            uptimes[name] = answer["uptime_ms"]
+        if not alive:
+            ground.account.lost += 1
+        ground.clean_xml(name, destination, f"{title}: {name}: XML without our elements")
+
+
+def crowd(ground, times):
+    """Twenty migrations at once, of several flags; every other time a daemon is killed."""
+    source = "host-a"
+    start_crowd(ground, source)
+    uptimes = {}
+    try:
+        for number in range(times):
+            flags = [CROWD_FLAGS[(number + index) % len(CROWD_FLAGS)] for index in range(CROWD)]
+            killed = ground.random.choice(("host-a", "host-b")) if number % 2 else None
+            title = "twenty at once" + (f", the daemon of {killed} killed" if killed else "")
+            ground.account.migrations += CROWD
+            begun = time.monotonic()
+            typed = [gang.Typed(ground.lab, name, source, flags[index])
+                     for index, name in enumerate(crowd_names())]
+            try:
+                if killed:
+                    half = ground.random.randrange(1, CROWD)
+                    wait_until(f"{half} ends", lambda typed=typed, half=half:
+                               sum(one.poll() for one in typed) >= half, timeout=240)
+                    ground.account.faults += 1
+                    ground.daemon_kill(killed)
+                    ground.host(killed).daemon_start()
+                    ground.daemon_ensure(killed)
+                wait_until("all ends", lambda typed=typed: all([one.poll() for one in typed]),
+                           timeout=300)
+            finally:
+                for one in typed:
+                    one.end()
+            ground.tap.note(f"{title}: {time.monotonic() - begun:.1f} s")
+            for index, one in enumerate(typed):
+                ground.account.check(one.process.returncode == 0, f"{title}: {one.name} "
+                              f"{' '.join(flags[index])}: {one.stderr}")
+            source = OTHER[source]
+            check_crowd(ground, source, uptimes, title)
+            for host in ground.lab.hosts:
+                ground.clean(host, title)
+            ground.restored(ground.before, f"{title}: tc and links as before")
+    finally:
+        for name in crowd_names():
+            with contextlib.suppress(LabError):
+                ground.lab.guests.stop(name)
+
+
 # name: (row, times in the whole suite, times in make test[, times in a share])
 ROWS = {
+    **{f"cut for {seconds} s in {phase}": (
+           functools.partial(link_cut, phase=phase, seconds=seconds), 4, 0, 2)
+       for seconds in (5, 60) for phase in (PRE_COPY, SWITCH, POST_COPY)},
+    "clock jumps": (clock_jumps, 9, 1, 3),
+    "source reboots": (source_reboots, 12, 1, 6),
+    "libvirtd killed in post-copy": (libvirtd_killed, 12, 1, 6),
+    "twenty at once": (crowd, 4, 0, 2),
     "NIC vanishes": (nic_vanishes, 16, 1, 4),
 }

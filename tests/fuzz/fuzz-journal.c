@@ -43,7 +43,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (step == NULL)
             abort();
         shaping_step_free(step);
-        line_render(text, entry->what, entry->device, FALSE);
+        line_render(text, entry->what, entry->device, entry->ifindex, FALSE);
     }
     back = journal_of(text->str, text->len);
     if (back->standing->len != journal->standing->len)
@@ -52,7 +52,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         const Standing *a = &g_array_index(journal->standing, Standing, i);
         const Standing *b = &g_array_index(back->standing, Standing, i);
 
-        if (a->what != b->what || strcmp(a->device, b->device) != 0)
+        if (a->what != b->what || strcmp(a->device, b->device) != 0 || a->ifindex != b->ifindex)
             abort();
     }
     return 0;

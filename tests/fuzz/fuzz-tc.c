@@ -20,12 +20,11 @@ message_feed(Dump *dump, unsigned kind, const uint8_t *payload, size_t length)
 {
     static int (*const receivers[])(struct nl_msg *, void *) = { link_received, qdisc_received,
                                                                  class_received, filter_received };
-    struct nl_msg *message = nlmsg_alloc_size(NLMSG_HDRLEN + MESSAGE_MAXIMUM);
-    struct nlmsghdr *header = nlmsg_put(message, 0, 0, RTM_NEWQDISC, 0, 0);
+    /* No byte more than the message has: who reads on is found. */
+    struct nl_msg *message = nlmsg_alloc_size(NLMSG_HDRLEN + NLMSG_ALIGN(length));
+    struct nlmsghdr *header = nlmsg_put(message, 0, 0, RTM_NEWQDISC, (int)length, 0);
     struct tcmsg tc;
 
-    /* A header is all that libnl itself has checked. */
-    header->nlmsg_len = (uint32_t)(NLMSG_HDRLEN + length);
     memcpy(nlmsg_data(header), payload, length);
     if (kind != 0 && length >= sizeof tc) {
         memcpy(&tc, payload, sizeof tc);

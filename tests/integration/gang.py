@@ -125,17 +125,22 @@ def restored(stage, host, before, what):
     stage.tap.equal(pool(stage, host), before, what)
 
 
+def type_two(stage, source, typed, second):
+    """Into TYPED: low-first's migration, which runs, and as SECOND low-next's, which waits."""
+    typed["low-first"] = gang.Typed(stage.lab, "low-first", source)
+    wait_until("its turn", lambda: any(
+        row["domain"] == "low-first" and row["state"] == "running"
+        for row in (stage.status(source) or {"migrations": []})["migrations"]), timeout=20)
+    typed[second] = gang.Typed(stage.lab, "low-next", source)
+    wait_waiting(stage, source, {"low-next"})
+
+
 def check_client_killed(stage):
     """A virsh that is killed while it waits does not keep the others waiting."""
     source = "host-b"
     typed = {}
     try:
-        typed["low-first"] = gang.Typed(stage.lab, "low-first", source)
-        wait_until("its turn", lambda: any(
-            row["domain"] == "low-first" and row["state"] == "running"
-            for row in (stage.status(source) or {"migrations": []})["migrations"]), timeout=20)
-        typed["killed"] = gang.Typed(stage.lab, "low-next", source)
-        wait_waiting(stage, source, {"low-next"})
+        type_two(stage, source, typed, "killed")
         typed["killed"].kill()
         wait_until("end of virsh", typed["killed"].poll, timeout=5)
         wait_until("end of the first", typed["low-first"].poll, timeout=60)
@@ -161,12 +166,7 @@ def check_killed(stage):
     before = pool(stage, source)
     typed = {}
     try:
-        typed["low-first"] = gang.Typed(stage.lab, "low-first", source)
-        wait_until("its turn", lambda: any(
-            row["domain"] == "low-first" and row["state"] == "running"
-            for row in (stage.status(source) or {"migrations": []})["migrations"]), timeout=20)
-        typed["low-next"] = gang.Typed(stage.lab, "low-next", source)
-        wait_waiting(stage, source, {"low-next"})
+        type_two(stage, source, typed, "low-next")
         wait_until("more workers", lambda: raised(stage, source, before), timeout=5)
         stage.host(source).daemon_stop(signal.SIGKILL)
         for name, one in typed.items():

@@ -64,12 +64,12 @@ command_apply(Program *self, char **words)
     plan->direction = self->direction;
     plan->vlan_tagged = true;
     plan->link_rate = g_ascii_strtoull(words[1], NULL, 10);
-    plan->workload = (ShapingClass){g_ascii_strtoull(words[2], NULL, 10), plan->link_rate, 1};
-    plan->migrations = (ShapingClass){g_ascii_strtoull(words[3], NULL, 10),
-                                      g_ascii_strtoull(words[4], NULL, 10), 0};
+    plan->workload = (ShapingClass){ g_ascii_strtoull(words[2], NULL, 10), plan->link_rate, 1 };
+    plan->migrations = (ShapingClass){ g_ascii_strtoull(words[3], NULL, 10),
+                                       g_ascii_strtoull(words[4], NULL, 10), 0 };
     for (unsigned i = 0; words[5 + i] != NULL; i++) {
         ShapingMigration *migration;
-        FlowAddress any = {0}, peer;
+        FlowAddress any = { 0 }, peer;
 
         if (g_str_has_prefix(words[5 + i], "vm=")) {
             if (!plan_add_vm(plan, words[5 + i] + strlen("vm="))) {
@@ -86,9 +86,8 @@ command_apply(Program *self, char **words)
         migration->id = i + 1;
         migration->rate = plan->migrations.rate;
         migration->ceil = plan->migrations.ceil;
-        migration->matches[0] = self->direction == SHAPING_EGRESS
-                                    ? flow_match_default(any, peer)
-                                    : flow_match_default(peer, any);
+        migration->matches[0] = self->direction == SHAPING_EGRESS ? flow_match_default(any, peer)
+                                                                  : flow_match_default(peer, any);
         /* As for a tunnelled migration: several filters of one preference. */
         migration->match_count = 2;
         migration->matches[1] = migration->matches[0];
@@ -110,10 +109,8 @@ command_counters(const Program *self)
 
     if (!class_counters_read(counters, ifindex, &classes, &error))
         printf("error 0 %s\n", error->message);
-    else if (!class_counters_find(classes, SHAPING_CLASS_ID(SHAPING_CLASS_WORKLOAD),
-                                  &workload) ||
-             !class_counters_find(classes, SHAPING_CLASS_ID(SHAPING_CLASS_MIGRATIONS),
-                                  &migrations))
+    else if (!class_counters_find(classes, SHAPING_CLASS_ID(SHAPING_CLASS_WORKLOAD), &workload) ||
+             !class_counters_find(classes, SHAPING_CLASS_ID(SHAPING_CLASS_MIGRATIONS), &migrations))
         printf("error 0 classes are missing\n");
     else
         printf("ok workload=%" G_GUINT64_FORMAT " migrations=%" G_GUINT64_FORMAT "\n", workload,
@@ -154,9 +151,8 @@ command_run(Program *self, char **words)
         command_counters(self);
     } else if (count == 1 && strcmp(words[0], "features") == 0) {
         printf("ok htb=%d u32=%d fq_codel=%d ifb=%d ingress=%d mirred=%d assumed=%d\n",
-               self->features.htb, self->features.u32, self->features.fq_codel,
-               self->features.ifb, self->features.ingress, self->features.mirred,
-               self->features.assumed);
+               self->features.htb, self->features.u32, self->features.fq_codel, self->features.ifb,
+               self->features.ingress, self->features.mirred, self->features.assumed);
     } else if (count == 2 && strcmp(words[0], "uplink") == 0) {
         command_uplink(words[1]);
     } else {
@@ -167,7 +163,7 @@ command_run(Program *self, char **words)
 int
 main(int argc, char **argv)
 {
-    Program self = {0};
+    Program self = { 0 };
     g_autoptr(GError) error = NULL;
     char line[4096];
 

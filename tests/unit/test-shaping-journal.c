@@ -66,6 +66,23 @@ test_lines(Fixture *self, gconstpointer data G_GNUC_UNUSED)
     file_assert(self, "");
 }
 
+/* A device that is there is noted with its index: lo's is 1 in every namespace. */
+static void
+test_index(Fixture *self, gconstpointer data G_GNUC_UNUSED)
+{
+    g_autoptr(ShapingJournal) journal = shaping_journal_open(self->directory, NULL);
+
+    g_assert_true(shaping_journal_about_to_make(journal, SHAPING_LEAVES_ROOT, "lo", NULL));
+    g_assert_true(shaping_journal_about_to_make(journal, SHAPING_LEAVES_IFB, "convoy7", NULL));
+    file_assert(self, "{\"op\":\"root\",\"device\":\"lo\",\"index\":1}\n"
+                      "{\"op\":\"ifb\",\"device\":\"convoy7\"}\n");
+    g_clear_pointer(&journal, shaping_journal_close);
+    journal = shaping_journal_open(self->directory, NULL);
+    g_assert_true(shaping_journal_gone(journal, SHAPING_LEAVES_ROOT, "lo", NULL));
+    g_assert_true(shaping_journal_gone(journal, SHAPING_LEAVES_IFB, "convoy7", NULL));
+    file_assert(self, "");
+}
+
 /* None of these lines names a thing that stands: nothing may be run. */
 static void
 test_hostile_file(Fixture *self, gconstpointer data G_GNUC_UNUSED)
@@ -79,6 +96,10 @@ test_hostile_file(Fixture *self, gconstpointer data G_GNUC_UNUSED)
         "{\"op\":\"root\",\"device\":\"-batch\"}\n",
         "{\"op\":\"root\",\"device\":\"lo; reboot\"}\n",
         "{\"op\":\"root\",\"device\":\"lo\",\"gone\":[]}\n\xff\xfe\n",
+        "{\"op\":\"root\",\"device\":\"away0\",\"index\":1}\n",
+        "{\"op\":\"root\",\"device\":\"away1\",\"index\":99999999999999999999}\n",
+        "{\"op\":\"ingress\",\"device\":\"away2\",\"index\":\"1\"}\n",
+        "{\"op\":\"ingress\",\"device\":\"away3\",\"index\":-1}\n",
         "{\"op\":\"root\",\"device\":\"lo\"}\n", "{\"op\":\"ifb\",\"device\":\"lo\"}\n",
         "{\"op\":\"ingress\",\"device\":\"convoynone\"}\n", "{\"op\":\"root\",\"dev", NULL);
     g_autoptr(ShapingJournal) journal = NULL;
@@ -244,6 +265,7 @@ main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     TEST_ADD("/shaping/journal/lines", test_lines);
+    TEST_ADD("/shaping/journal/index", test_index);
     TEST_ADD("/shaping/journal/hostile", test_hostile_file);
     TEST_ADD("/shaping/journal/torn", test_torn_line);
     TEST_ADD("/shaping/journal/full-disk", test_full_disk);

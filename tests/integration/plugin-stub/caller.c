@@ -10,11 +10,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "stub.h"
 
 #define THREADS 20
 #define ROUNDS 10
+#define CHILD_SECONDS 20
 #define LIVE_DIRECT (VIR_MIGRATE_LIVE | VIR_MIGRATE_CHANGE_PROTECTION | \
                      VIR_MIGRATE_AUTO_CONVERGE)
 #define LIVE_P2P (VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER)
@@ -454,6 +457,47 @@ scenario_read_only(virDomainPtr domain, const char *name, bool params)
     free(uri);
 }
 
+/* Everybody is in the real function at once: no lock is held around it. */
+static void
+scenario_together(virDomainPtr domain, const char *name, bool params)
+{
+    virDomainJobInfo info;
+
+    (void) name;
+    CHECK(migrate_p2p(params, domain, LIVE_P2P, false) == 0, 0);
+    CHECK(stub_seen()->gathered, 0);
+    CHECK(stub_seen()->flags == (LIVE_P2P | VIR_MIGRATE_POSTCOPY), stub_seen()->flags);
+    CHECK(virDomainGetJobInfo(domain, &info) == 0, 0);
+}
+
+/*
+ * A child in which only this thread exists: whatever the others held when it was
+ * made, its calls run, and as plain libvirt's.
+ */
+static void
+scenario_fork(virDomainPtr domain, const char *name, bool params)
+{
+    pid_t child;
+    int status = 0;
+
+    CHECK(migrate_direct(params, domain, name, LIVE_DIRECT).complete, 0);
+    child = fork();
+    if (child == 0) {
+        const gint before = failures;
+
+        alarm(CHILD_SECONDS);
+        scenario_unchanged(domain, name, params);
+        CHECK(virDomainAbortJob(domain) == -1, 0);
+        _exit(failures == before ? EXIT_SUCCESS : EXIT_FAILURE);
+    }
+    CHECK(child > 0, child);
+    CHECK(child > 0 && waitpid(child, &status, 0) == child, status);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS, status);
+    /* And nothing was broken for the parent. */
+    CHECK(migrate_p2p(params, domain, LIVE_P2P, false) == 0, 0);
+    CHECK(stub_seen()->flags == (LIVE_P2P | VIR_MIGRATE_POSTCOPY), stub_seen()->flags);
+}
+
 static const struct {
     const char *name;
     Scenario run;
@@ -472,6 +516,8 @@ static const struct {
     { "hold", scenario_hold, 1 },
     { "dies", scenario_unchanged, 1 },
     { "read-only", scenario_read_only, 1 },
+    { "together", scenario_together, 1 },
+    { "fork", scenario_fork, 2 },
 };
 
 typedef struct {
@@ -497,6 +543,18 @@ work(gpointer data)
     return NULL;
 }
 
+static unsigned
+count_threads(void)
+{
+    GDir *tasks = g_dir_open("/proc/self/task", 0, NULL);
+    unsigned count = 0;
+
+    while (tasks != NULL && g_dir_read_name(tasks) != NULL)
+        count++;
+    g_clear_pointer(&tasks, g_dir_close);
+    return count;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -514,6 +572,10 @@ main(int argc, char **argv)
     }
     CHECK(getenv("LD_PRELOAD") == NULL ||
           strstr(getenv("LD_PRELOAD"), "virt-convoy") == NULL, 0);
+    /* Loaded, but not called yet; a sanitizer has a thread of its own. */
+    CHECK(count_threads() <= (slowness() > 1 ? 2 : 1), count_threads());
+    if (strcmp(argv[1], "together") == 0)
+        stub_gather(THREADS);
     for (int i = 0; i < THREADS; i++) {
         tasks[i] = (Work){ scenario, i };
         threads[i] = g_thread_new("migration", work, &tasks[i]);

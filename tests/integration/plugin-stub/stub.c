@@ -4,10 +4,12 @@
  */
 #include "stub.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define COOKIE "<qemu-migration>\n  <name>stub</name>\n</qemu-migration>\n"
 #define DOMAIN_XML "<domain type='qemu'><name>%s</name></domain>"
@@ -28,6 +30,42 @@ static __thread StubSeen seen;
 static __thread unsigned long fail_mask;
 static __thread int fail_code;
 static __thread virError last_error;
+
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t all_here;
+    unsigned wanted;
+    unsigned here;
+} gathering = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0 };
+
+void
+stub_gather(unsigned count)
+{
+    pthread_mutex_lock(&gathering.lock);
+    gathering.wanted = count;
+    gathering.here = 0;
+    pthread_mutex_unlock(&gathering.lock);
+}
+
+static void
+gather(void)
+{
+    struct timespec until;
+
+    /* Set before there are threads. A forked child could not take the lock. */
+    if (gathering.wanted == 0)
+        return;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += GATHER_SECONDS;
+    pthread_mutex_lock(&gathering.lock);
+    if (++gathering.here >= gathering.wanted)
+        pthread_cond_broadcast(&gathering.all_here);
+    while (gathering.here < gathering.wanted &&
+           pthread_cond_timedwait(&gathering.all_here, &gathering.lock, &until) == 0)
+        continue;
+    seen.gathered = gathering.here >= gathering.wanted;
+    pthread_mutex_unlock(&gathering.lock);
+}
 
 StubSeen *
 stub_seen(void)
@@ -200,6 +238,7 @@ virDomainMigratePerform3(virDomainPtr domain, const char *xmlin, const char *coo
     (void) dname;
     if (!enter(flags, bandwidth, NULL, 0, xmlin))
         return -1;
+    gather();
     give_cookie(cookieout, cookieoutlen);
     return 0;
 }
@@ -216,6 +255,7 @@ virDomainMigratePerform3Params(virDomainPtr domain, const char *dconnuri,
     (void) cookieinlen;
     if (!enter(flags, 0, params, nparams, NULL))
         return -1;
+    gather();
     give_cookie(cookieout, cookieoutlen);
     return 0;
 }

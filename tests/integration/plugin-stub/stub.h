@@ -19,12 +19,20 @@ typedef struct {
     int n_parameters;
     virTypedParameter parameters[STUB_PARAMETERS_MAXIMUM];
     char xml[4096];
+    bool gathered; /* see stub_gather */
 } StubSeen;
 
 StubSeen *stub_seen(void);
 
 /* The next calls whose flags contain any of mask fail with code. 0: none. */
 void stub_fail_on(unsigned long mask, int code);
+
+/*
+ * Each Perform waits inside for so many of them, from all threads. Call it before there
+ * are any. StubSeen.gathered says whether they came within GATHER_SECONDS.
+ */
+void stub_gather(unsigned count);
+#define GATHER_SECONDS 10
 
 virConnectPtr stub_connection(bool read_only);
 virDomainPtr stub_domain(const char *uuid, const char *name);

@@ -226,7 +226,7 @@ class Running:
     def ended(self):
         return self.process.poll() is not None
 
-    def wait_for(self, what, condition, timeout=30):
+    def wait_for(self, what, condition, timeout=30, interval=0.02):
         """Wait while it runs; LabError when it ended before CONDITION held."""
         def held():
             value = condition()
@@ -236,7 +236,7 @@ class Running:
                 raise LabError(f"{what}: the migration ended before: "
                                f"{self.process.stderr.read().strip()}")
             return None
-        return wait_until(what, held, timeout=timeout)
+        return wait_until(what, held, timeout=timeout, interval=interval)
 
     def wait_active(self):
         """QEMU moves memory."""

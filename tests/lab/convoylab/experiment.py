@@ -16,6 +16,7 @@ import threading
 import time
 
 from . import series
+from .background import Background
 from .host import component
 from .util import LabError, progress, wait_until
 
@@ -107,22 +108,13 @@ class Result:
         return 1 - self.workload_during_mbit_s / self.workload_before_mbit_s
 
 
-class ShapingWatch:
+class ShapingWatch(Background):
     """Notes when the kernel shows an HTB on the host's uplink, and when no longer."""
 
     def __init__(self, lab, host=SOURCE, device="eth0", interval=0.1):
         self.lab, self.host, self.device, self.interval = lab, host, device, interval
         self.first = None
-        self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self.loop, daemon=True)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *unused):
-        self.stopping.set()
-        self.thread.join()
+        super().__init__()
 
     def loop(self):
         argv = ("tc", "filter", "show", "dev", self.device)
@@ -132,31 +124,22 @@ class ShapingWatch:
                 self.first = time.time()
 
 
-class Ticker:
+class Ticker(Background):
     """Says every few seconds how far a long migration is."""
 
     EVERY = 5.0
 
     def __init__(self, rows):
         self.rows = rows
-        self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self.loop, daemon=True)
-
-    def __enter__(self):
-        self.started = time.time()
-        self.thread.start()
-        return self
-
-    def __exit__(self, *unused):
-        self.stopping.set()
-        self.thread.join()
+        super().__init__()
 
     def loop(self):
+        started = time.time()
         while not self.stopping.wait(self.EVERY):
             now = time.time()
             moved = series.from_rows(list(self.rows), lambda row: row["migration"][SOURCE])
-            mib = series.amount(moved, self.started, now) * 1e6 / 8 / MIB
-            print(f"lab:   {now - self.started:.0f} s, {mib:.0f} MiB moved", file=sys.stderr,
+            mib = series.amount(moved, started, now) * 1e6 / 8 / MIB
+            print(f"lab:   {now - started:.0f} s, {mib:.0f} MiB moved", file=sys.stderr,
                   flush=True)
 
 

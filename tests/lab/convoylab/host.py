@@ -15,7 +15,7 @@ import subprocess
 import uuid
 
 from . import image, network
-from .util import BUILD, IMAGE_DIR, LAB_DIR, LabError, read_json, run, wait_until, write_json
+from .util import BUILD, IMAGE_DIR, LAB_DIR, LabError, locked, read_json, run, wait_until, write_json
 
 MODES = ("none", "full", "hook-only")
 PID_DIR = "/run/virt-convoy-lab"
@@ -74,9 +74,12 @@ class Host:
         self.write_configuration()
         (self.directory / "etc" / "hosts").write_text(self.lab.hosts_file(), encoding="ascii")
         saved = IMAGE_DIR / "capabilities"
-        if saved.is_dir():
-            # libvirt checks for itself whether the cached answers still hold.
-            shutil.copytree(saved, self.path("/var/cache/libvirt") / "qemu", dirs_exist_ok=True)
+        # Another lab may be about to save its own.
+        with locked("capabilities"):
+            if saved.is_dir():
+                # libvirt checks for itself whether the cached answers still hold.
+                shutil.copytree(saved, self.path("/var/cache/libvirt") / "qemu",
+                                dirs_exist_ok=True)
         subprocess.Popen(
             network.in_namespace(self.namespace, "setsid", "-f", "unshare", "--mount", "--uts",
                                  "--pid", "--fork", "--kill-child", "--mount-proc",
@@ -250,8 +253,9 @@ class Host:
         if not cache.is_dir() or not any(cache.iterdir()):
             return
         target = IMAGE_DIR / "capabilities" / "capabilities"
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(cache, target)
+        with locked("capabilities"):
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(cache, target)
 
 
 def component(name):

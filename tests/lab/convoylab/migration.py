@@ -5,9 +5,9 @@ import json
 import os
 import select
 import subprocess
-import threading
 import time
 
+from .background import Background
 from .util import LabError, run
 
 ANSWER_SECONDS = 30
@@ -51,7 +51,7 @@ class VirshSession:
         self.process.wait()
 
 
-class StatisticsSampler:
+class StatisticsSampler(Background):
     """Polls query-migrate on the source; keeps the last answer, maxima and history."""
 
     def __init__(self, host, name, interval=0.1):
@@ -60,17 +60,14 @@ class StatisticsSampler:
         self.maxima = {}
         self.statuses = []          # [(time, status)], one entry per change
         self.series = []            # [(time, transferred, remaining, iteration, dirty rate)]
-        self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self.loop, daemon=True)
+        super().__init__()
 
     def __enter__(self):
         self.session = VirshSession(self.host)
-        self.thread.start()
-        return self
+        return super().__enter__()
 
     def __exit__(self, *unused):
-        self.stopping.set()
-        self.thread.join()
+        super().__exit__()
         self.session.close()
 
     def loop(self):
