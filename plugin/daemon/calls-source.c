@@ -259,6 +259,7 @@ perform_direct_agree(Manager *manager, Migration *migration, const Call *call)
         manager_exclude_post_copy(migration, "the destination has no virt-convoy");
     }
     migration->parallel_proposed = migration->parallel;
+    migration->parallel_settled = true;
     migration->machine.post_copy_possible = migration->flags & VIR_MIGRATE_POSTCOPY;
     if (!migration->machine.post_copy_possible && (migration->allowed & TECHNIQUE_ALLOW_POST_COPY))
         manager_exclude_post_copy(migration, "post-copy was not agreed on");
@@ -271,6 +272,7 @@ perform_peer_to_peer_agree(Manager *manager, Migration *migration)
 
     manager_decide(manager, migration);
     migration->parallel = propose_parallel(manager, migration, qemu, true);
+    migration->parallel_settled = true;
     if (migration->parallel > 1) {
         migration->flags |= VIR_MIGRATE_PARALLEL;
         manager_exclude_post_copy(migration, "parallel connections are used");

@@ -68,6 +68,7 @@ uint64_t experience_stream_rate(const Experience *experience, uint64_t pair);
  */
 uint64_t experience_stream_rate_anywhere(const Experience *experience);
 
+/* The correction of predictions so far; lives, and learns, as long as experience does. */
 const Calibration *experience_calibration(const Experience *experience);
 
 /* How the domain was when it last left this host; NULL: never seen. Valid until the next is learnt.

@@ -26,6 +26,7 @@ struct Hypervisor {
     GThreadPool *resume_workers;  /* the same, for calls that last as long as a migration */
 };
 
+/* Codes are virErrorNumber, or one of hypervisor.h's below 0. */
 GQuark hypervisor_error_quark(void);
 /* Moves libvirt's thread-local error into a GError. what: what was tried, for people. */
 void hypervisor_error_set(GError **error, const char *what);

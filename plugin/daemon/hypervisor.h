@@ -78,6 +78,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Hypervisor, hypervisor_free)
  */
 bool hypervisor_threads_left(void);
 
+/* False until it is open, and while it is opened again. */
 bool hypervisor_is_connected(const Hypervisor *hypervisor);
 
 /* major * 1000000 + minor * 1000 + micro; 0 while unknown. */
@@ -118,6 +119,7 @@ void hypervisor_start_post_copy(Hypervisor *hypervisor, const char *uuid, Hyperv
 void hypervisor_set_max_speed(Hypervisor *hypervisor, const char *uuid, uint64_t pre_copy_mib,
                               uint64_t post_copy_mib, HypervisorDone done, gpointer user_data);
 
+/* The limit of the migration that runs; libvirt refuses it when none does. */
 void hypervisor_set_max_downtime(Hypervisor *hypervisor, const char *uuid, uint64_t milliseconds,
                                  HypervisorDone done, gpointer user_data);
 
@@ -155,6 +157,7 @@ void hypervisor_resume_post_copy(Hypervisor *hypervisor, const char *uuid,
                                  const char *destination_name, uint64_t flags, HypervisorDone done,
                                  gpointer user_data);
 
+/* One reading; VIR_ERR_NO_DOMAIN when the domain does not run here. */
 void hypervisor_query_job(Hypervisor *hypervisor, const char *uuid, HypervisorJobDone done,
                           gpointer user_data);
 

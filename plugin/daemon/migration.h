@@ -68,6 +68,7 @@ typedef struct {
     bool post_copy_by_user;
     unsigned parallel_proposed;
     unsigned parallel;
+    bool parallel_settled; /* more connections than these cannot come any more */
     ParallelMeter streams; /* what its connections reach */
     bool peer_known;
     uint64_t source_host; /* destination: whom it comes from, peer_cookie_host() */
@@ -145,6 +146,7 @@ typedef struct {
     guint turn_timer;
 } Migration;
 
+/* now_us: monotonic, its beginning. uuid may be NULL: not known yet. The texts are copied. */
 Migration *migration_new(uint64_t ticket, MigrationRole role, const char *name, const char *uuid,
                          gint64 now_us);
 void migration_free(Migration *migration);

@@ -32,4 +32,5 @@ uint64_t planner_streams_rate(const Manager *manager, const Migration *migration
  * destination, so that its need is constant: the whole memory within the whole time,
  * and a margin.
  */
-AllocateItem planner_allocation_item(const Migration *migration, gint64 now_us);
+AllocateItem planner_allocation_item(const Manager *manager, const Migration *migration,
+                                     gint64 now_us);

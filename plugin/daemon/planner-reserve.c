@@ -57,11 +57,11 @@ planner_time_left(const Migration *migration, gint64 now_us, int64_t *ret_ms)
 }
 
 AllocateItem
-planner_allocation_item(const Migration *migration, gint64 now_us)
+planner_allocation_item(const Manager *manager, const Migration *migration, gint64 now_us)
 {
     unsigned weight = reserve_weight(migration_shaped_as(migration));
     bool source = migration->machine.role == MIGRATION_ROLE_SOURCE;
-    AllocateItem item = { .weight = (double)weight * weight, .turn = ALLOCATE_TURN_TAKES };
+    AllocateItem item = { .weight = (double)weight * weight };
 
     if (source && migration->statistics.valid && migration->statistics.memory_total != 0)
         item.volume = MAX(migration->statistics.memory_remaining, 1);
@@ -70,11 +70,13 @@ planner_allocation_item(const Migration *migration, gint64 now_us)
     if (!source)
         item.volume += item.volume / 100 * DESTINATION_MARGIN_PERCENT;
     item.volume = planner_add_headroom(item.volume);
-    /* Once post-copy runs nothing is sent twice, and the guest waits for what is not there. */
-    if (migration->machine.state == MIGRATION_POST_COPY)
-        item.turn = ALLOCATE_TURN_FIRST;
-    else
+    /* Once post-copy runs nothing is sent twice. */
+    if (migration->machine.state != MIGRATION_POST_COPY)
         item.dirty_rate = migration->dirty_rate;
+    /* Who asks for parallel wants all of them to move on. */
+    if (manager->config->scheduling == SCHEDULING_AUTOMATIC)
+        item.turn = migration->machine.state == MIGRATION_POST_COPY ? ALLOCATE_TURN_FIRST
+                                                                    : ALLOCATE_TURN_TAKES;
     item.deadline_set = planner_time_left(migration, now_us, &item.time_left_ms);
     return item;
 }
@@ -97,7 +99,7 @@ planner_allocate(const Manager *manager, ShapingDirection direction, const Reser
         if (!planner_is_on_side(migration, direction))
             continue;
         leaves[count] = migration->leaf;
-        items[count++] = planner_allocation_item(migration, now_us);
+        items[count++] = planner_allocation_item(manager, migration, now_us);
     }
     if (!allocate_rates(items, count, reservation->migration.rate, shares))
         return;
@@ -136,7 +138,7 @@ manager_reserve_input(Manager *manager, ShapingDirection direction, const Migrat
 
         if (!planner_is_on_side(migration, direction) && migration != joining)
             continue;
-        item = planner_allocation_item(migration, now_us);
+        item = planner_allocation_item(manager, migration, now_us);
         least = allocate_least(&item, &reason);
         deadline |= item.deadline_set;
         needed = needed > UINT64_MAX - least ? UINT64_MAX : needed + least;

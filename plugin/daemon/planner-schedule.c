@@ -196,7 +196,7 @@ bytes_predicted(const Manager *manager, const Migration *migration, gint64 now_u
                   (double)(now_us - migration->running_us) / 1e6;
         return bytes_in(seconds, (double)rate);
     }
-    if (!migration->has_decision || migration->machine.state != MIGRATION_WAITING)
+    if (!migration->has_decision || migration->running_us != 0)
         return 0;
     seconds = decision->prediction[decision->technique].total_seconds;
     rate = decision->technique == TECHNIQUE_POST_COPY ? decision->rate_post : decision->rate_pre;

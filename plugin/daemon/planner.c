@@ -94,8 +94,8 @@ fill_limits(const Manager *manager, const Migration *migration, TechniqueInput *
     uint64_t streams = planner_streams_rate(manager, migration);
 
     /* Nothing is agreed on yet: pre-copy gets as many as it needs. */
-    if (migration->machine.iteration == 0 && migration->parallel == 0 &&
-        manager->config->parallel_connections != PARALLEL_NEVER && !migration->tunnelled)
+    if (!migration->parallel_settled && manager->config->parallel_connections != PARALLEL_NEVER &&
+        !migration->tunnelled)
         streams = 0;
     input->limit_pre[TECHNIQUE_PRE_COPY] = stricter(pre, streams);
     input->limit_pre[TECHNIQUE_HYBRID] = stricter(pre, stream);
@@ -187,7 +187,7 @@ compare_ends(gconstpointer left, gconstpointer right)
 static GArray *
 others_of(const Manager *manager, const Migration *migration, gint64 now_us)
 {
-    AllocateItem item = planner_allocation_item(migration, now_us);
+    AllocateItem item = planner_allocation_item(manager, migration, now_us);
     GArray *others = g_array_new(FALSE, FALSE, sizeof(Other));
 
     for (guint i = 0; i < manager->migrations->len; i++) {
@@ -197,7 +197,7 @@ others_of(const Manager *manager, const Migration *migration, gint64 now_us)
 
         if (each == migration || !planner_is_on_side(each, SHAPING_EGRESS))
             continue;
-        other_item = planner_allocation_item(each, now_us);
+        other_item = planner_allocation_item(manager, each, now_us);
         other.before = allocate_waits_for(&item, &other_item);
         other.after = allocate_waits_for(&other_item, &item);
         other.end =

@@ -31,7 +31,7 @@ schedule_params_default(void)
     return (ScheduleParams){
         .maximum_running = 0,
         .useful_stream = 0.5,
-        .low_contention = 0.5,
+        .low_contention = 0.0,
         .weight = { [PRIORITY_LOW] = 1.0, [PRIORITY_MEDIUM] = 2.0, [PRIORITY_HIGH] = 4.0 },
     };
 }
@@ -214,7 +214,7 @@ judge(const Link *link, const ScheduleItem *item, uint64_t running_total,
         return SCHEDULE_START_STREAM_LEAVES_ROOM;
     if (link->high_running)
         return SCHEDULE_WAIT_HIGH_PRIORITY;
-    if (item->technique != TECHNIQUE_POST_COPY)
+    if (item->technique != TECHNIQUE_POST_COPY || !(params->low_contention > 0.0))
         return SCHEDULE_WAIT_LINK_BUSY;
     return contention_is_low(item, params) ? SCHEDULE_START_POST_COPY : SCHEDULE_WAIT_CONTENTION;
 }

@@ -7,10 +7,16 @@
  *   nothing on its link     start
  *   one stream cannot fill  parallel while there is room for a useful part of
  *   what is available       one more stream
- *   post-copy, little       parallel: it moves memory once, so sharing costs no
- *   workload on the link    total time; not beside a high-priority migration
- *   otherwise               serial: with pre-copy on one bottleneck that one
- *                           stream fills, serial always has the shorter total
+ *   post-copy, little       parallel where low_contention says so, not beside a
+ *   workload on the link    high-priority migration
+ *   otherwise               serial: on one bottleneck that one stream fills, serial
+ *                           never has the longer total, and k equal ones end after
+ *                           (k + 1) / 2 T on average instead of k T
+ *
+ * Post-copy moves memory once, so side by side its total is the same. But all of them
+ * end late, and all guests wait for pages all that time: low_contention is 0 unless
+ * asked for. High-priority ones share the link by turns (allocate.h), nearly as good
+ * as serial.
  *
  * On a link where one waits, those after it in the order wait too, so a stream
  * of small ones cannot starve a large one. High priority is never behind.
@@ -72,7 +78,7 @@ typedef struct {
     Scheduling scheduling;    /* serial and parallel leave the table above aside */
     uint32_t maximum_running; /* all links together; 0: no limit but the rules */
     double useful_stream;     /* fraction of a stream that must have room; 0.5 */
-    double low_contention;    /* workload below this fraction of the link is little; 0.5 */
+    double low_contention;    /* workload below this fraction of the link is little; 0: never */
     double weight[3];         /* w of the order index by Priority; 1, 2, 4 */
 } ScheduleParams;
 

@@ -314,7 +314,6 @@ begin_with_daemon(Phase *phase, Call *call, const char *uuid, virConnectPtr conn
 
     if (call_succeeded(call)) {
         record = record_of(phase);
-        record.begin_flags = phase->additions.flags;
         if (phase->answer.given && phase->answer.ticket != 0) {
             note.flags = phase->additions.flags;
             note.follows = (rules_addable_flags(&asked) & VIR_MIGRATE_PARALLEL) |

@@ -23,7 +23,6 @@ typedef enum {
 /* Plain data. */
 typedef struct {
     uint64_t ticket;      /* the daemon's name for the migration; 0 not followed */
-    uint64_t begin_flags; /* source: VIR_MIGRATE_* that Begin had on top */
     uint64_t follows;     /* source: flags promised to be taken over from Prepare */
     uint64_t added_flags; /* what Perform or Prepare had on top */
     gint64 budget;        /* microseconds the daemon may still cost */
@@ -36,6 +35,7 @@ void records_put(RecordEnd end, const char *key, const Record *record);
 /* Copies out; false (ret_record untouched) when there is none. */
 bool records_get(RecordEnd end, const char *key, Record *ret_record);
 
+/* Absent is fine. */
 void records_drop(RecordEnd end, const char *key);
 
 /*

@@ -68,7 +68,6 @@ class_received(struct nl_msg *message, void *data)
         nla_len(statistics[TCA_STATS_BASIC]) < (int)sizeof class.bytes)
         return NL_OK;
     class.class_id = header.tcm_handle;
-    class.parent_id = header.tcm_parent;
     /* The first member of struct gnet_stats_basic. */
     memcpy(&class.bytes, nla_data(statistics[TCA_STATS_BASIC]), sizeof class.bytes);
     g_array_append_val(dump->classes, class);

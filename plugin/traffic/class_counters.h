@@ -15,13 +15,13 @@
 
 typedef struct {
     uint32_t class_id; /* major << 16 | minor, as in linux/pkt_sched.h */
-    uint32_t parent_id;
-    uint64_t bytes; /* sent since the class exists; with children: by all of them */
+    uint64_t bytes;    /* sent since the class exists; with children: by all of them */
 } ClassCounter;
 
 /* A netlink socket kept open between ticks. Not for two threads at once. */
 typedef struct ClassCounters ClassCounters;
 
+/* NULL with error when there is no socket to be had. */
 ClassCounters *class_counters_new(GError **error);
 void class_counters_free(ClassCounters *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ClassCounters, class_counters_free)

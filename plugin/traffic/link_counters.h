@@ -30,6 +30,7 @@ typedef struct {
 /* A netlink socket kept open between ticks. Not for two threads at once. */
 typedef struct LinkCounters LinkCounters;
 
+/* NULL with error when there is no socket to be had. */
 LinkCounters *link_counters_new(GError **error);
 void link_counters_free(LinkCounters *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(LinkCounters, link_counters_free)

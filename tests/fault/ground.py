@@ -18,9 +18,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integratio
 from support.stage import (DAEMON_PID, LIBVIRTD_PID, OTHER, LabError, Stage,  # noqa: E402
                            component, run, wait_until)
 
-__all__ = ["DAEMON_LOG", "DAEMON_PID", "LIBVIRTD_PID", "OTHER", "LabError", "component", "run",
-           "wait_until", "CONFIG", "Ground", "Account", "GUEST", "KINDS", "TECHNIQUES", "SIGKILL",
-           "SIGSTOP", "SIGCONT"]
+__all__ = ["CONFIG", "DAEMON_LOG", "DAEMON_PID", "GUEST", "KINDS", "LIBVIRTD_PID", "OTHER",
+           "SIGCONT", "SIGKILL", "SIGSTOP", "TECHNIQUES", "Account", "Ground", "LabError",
+           "component", "run", "wait_until"]
 
 GUEST = "web"
 GUEST_OPTIONS = {"memory": 144, "fill": 24, "working_set": 8, "dirty_rate": 1}
@@ -221,7 +221,8 @@ class Ground(Stage):
                              not status["migrations"] and not status["waiting"],
                              timeout=SETTLE_SECONDS)
         except LabError as error:
-            self.leak(f"{title}: {error}: {json.dumps((self.status(host) or {}).get('migrations'))}")
+            left = (self.status(host) or {}).get("migrations")
+            self.leak(f"{title}: {error}: {json.dumps(left)}")
         busy = None
 
         def idle():

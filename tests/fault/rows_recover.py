@@ -195,7 +195,8 @@ def path_collapses(ground, times):
         with ground.migrating(GUEST, "host-a", flags) as running:
             running.wait_active()
             left = running.wait_for("the end of the first pass",
-                                    lambda: remaining_below(ground, "host-a", 28))
+                                    lambda: remaining_below(ground, "host-a", 16))
+            # It takes less than ten seconds then: after that the lower rate counts as the path's.
             network.set_rate(ground.lab.name, "host-b", LINK // 10)
             try:
                 running.wait_for("the second pass", lambda: running.account().passes >= 2)

@@ -26,13 +26,20 @@ item_new(uint64_t id, Priority priority, Technique technique)
 }
 
 static ScheduleReason
-judge_one(const ScheduleItem *waiting, const ScheduleItem *running, size_t count)
+judge_by(const ScheduleItem *waiting, const ScheduleItem *running, size_t count,
+         const ScheduleParams *params)
 {
     ScheduleVerdict verdict;
 
-    g_assert_true(schedule_decide(waiting, 1, running, count, NULL, &verdict));
+    g_assert_true(schedule_decide(waiting, 1, running, count, params, &verdict));
     g_assert_cmpint(verdict.start, ==, verdict.reason <= SCHEDULE_START_POST_COPY);
     return verdict.reason;
+}
+
+static ScheduleReason
+judge_one(const ScheduleItem *waiting, const ScheduleItem *running, size_t count)
+{
+    return judge_by(waiting, running, count, NULL);
 }
 
 static void
@@ -59,18 +66,62 @@ test_low_contention(void)
 {
     ScheduleItem running = item_new(1, PRIORITY_LOW, TECHNIQUE_POST_COPY);
     ScheduleItem item = item_new(2, PRIORITY_LOW, TECHNIQUE_POST_COPY);
+    ScheduleParams params = schedule_params_default();
 
-    g_assert_cmpint(judge_one(&item, &running, 1), ==, SCHEDULE_START_POST_COPY);
+    g_assert_cmpint(judge_one(&item, &running, 1), ==, SCHEDULE_WAIT_LINK_BUSY);
+    params.low_contention = NAN;
+    g_assert_cmpint(judge_by(&item, &running, 1, &params), ==, SCHEDULE_WAIT_LINK_BUSY);
+    params.low_contention = 0.5;
+    g_assert_cmpint(judge_by(&item, &running, 1, &params), ==, SCHEDULE_START_POST_COPY);
     item.available = 40 * MB; /* the workload has the better half */
-    g_assert_cmpint(judge_one(&item, &running, 1), ==, SCHEDULE_WAIT_CONTENTION);
+    g_assert_cmpint(judge_by(&item, &running, 1, &params), ==, SCHEDULE_WAIT_CONTENTION);
     item.available_known = false;
-    g_assert_cmpint(judge_one(&item, &running, 1), ==, SCHEDULE_WAIT_CONTENTION);
+    g_assert_cmpint(judge_by(&item, &running, 1, &params), ==, SCHEDULE_WAIT_CONTENTION);
     item = item_new(2, PRIORITY_LOW, TECHNIQUE_POST_COPY);
     item.link_rate = 0;
-    g_assert_cmpint(judge_one(&item, &running, 1), ==, SCHEDULE_WAIT_CONTENTION);
+    g_assert_cmpint(judge_by(&item, &running, 1, &params), ==, SCHEDULE_WAIT_CONTENTION);
     item.link_rate = 100 * MB;
     running.priority = PRIORITY_HIGH;
-    g_assert_cmpint(judge_one(&item, &running, 1), ==, SCHEDULE_WAIT_HIGH_PRIORITY);
+    g_assert_cmpint(judge_by(&item, &running, 1, &params), ==, SCHEDULE_WAIT_HIGH_PRIORITY);
+}
+
+/* What eight on one link cost by the rules, in completion times; one takes a second. */
+static double
+planned_sum(Technique technique, unsigned int high, const ScheduleParams *params)
+{
+    static const SchedulePlanLink link = { true, 100 * MB, 100 * MB };
+    SchedulePlanItem items[8];
+    SchedulePlanned planned[8];
+    double sum = 0;
+
+    for (unsigned int i = 0; i < 8; i++) {
+        items[i] = (SchedulePlanItem){
+            .item = item_new(i, i < high ? PRIORITY_HIGH : PRIORITY_LOW, technique),
+            .destination = SCHEDULE_NO_LINK,
+            .bytes = 100 * MB,
+        };
+        items[i].item.link = 0;
+        items[i].item.available = 100 * MB;
+    }
+    g_assert_true(schedule_plan(items, 8, &link, 1, params, planned));
+    for (unsigned int i = 0; i < 8; i++)
+        sum += planned[i].end;
+    return sum;
+}
+
+/* One after the other 36, all side by side 64. Even shares: turns are allocate's. */
+static void
+test_plan_sums(void)
+{
+    ScheduleParams params = schedule_params_default();
+
+    g_assert_cmpfloat(fabs(planned_sum(TECHNIQUE_PRE_COPY, 0, &params) - 36), <, 1e-6);
+    g_assert_cmpfloat(fabs(planned_sum(TECHNIQUE_POST_COPY, 0, &params) - 36), <, 1e-6);
+    g_assert_cmpfloat(fabs(planned_sum(TECHNIQUE_PRE_COPY, 3, &params) - 39), <, 1e-6);
+    params.low_contention = 0.5;
+    g_assert_cmpfloat(fabs(planned_sum(TECHNIQUE_POST_COPY, 0, &params) - 64), <, 1e-6);
+    params.scheduling = SCHEDULING_PARALLEL;
+    g_assert_cmpfloat(fabs(planned_sum(TECHNIQUE_PRE_COPY, 0, &params) - 64), <, 1e-6);
 }
 
 /* A 10 GB/s link carries several streams of 1.1 GB/s, but not any number. */
@@ -427,6 +478,7 @@ main(int argc, char **argv)
     g_test_add_func("/decision/schedule/seconds-left", test_seconds_left);
     g_test_add_func("/decision/schedule/admit", test_admit);
     g_test_add_func("/decision/schedule/plan", test_plan);
+    g_test_add_func("/decision/schedule/plan-sums", test_plan_sums);
     g_test_add_func("/decision/schedule/plan-unknown", test_plan_unknown);
     g_test_add_func("/decision/schedule/plan-many", test_plan_many);
     g_test_add_func("/decision/schedule/bounds-and-random", test_bounds_and_random);

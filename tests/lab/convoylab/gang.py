@@ -201,10 +201,16 @@ def floor_seconds(lab, rows, source, flows, begin, end):
     """Seconds in which a neighbour had less than it was promised, and the worst second."""
     below, worst = 0.0, None
     for host, outgoing, _ in flows:
-        # The migrations' part of that link and direction is not the neighbour's.
+        # What is not the migrations' of that link and direction. Two counters are read
+        # one after the other, so the difference is exact to a few Mbit/s; where it is the
+        # client's only traffic, the client's link tells it in one.
         migrating = (host == source) == outgoing
-        seen = series.from_rows(rows, lambda row, h=host, o=outgoing, m=migrating: (
-            row["link"][h]["up" if o else "down"] - (row["migration"][source] if m else 0)))
+        if len(flows) == 1:
+            seen = series.from_rows(rows, lambda row, o=outgoing: (
+                row["link"]["client"]["down" if o else "up"]))
+        else:
+            seen = series.from_rows(rows, lambda row, h=host, o=outgoing, m=migrating: (
+                row["link"][h]["up" if o else "down"] - (row["migration"][source] if m else 0)))
         # A second after the start the classes stand.
         samples = series.samples(seen, begin + 1, end)
         below += sum(1.0 for _, value in samples if value < FLOOR * lab.rate)
