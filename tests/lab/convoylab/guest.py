@@ -82,7 +82,8 @@ def domain_xml(record, options, accelerator):
     fill = options.fill
     if fill is None:
         fill = max(options.memory - KERNEL_MIB, options.working_set, 0)
-    command_line = (f"console=ttyS0 quiet panic=-1 mitigations=off"
+    # On a busy machine an emulated timer may miss the kernel's own check of it, which panics.
+    command_line = (f"console=ttyS0 quiet panic=-1 mitigations=off no_timer_check"
                     f" vc.address={record['ip']}/{network.PREFIX4}"
                     f" vc.address6={record['ip6']}/{network.PREFIX6}"
                     f" vc.fill={fill} vc.working={options.working_set}"
