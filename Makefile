@@ -231,7 +231,7 @@ $(BUILD)/shape-once: tests/integration/shape-once.c $(LIBRARY)
 
 # Another version would indent some lines otherwise.
 CLANG_FORMAT ?= clang-format-14
-SOURCES := $(wildcard plugin/*/*.[ch] hook/*.[ch] tests/*/*.[ch])
+SOURCES := $(wildcard plugin/*/*.[ch] hook/*.[ch] tests/*/*.[ch] tests/*/*/*.[ch])
 check-format: ## clang-format 14 finds nothing to change
 	$(Q)if command -v $(CLANG_FORMAT) >/dev/null; then $(CLANG_FORMAT) --dry-run --Werror $(SOURCES); \
 	  else echo 'check-format: SKIP: no $(CLANG_FORMAT)'; fi

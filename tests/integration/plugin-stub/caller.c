@@ -18,8 +18,7 @@
 #define THREADS 20
 #define ROUNDS 10
 #define CHILD_SECONDS 20
-#define LIVE_DIRECT (VIR_MIGRATE_LIVE | VIR_MIGRATE_CHANGE_PROTECTION | \
-                     VIR_MIGRATE_AUTO_CONVERGE)
+#define LIVE_DIRECT (VIR_MIGRATE_LIVE | VIR_MIGRATE_CHANGE_PROTECTION | VIR_MIGRATE_AUTO_CONVERGE)
 #define LIVE_P2P (VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER)
 #define PEER_URI "qemu+tcp://host-b/system"
 
@@ -45,7 +44,7 @@ check(bool good, const char *what, const char *detail, unsigned long number)
     printf("# failed: %s (%s %#lx)\n", what, detail, number);
 }
 
-#define CHECK(condition, number) check(condition, #condition, __func__, (unsigned long) (number))
+#define CHECK(condition, number) check(condition, #condition, __func__, (unsigned long)(number))
 
 static int
 error_code(void)
@@ -83,7 +82,7 @@ check_cookie(const char *cookie, int length)
     CHECK(cookie != NULL && length > 0, length);
     if (cookie == NULL || length <= 0)
         return;
-    CHECK(cookie[length - 1] == '\0' && strlen(cookie) == (size_t) length - 1, length);
+    CHECK(cookie[length - 1] == '\0' && strlen(cookie) == (size_t)length - 1, length);
     CHECK(g_str_has_suffix(cookie, "</qemu-migration>\n"), length);
 }
 
@@ -102,10 +101,9 @@ migrate_direct(bool params, virDomainPtr domain, const char *name, unsigned long
     virTypedParamsAddString(&list, &count, &maximum, VIR_MIGRATE_PARAM_DEST_XML, xml);
     virTypedParamsAddString(&list, &count, &maximum, VIR_MIGRATE_PARAM_DEST_NAME, name);
     start = g_get_monotonic_time();
-    begun = params
-        ? virDomainMigrateBegin3Params(domain, list, count, &cookie1, &length1,
-                                       (unsigned) flags)
-        : virDomainMigrateBegin3(domain, NULL, &cookie1, &length1, flags, name, 0);
+    begun = params ? virDomainMigrateBegin3Params(domain, list, count, &cookie1, &length1,
+                                                  (unsigned)flags)
+                   : virDomainMigrateBegin3(domain, NULL, &cookie1, &length1, flags, name, 0);
     note_time(&trip, start);
     trip.begin = stub_seen()->flags;
     if (begun == NULL)
@@ -113,12 +111,11 @@ migrate_direct(bool params, virDomainPtr domain, const char *name, unsigned long
     check_cookie(cookie1, length1);
 
     start = g_get_monotonic_time();
-    status = params
-        ? virDomainMigratePrepare3Params(stub_connection(false), list, count, cookie1,
-                                         length1, &cookie2, &length2, &uri,
-                                         (unsigned) flags)
-        : virDomainMigratePrepare3(stub_connection(false), cookie1, length1, &cookie2,
-                                   &length2, NULL, &uri, flags, name, 0, xml);
+    status =
+        params ? virDomainMigratePrepare3Params(stub_connection(false), list, count, cookie1,
+                                                length1, &cookie2, &length2, &uri, (unsigned)flags)
+               : virDomainMigratePrepare3(stub_connection(false), cookie1, length1, &cookie2,
+                                          &length2, NULL, &uri, flags, name, 0, xml);
     note_time(&trip, start);
     trip.prepare = stub_seen()->flags;
     if (status < 0)
@@ -127,21 +124,19 @@ migrate_direct(bool params, virDomainPtr domain, const char *name, unsigned long
     CHECK(g_strcmp0(uri, "tcp:host-b:49152") == 0, 0);
 
     start = g_get_monotonic_time();
-    status = params
-        ? virDomainMigratePerform3Params(domain, NULL, list, count, cookie2, length2,
-                                         &cookie3, &length3, (unsigned) flags)
-        : virDomainMigratePerform3(domain, NULL, cookie2, length2, &cookie3, &length3,
-                                   NULL, uri, flags, name, 0);
+    status = params ? virDomainMigratePerform3Params(domain, NULL, list, count, cookie2, length2,
+                                                     &cookie3, &length3, (unsigned)flags)
+                    : virDomainMigratePerform3(domain, NULL, cookie2, length2, &cookie3, &length3,
+                                               NULL, uri, flags, name, 0);
     note_time(&trip, start);
     trip.perform = stub_seen()->flags;
     CHECK(status == 0, status);
 
     start = g_get_monotonic_time();
-    finished = params
-        ? virDomainMigrateFinish3Params(stub_connection(false), list, count, cookie3,
-                                        length3, NULL, NULL, (unsigned) flags, 0)
-        : virDomainMigrateFinish3(stub_connection(false), name, cookie3, length3, NULL,
-                                  NULL, NULL, uri, flags, 0);
+    finished = params ? virDomainMigrateFinish3Params(stub_connection(false), list, count, cookie3,
+                                                      length3, NULL, NULL, (unsigned)flags, 0)
+                      : virDomainMigrateFinish3(stub_connection(false), name, cookie3, length3,
+                                                NULL, NULL, NULL, uri, flags, 0);
     note_time(&trip, start);
     trip.finish = stub_seen()->flags;
     CHECK(finished != NULL, 0);
@@ -149,10 +144,9 @@ migrate_direct(bool params, virDomainPtr domain, const char *name, unsigned long
         virDomainFree(finished);
 
     start = g_get_monotonic_time();
-    status = params
-        ? virDomainMigrateConfirm3Params(domain, list, count, cookie3, length3,
-                                         (unsigned) flags, 0)
-        : virDomainMigrateConfirm3(domain, cookie3, length3, flags, 0);
+    status = params ? virDomainMigrateConfirm3Params(domain, list, count, cookie3, length3,
+                                                     (unsigned)flags, 0)
+                    : virDomainMigrateConfirm3(domain, cookie3, length3, flags, 0);
     note_time(&trip, start);
     trip.confirm = stub_seen()->flags;
     CHECK(status == 0, status);
@@ -177,11 +171,10 @@ migrate_p2p(bool params, virDomainPtr domain, unsigned long flags, bool own_band
 
     if (own_bandwidth)
         virTypedParamsAddULLong(&list, &count, &maximum, VIR_MIGRATE_PARAM_BANDWIDTH, 5);
-    status = params
-        ? virDomainMigratePerform3Params(domain, PEER_URI, list, count, NULL, 0, &cookie,
-                                         &length, (unsigned) flags)
-        : virDomainMigratePerform3(domain, NULL, NULL, 0, &cookie, &length, PEER_URI,
-                                   NULL, flags, NULL, own_bandwidth ? 5 : 0);
+    status = params ? virDomainMigratePerform3Params(domain, PEER_URI, list, count, NULL, 0,
+                                                     &cookie, &length, (unsigned)flags)
+                    : virDomainMigratePerform3(domain, NULL, NULL, 0, &cookie, &length, PEER_URI,
+                                               NULL, flags, NULL, own_bandwidth ? 5 : 0);
     free(cookie);
     virTypedParamsFree(list, count);
     return status;
@@ -219,8 +212,7 @@ scenario_absent(virDomainPtr domain, const char *name, bool params)
 
     scenario_unchanged(domain, name, params);
     /* Far below the limit of 10 s: nothing was waited for. */
-    CHECK(g_get_monotonic_time() - start < 2 * G_USEC_PER_SEC,
-          g_get_monotonic_time() - start);
+    CHECK(g_get_monotonic_time() - start < 2 * G_USEC_PER_SEC, g_get_monotonic_time() - start);
 }
 
 static void
@@ -234,7 +226,7 @@ check_post_copy_fence(virDomainPtr domain, const char *name, bool params)
         VIR_MIGRATE_PEER2PEER | VIR_MIGRATE_LIVE | VIR_MIGRATE_PARALLEL,
     };
 
-    (void) name;
+    (void)name;
     for (size_t i = 0; i < G_N_ELEMENTS(closed); i++) {
         CHECK(migrate_p2p(params, domain, closed[i], false) == 0, closed[i]);
         CHECK(stub_seen()->flags == closed[i], stub_seen()->flags);
@@ -250,8 +242,9 @@ check_post_copy_retries(virDomainPtr domain, const char *name, bool params)
     stub_fail_on(VIR_MIGRATE_POSTCOPY, VIR_ERR_CONFIG_UNSUPPORTED);
     trip = migrate_direct(params, domain, name, LIVE_DIRECT);
     CHECK(trip.complete && trip.begin == LIVE_DIRECT && trip.prepare == LIVE_DIRECT &&
-          trip.perform == LIVE_DIRECT && trip.finish == LIVE_DIRECT &&
-          trip.confirm == LIVE_DIRECT, trip.perform);
+              trip.perform == LIVE_DIRECT && trip.finish == LIVE_DIRECT &&
+              trip.confirm == LIVE_DIRECT,
+          trip.perform);
     CHECK(migrate_p2p(params, domain, LIVE_P2P, false) == 0, 0);
     CHECK(stub_seen()->flags == LIVE_P2P, stub_seen()->flags);
     CHECK(virGetLastError() == NULL, 0);
@@ -279,17 +272,19 @@ check_offer(virDomainPtr domain, const char *name, bool params)
     char *cookie = NULL, *uri = NULL;
     int length = 0;
 
-    (void) domain;
-    (void) params;
-    CHECK(virDomainMigratePrepare3(stub_connection(false), NULL, 0, &cookie, &length, NULL,
-                                   &uri, LIVE_P2P, NULL, 0, xml) == 0, 0);
+    (void)domain;
+    (void)params;
+    CHECK(virDomainMigratePrepare3(stub_connection(false), NULL, 0, &cookie, &length, NULL, &uri,
+                                   LIVE_P2P, NULL, 0, xml) == 0,
+          0);
     CHECK(stub_seen()->flags == LIVE_P2P, stub_seen()->flags);
     CHECK(strstr(stub_seen()->xml, "urn:virt-convoy:offer:1") != NULL, 0);
     check_cookie(cookie, length);
     g_clear_pointer(&cookie, free);
     g_clear_pointer(&uri, free);
-    CHECK(virDomainMigratePrepareTunnel3(stub_connection(false), NULL, NULL, 0, &cookie,
-                                         &length, flags, NULL, 0, xml) == 0, 0);
+    CHECK(virDomainMigratePrepareTunnel3(stub_connection(false), NULL, NULL, 0, &cookie, &length,
+                                         flags, NULL, 0, xml) == 0,
+          0);
     CHECK(stub_seen()->flags == flags && stub_seen()->bandwidth == 0, stub_seen()->flags);
     check_cookie(cookie, length);
     free(cookie);
@@ -322,8 +317,7 @@ scenario_post_copy(virDomainPtr domain, const char *name, bool params)
     }
     CHECK(migrate_p2p(params, domain, LIVE_P2P, true) == 0, 0);
     parameter = seen_parameter(VIR_MIGRATE_PARAM_BANDWIDTH);
-    CHECK(params ? parameter != NULL && parameter->value.ul == 5
-                 : stub_seen()->bandwidth == 5, 0);
+    CHECK(params ? parameter != NULL && parameter->value.ul == 5 : stub_seen()->bandwidth == 5, 0);
     check_offer(domain, name, params);
     check_post_copy_fence(domain, name, params);
     check_post_copy_retries(domain, name, params);
@@ -344,8 +338,7 @@ scenario_parallel(virDomainPtr domain, const char *name, bool params)
     CHECK(trip.confirm == wanted, trip.confirm);
     CHECK(migrate_p2p(params, domain, LIVE_P2P, false) == 0, 0);
     if (params) {
-        const virTypedParameter *parameter =
-            seen_parameter(VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS);
+        const virTypedParameter *parameter = seen_parameter(VIR_MIGRATE_PARAM_PARALLEL_CONNECTIONS);
 
         CHECK(stub_seen()->flags == (LIVE_P2P | VIR_MIGRATE_PARALLEL), stub_seen()->flags);
         CHECK(parameter != NULL && parameter->value.i == 4, 0);
@@ -382,9 +375,9 @@ scenario_silent(virDomainPtr domain, const char *name, bool params)
     Trip trip = migrate_direct(params, domain, name, LIVE_DIRECT);
 
     CHECK(trip.complete, 0);
-    CHECK(trip.begin == LIVE_DIRECT && trip.prepare == LIVE_DIRECT &&
-          trip.perform == LIVE_DIRECT && trip.finish == LIVE_DIRECT &&
-          trip.confirm == LIVE_DIRECT, trip.perform);
+    CHECK(trip.begin == LIVE_DIRECT && trip.prepare == LIVE_DIRECT && trip.perform == LIVE_DIRECT &&
+              trip.finish == LIVE_DIRECT && trip.confirm == LIVE_DIRECT,
+          trip.perform);
     CHECK(trip.longest < slowness() * 600 * 1000, trip.longest);
     CHECK(trip.total < slowness() * 1200 * 1000, trip.total);
 }
@@ -445,11 +438,11 @@ scenario_read_only(virDomainPtr domain, const char *name, bool params)
     int status, length = 0;
     char *cookie = NULL, *uri = NULL;
 
-    (void) domain;
+    (void)domain;
     if (params)
         return;
-    status = virDomainMigratePrepare3(stub_connection(true), NULL, 0, &cookie, &length,
-                                      NULL, &uri, VIR_MIGRATE_LIVE, name, 0, "<domain/>");
+    status = virDomainMigratePrepare3(stub_connection(true), NULL, 0, &cookie, &length, NULL, &uri,
+                                      VIR_MIGRATE_LIVE, name, 0, "<domain/>");
     CHECK(status == 0, status);
     CHECK(stub_seen()->flags == VIR_MIGRATE_LIVE, stub_seen()->flags);
     CHECK(strstr(cookie, "urn:virt-convoy") == NULL, 0);
@@ -463,7 +456,7 @@ scenario_together(virDomainPtr domain, const char *name, bool params)
 {
     virDomainJobInfo info;
 
-    (void) name;
+    (void)name;
     CHECK(migrate_p2p(params, domain, LIVE_P2P, false) == 0, 0);
     CHECK(stub_seen()->gathered, 0);
     CHECK(stub_seen()->flags == (LIVE_P2P | VIR_MIGRATE_POSTCOPY), stub_seen()->flags);
@@ -532,8 +525,7 @@ work(gpointer data)
 
     for (int round = 0; round < scenarios[task->scenario].rounds; round++) {
         g_autofree char *name = g_strdup_printf("vm-%d", task->number);
-        g_autofree char *uuid =
-            g_strdup_printf("00000000-0000-0000-0000-%012d", task->number);
+        g_autofree char *uuid = g_strdup_printf("00000000-0000-0000-0000-%012d", task->number);
         virDomainPtr domain = stub_domain(uuid, name);
 
         scenarios[task->scenario].run(domain, name, (task->number + round) % 2 == 0);
@@ -570,8 +562,7 @@ main(int argc, char **argv)
         fprintf(stderr, "usage: libvirtd SCENARIO\n");
         return EXIT_FAILURE;
     }
-    CHECK(getenv("LD_PRELOAD") == NULL ||
-          strstr(getenv("LD_PRELOAD"), "virt-convoy") == NULL, 0);
+    CHECK(getenv("LD_PRELOAD") == NULL || strstr(getenv("LD_PRELOAD"), "virt-convoy") == NULL, 0);
     /* Loaded, but not called yet; a sanitizer has a thread of its own. */
     CHECK(count_threads() <= (slowness() > 1 ? 2 : 1), count_threads());
     if (strcmp(argv[1], "together") == 0)
@@ -585,6 +576,6 @@ main(int argc, char **argv)
     tests++;
     printf("%s %u - %s: %d threads, %d checks, %d failed, %.2f s\n",
            failures == 0 ? "ok" : "not ok", tests, argv[1], THREADS, checks, failures,
-           (double) (g_get_monotonic_time() - start) / G_USEC_PER_SEC);
+           (double)(g_get_monotonic_time() - start) / G_USEC_PER_SEC);
     return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

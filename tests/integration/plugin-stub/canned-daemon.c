@@ -38,7 +38,7 @@ typedef struct {
 
 static const char *mode;
 static GMainLoop *loop;
-static GHashTable *turns; /* ticket -> times asked */
+static GHashTable *turns;   /* ticket -> times asked */
 static GHashTable *uuids;   /* ticket -> UUID */
 static GHashTable *aborted; /* UUIDs */
 static guint64 last_ticket;
@@ -77,7 +77,7 @@ add_extended_xml(GVariantBuilder *builder, GVariant *call)
     /* libvirt allows one <metadata>: extend it when it is there. */
     if (end == NULL || strstr(xml, "<metadata") != NULL)
         return;
-    extended = g_strdup_printf("%.*s" OFFER "%s", (int) (end - xml), xml, end);
+    extended = g_strdup_printf("%.*s" OFFER "%s", (int)(end - xml), xml, end);
     add(builder, "domain-xml", g_variant_new_string(extended));
 }
 
@@ -96,7 +96,7 @@ add_good_answer(GVariantBuilder *builder, const char *entry, GVariant *call)
             add(&parameters, "bandwidth", g_variant_new_uint64(30));
             add(&parameters, "bandwidth.postcopy", g_variant_new_uint64(40));
         }
-        flags &= ~(guint64) VIR_MIGRATE_AUTO_CONVERGE;
+        flags &= ~(guint64)VIR_MIGRATE_AUTO_CONVERGE;
         flags |= VIR_MIGRATE_UNSAFE;
         add(&parameters, "compression", g_variant_new_string("mt"));
     }
@@ -115,8 +115,12 @@ static void
 add_garbage(GVariantBuilder *builder)
 {
     static const char *const elements[] = {
-        "<convoy:peer xmlns:convoy=\"urn:virt-convoy:peer:1\">", "</qemu-migration>",
-        "<a/><b/>", "<other/>", "", "text",
+        "<convoy:peer xmlns:convoy=\"urn:virt-convoy:peer:1\">",
+        "</qemu-migration>",
+        "<a/><b/>",
+        "<other/>",
+        "",
+        "text",
         "<p xmlns=\"urn:virt-convoy:peer:1\" a=\"1\" a=\"2\"/>",
     };
 
@@ -130,8 +134,8 @@ add_garbage(GVariantBuilder *builder)
 }
 
 static gboolean
-on_enter_call(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation,
-              const char *entry, GVariant *call, gpointer data)
+on_enter_call(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation, const char *entry,
+              GVariant *call, gpointer data)
 {
     GVariantBuilder builder;
     GVariant *answer;
@@ -139,18 +143,18 @@ on_enter_call(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation,
     const char *name = "", *uuid = "";
     guint32 qemu_version = 0;
 
-    (void) data;
+    (void)data;
     g_variant_lookup(call, "flags", "t", &flags);
     g_variant_lookup(call, "name", "&s", &name);
     g_variant_lookup(call, "qemu-version", "u", &qemu_version);
-    printf("enter %s name=%s flags=%#" G_GINT64_MODIFIER "x qemu=%u\n", entry, name,
-           flags, qemu_version);
+    printf("enter %s name=%s flags=%#" G_GINT64_MODIFIER "x qemu=%u\n", entry, name, flags,
+           qemu_version);
     if (mode_is("hung"))
         return TRUE;
     g_variant_builder_init(&builder, G_VARIANT_TYPE_VARDICT);
     add(&builder, "ticket", g_variant_new_uint64(++last_ticket));
     g_variant_lookup(call, "uuid", "&s", &uuid);
-    g_hash_table_insert(uuids, GSIZE_TO_POINTER((gsize) last_ticket), g_strdup(uuid));
+    g_hash_table_insert(uuids, GSIZE_TO_POINTER((gsize)last_ticket), g_strdup(uuid));
     if (mode_is("garbage"))
         add_garbage(&builder);
     else
@@ -179,11 +183,11 @@ static gboolean
 on_wait_turn(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation, guint64 ticket,
              gpointer data)
 {
-    gpointer key = GSIZE_TO_POINTER((gsize) ticket);
+    gpointer key = GSIZE_TO_POINTER((gsize)ticket);
     guint asked = GPOINTER_TO_UINT(g_hash_table_lookup(turns, key));
     const char *state = asked < 2 ? "waiting" : "go";
 
-    (void) data;
+    (void)data;
     if (mode_is("dies"))
         exit(0);
     g_hash_table_insert(turns, key, GUINT_TO_POINTER(asked + 1));
@@ -198,12 +202,12 @@ on_wait_turn(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation, guint64 t
 }
 
 static gboolean
-on_leave_call(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation,
-              const char *entry, guint64 ticket, GVariant *result, gpointer data)
+on_leave_call(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation, const char *entry,
+              guint64 ticket, GVariant *result, gpointer data)
 {
     g_autofree char *text = g_variant_print(result, FALSE);
 
-    (void) data;
+    (void)data;
     printf("leave %s ticket=%" G_GUINT64_FORMAT " %s\n", entry, ticket, text);
     convoy_daemon1_complete_leave_call(daemon, invocation);
     if (mode_is("begin-only") && strcmp(entry, "prepare") == 0)
@@ -212,10 +216,10 @@ on_leave_call(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation,
 }
 
 static gboolean
-on_abort_waiting(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation,
-                 const char *uuid, gpointer data)
+on_abort_waiting(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation, const char *uuid,
+                 gpointer data)
 {
-    (void) data;
+    (void)data;
     printf("abort %s\n", uuid);
     g_hash_table_add(aborted, g_strdup(uuid));
     convoy_daemon1_complete_abort_waiting(daemon, invocation, mode_is("hold"));
@@ -223,17 +227,15 @@ on_abort_waiting(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation,
 }
 
 static gboolean
-on_notify_hook(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation,
-               const char *domain, const char *operation, const char *sub_operation,
-               const char *xml, gpointer data)
+on_notify_hook(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation, const char *domain,
+               const char *operation, const char *sub_operation, const char *xml, gpointer data)
 {
-    (void) data;
+    (void)data;
     printf("hook %s %s %s xml=%zu\n", domain, operation, sub_operation, strlen(xml));
     if (mode_is("hung"))
         return TRUE;
     convoy_daemon1_complete_notify_hook(daemon, invocation, ++last_ticket,
-                                        mode_is("wait") || mode_is("hold") ||
-                                            mode_is("refuse"),
+                                        mode_is("wait") || mode_is("hold") || mode_is("refuse"),
                                         mode_is("post-copy") ? xml : "");
     return TRUE;
 }
@@ -241,7 +243,7 @@ on_notify_hook(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation,
 static gboolean
 on_new_connection(GDBusServer *server, GDBusConnection *connection, gpointer data)
 {
-    (void) server;
+    (void)server;
     g_object_ref(connection);
     return ipc_export(connection, G_DBUS_INTERFACE_SKELETON(data), NULL);
 }
@@ -249,7 +251,7 @@ on_new_connection(GDBusServer *server, GDBusConnection *connection, gpointer dat
 static gboolean
 on_terminate(gpointer data)
 {
-    (void) data;
+    (void)data;
     g_main_loop_quit(loop);
     return G_SOURCE_REMOVE;
 }

@@ -135,16 +135,15 @@ static void
 give_cookie(char **cookie, int *length)
 {
     *cookie = strdup(COOKIE);
-    *length = (int) sizeof(COOKIE);
+    *length = (int)sizeof(COOKIE);
 }
 
 char *
-virDomainMigrateBegin3(virDomainPtr domain, const char *xmlin, char **cookieout,
-                       int *cookieoutlen, unsigned long flags, const char *dname,
-                       unsigned long bandwidth)
+virDomainMigrateBegin3(virDomainPtr domain, const char *xmlin, char **cookieout, int *cookieoutlen,
+                       unsigned long flags, const char *dname, unsigned long bandwidth)
 {
-    (void) domain;
-    (void) dname;
+    (void)domain;
+    (void)dname;
     if (!enter(flags, bandwidth, NULL, 0, xmlin))
         return NULL;
     give_cookie(cookieout, cookieoutlen);
@@ -152,11 +151,10 @@ virDomainMigrateBegin3(virDomainPtr domain, const char *xmlin, char **cookieout,
 }
 
 char *
-virDomainMigrateBegin3Params(virDomainPtr domain, virTypedParameterPtr params,
-                             int nparams, char **cookieout, int *cookieoutlen,
-                             unsigned int flags)
+virDomainMigrateBegin3Params(virDomainPtr domain, virTypedParameterPtr params, int nparams,
+                             char **cookieout, int *cookieoutlen, unsigned int flags)
 {
-    (void) domain;
+    (void)domain;
     if (!enter(flags, 0, params, nparams, NULL))
         return NULL;
     give_cookie(cookieout, cookieoutlen);
@@ -165,77 +163,74 @@ virDomainMigrateBegin3Params(virDomainPtr domain, virTypedParameterPtr params,
 
 int
 virDomainMigratePrepare3(virConnectPtr dconn, const char *cookiein, int cookieinlen,
-                         char **cookieout, int *cookieoutlen, const char *uri_in,
-                         char **uri_out, unsigned long flags, const char *dname,
-                         unsigned long bandwidth, const char *dom_xml)
+                         char **cookieout, int *cookieoutlen, const char *uri_in, char **uri_out,
+                         unsigned long flags, const char *dname, unsigned long bandwidth,
+                         const char *dom_xml)
 {
-    (void) dconn;
-    (void) cookiein;
-    (void) cookieinlen;
-    (void) uri_in;
-    (void) dname;
+    (void)dconn;
+    (void)cookiein;
+    (void)cookieinlen;
+    (void)uri_in;
+    (void)dname;
     give_cookie(cookieout, cookieoutlen);
     *uri_out = strdup("tcp:host-b:49152");
     return enter(flags, bandwidth, NULL, 0, dom_xml) ? 0 : -1;
 }
 
 int
-virDomainMigratePrepare3Params(virConnectPtr dconn, virTypedParameterPtr params,
-                               int nparams, const char *cookiein, int cookieinlen,
-                               char **cookieout, int *cookieoutlen, char **uri_out,
-                               unsigned int flags)
+virDomainMigratePrepare3Params(virConnectPtr dconn, virTypedParameterPtr params, int nparams,
+                               const char *cookiein, int cookieinlen, char **cookieout,
+                               int *cookieoutlen, char **uri_out, unsigned int flags)
 {
-    (void) dconn;
-    (void) cookiein;
-    (void) cookieinlen;
+    (void)dconn;
+    (void)cookiein;
+    (void)cookieinlen;
     give_cookie(cookieout, cookieoutlen);
     *uri_out = strdup("tcp:host-b:49152");
     return enter(flags, 0, params, nparams, NULL) ? 0 : -1;
 }
 
 int
-virDomainMigratePrepareTunnel3(virConnectPtr dconn, virStreamPtr st,
-                               const char *cookiein, int cookieinlen, char **cookieout,
-                               int *cookieoutlen, unsigned long flags,
-                               const char *dname, unsigned long bandwidth,
+virDomainMigratePrepareTunnel3(virConnectPtr dconn, virStreamPtr st, const char *cookiein,
+                               int cookieinlen, char **cookieout, int *cookieoutlen,
+                               unsigned long flags, const char *dname, unsigned long bandwidth,
                                const char *dom_xml)
 {
-    (void) dconn;
-    (void) st;
-    (void) cookiein;
-    (void) cookieinlen;
-    (void) dname;
+    (void)dconn;
+    (void)st;
+    (void)cookiein;
+    (void)cookieinlen;
+    (void)dname;
     give_cookie(cookieout, cookieoutlen);
     return enter(flags, bandwidth, NULL, 0, dom_xml) ? 0 : -1;
 }
 
 int
 virDomainMigratePrepareTunnel3Params(virConnectPtr dconn, virStreamPtr st,
-                                     virTypedParameterPtr params, int nparams,
-                                     const char *cookiein, int cookieinlen,
-                                     char **cookieout, int *cookieoutlen,
+                                     virTypedParameterPtr params, int nparams, const char *cookiein,
+                                     int cookieinlen, char **cookieout, int *cookieoutlen,
                                      unsigned int flags)
 {
-    (void) dconn;
-    (void) st;
-    (void) cookiein;
-    (void) cookieinlen;
+    (void)dconn;
+    (void)st;
+    (void)cookiein;
+    (void)cookieinlen;
     give_cookie(cookieout, cookieoutlen);
     return enter(flags, 0, params, nparams, NULL) ? 0 : -1;
 }
 
 int
 virDomainMigratePerform3(virDomainPtr domain, const char *xmlin, const char *cookiein,
-                         int cookieinlen, char **cookieout, int *cookieoutlen,
-                         const char *dconnuri, const char *uri, unsigned long flags,
-                         const char *dname, unsigned long bandwidth)
+                         int cookieinlen, char **cookieout, int *cookieoutlen, const char *dconnuri,
+                         const char *uri, unsigned long flags, const char *dname,
+                         unsigned long bandwidth)
 {
-    (void) domain;
-    (void) cookiein;
-    (void) cookieinlen;
-    (void) dconnuri;
-    (void) uri;
-    (void) dname;
+    (void)domain;
+    (void)cookiein;
+    (void)cookieinlen;
+    (void)dconnuri;
+    (void)uri;
+    (void)dname;
     if (!enter(flags, bandwidth, NULL, 0, xmlin))
         return -1;
     gather();
@@ -245,14 +240,14 @@ virDomainMigratePerform3(virDomainPtr domain, const char *xmlin, const char *coo
 
 int
 virDomainMigratePerform3Params(virDomainPtr domain, const char *dconnuri,
-                               virTypedParameterPtr params, int nparams,
-                               const char *cookiein, int cookieinlen, char **cookieout,
-                               int *cookieoutlen, unsigned int flags)
+                               virTypedParameterPtr params, int nparams, const char *cookiein,
+                               int cookieinlen, char **cookieout, int *cookieoutlen,
+                               unsigned int flags)
 {
-    (void) domain;
-    (void) dconnuri;
-    (void) cookiein;
-    (void) cookieinlen;
+    (void)domain;
+    (void)dconnuri;
+    (void)cookiein;
+    (void)cookieinlen;
     if (!enter(flags, 0, params, nparams, NULL))
         return -1;
     gather();
@@ -262,33 +257,31 @@ virDomainMigratePerform3Params(virDomainPtr domain, const char *dconnuri,
 
 virDomainPtr
 virDomainMigrateFinish3(virConnectPtr dconn, const char *dname, const char *cookiein,
-                        int cookieinlen, char **cookieout, int *cookieoutlen,
-                        const char *dconnuri, const char *uri, unsigned long flags,
-                        int cancelled)
+                        int cookieinlen, char **cookieout, int *cookieoutlen, const char *dconnuri,
+                        const char *uri, unsigned long flags, int cancelled)
 {
-    (void) dconn;
-    (void) cookiein;
-    (void) cookieinlen;
-    (void) cookieout;
-    (void) cookieoutlen;
-    (void) dconnuri;
-    (void) uri;
-    (void) cancelled;
+    (void)dconn;
+    (void)cookiein;
+    (void)cookieinlen;
+    (void)cookieout;
+    (void)cookieoutlen;
+    (void)dconnuri;
+    (void)uri;
+    (void)cancelled;
     return enter(flags, 0, NULL, 0, NULL) ? stub_domain("", dname) : NULL;
 }
 
 virDomainPtr
-virDomainMigrateFinish3Params(virConnectPtr dconn, virTypedParameterPtr params,
-                              int nparams, const char *cookiein, int cookieinlen,
-                              char **cookieout, int *cookieoutlen, unsigned int flags,
-                              int cancelled)
+virDomainMigrateFinish3Params(virConnectPtr dconn, virTypedParameterPtr params, int nparams,
+                              const char *cookiein, int cookieinlen, char **cookieout,
+                              int *cookieoutlen, unsigned int flags, int cancelled)
 {
-    (void) dconn;
-    (void) cookiein;
-    (void) cookieinlen;
-    (void) cookieout;
-    (void) cookieoutlen;
-    (void) cancelled;
+    (void)dconn;
+    (void)cookiein;
+    (void)cookieinlen;
+    (void)cookieout;
+    (void)cookieoutlen;
+    (void)cancelled;
     return enter(flags, 0, params, nparams, NULL) ? stub_domain("", "finished") : NULL;
 }
 
@@ -296,22 +289,22 @@ int
 virDomainMigrateConfirm3(virDomainPtr domain, const char *cookiein, int cookieinlen,
                          unsigned long flags, int cancelled)
 {
-    (void) domain;
-    (void) cookiein;
-    (void) cookieinlen;
-    (void) cancelled;
+    (void)domain;
+    (void)cookiein;
+    (void)cookieinlen;
+    (void)cancelled;
     return enter(flags, 0, NULL, 0, NULL) ? 0 : -1;
 }
 
 int
-virDomainMigrateConfirm3Params(virDomainPtr domain, virTypedParameterPtr params,
-                               int nparams, const char *cookiein, int cookieinlen,
-                               unsigned int flags, int cancelled)
+virDomainMigrateConfirm3Params(virDomainPtr domain, virTypedParameterPtr params, int nparams,
+                               const char *cookiein, int cookieinlen, unsigned int flags,
+                               int cancelled)
 {
-    (void) domain;
-    (void) cookiein;
-    (void) cookieinlen;
-    (void) cancelled;
+    (void)domain;
+    (void)cookiein;
+    (void)cookieinlen;
+    (void)cancelled;
     return enter(flags, 0, params, nparams, NULL) ? 0 : -1;
 }
 
@@ -328,7 +321,7 @@ virDomainAbortJob(virDomainPtr domain)
 int
 virDomainGetJobInfo(virDomainPtr domain, virDomainJobInfoPtr info)
 {
-    (void) domain;
+    (void)domain;
     memset(info, 0, sizeof(*info));
     return 0;
 }
@@ -336,7 +329,7 @@ virDomainGetJobInfo(virDomainPtr domain, virDomainJobInfoPtr info)
 int
 virDomainAbortJobFlags(virDomainPtr domain, unsigned int flags)
 {
-    (void) flags;
+    (void)flags;
     return virDomainAbortJob(domain);
 }
 
@@ -345,8 +338,8 @@ virGetDomain(virConnectPtr conn, const char *name, const unsigned char *uuid, in
 {
     virDomainPtr domain = stub_domain("", name);
 
-    (void) uuid;
-    (void) id;
+    (void)uuid;
+    (void)id;
     domain->connection = conn;
     domain->temporary = true;
     return domain;
@@ -387,7 +380,7 @@ virDomainGetXMLDesc(virDomainPtr domain, unsigned int flags)
 {
     char *xml = NULL;
 
-    (void) flags;
+    (void)flags;
     set_error(VIR_ERR_OK);
     return asprintf(&xml, DOMAIN_XML, domain->name) < 0 ? NULL : xml;
 }
@@ -395,8 +388,8 @@ virDomainGetXMLDesc(virDomainPtr domain, unsigned int flags)
 int
 virDomainGetState(virDomainPtr domain, int *state, int *reason, unsigned int flags)
 {
-    (void) domain;
-    (void) flags;
+    (void)domain;
+    (void)flags;
     set_error(VIR_ERR_OK);
     *state = VIR_DOMAIN_RUNNING;
     *reason = VIR_DOMAIN_RUNNING_BOOTED;
@@ -406,7 +399,7 @@ virDomainGetState(virDomainPtr domain, int *state, int *reason, unsigned int fla
 int
 virConnectGetVersion(virConnectPtr conn, unsigned long *version)
 {
-    (void) conn;
+    (void)conn;
     set_error(VIR_ERR_OK);
     *version = 7002000;
     return 0;
@@ -415,8 +408,8 @@ virConnectGetVersion(virConnectPtr conn, unsigned long *version)
 int
 virGetVersion(unsigned long *version, const char *type, unsigned long *type_version)
 {
-    (void) type;
-    (void) type_version;
+    (void)type;
+    (void)type_version;
     set_error(VIR_ERR_OK);
     *version = 9000000;
     return 0;
@@ -459,20 +452,20 @@ virResetLastError(void)
 }
 
 void
-virRaiseErrorFull(const char *filename, const char *funcname, size_t linenr, int domain,
-                  int code, virErrorLevel level, const char *str1, const char *str2,
-                  const char *str3, int int1, int int2, const char *fmt, ...)
+virRaiseErrorFull(const char *filename, const char *funcname, size_t linenr, int domain, int code,
+                  virErrorLevel level, const char *str1, const char *str2, const char *str3,
+                  int int1, int int2, const char *fmt, ...)
 {
     va_list arguments;
 
-    (void) filename;
-    (void) funcname;
-    (void) linenr;
-    (void) str1;
-    (void) str2;
-    (void) str3;
-    (void) int1;
-    (void) int2;
+    (void)filename;
+    (void)funcname;
+    (void)linenr;
+    (void)str1;
+    (void)str2;
+    (void)str3;
+    (void)int1;
+    (void)int2;
     set_error(code);
     last_error.domain = domain;
     last_error.level = level;

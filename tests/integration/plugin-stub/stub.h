@@ -40,36 +40,29 @@ virDomainPtr stub_domain(const char *uuid, const char *name);
 /* src/libvirt_internal.h */
 char *virDomainMigrateBegin3(virDomainPtr, const char *, char **, int *, unsigned long,
                              const char *, unsigned long);
-char *virDomainMigrateBegin3Params(virDomainPtr, virTypedParameterPtr, int, char **,
-                                   int *, unsigned int);
-int virDomainMigratePrepare3(virConnectPtr, const char *, int, char **, int *,
-                             const char *, char **, unsigned long, const char *,
-                             unsigned long, const char *);
-int virDomainMigratePrepare3Params(virConnectPtr, virTypedParameterPtr, int,
-                                   const char *, int, char **, int *, char **,
+char *virDomainMigrateBegin3Params(virDomainPtr, virTypedParameterPtr, int, char **, int *,
                                    unsigned int);
-int virDomainMigratePrepareTunnel3(virConnectPtr, virStreamPtr, const char *, int,
-                                   char **, int *, unsigned long, const char *,
-                                   unsigned long, const char *);
-int virDomainMigratePrepareTunnel3Params(virConnectPtr, virStreamPtr,
-                                         virTypedParameterPtr, int, const char *, int,
-                                         char **, int *, unsigned int);
-int virDomainMigratePerform3(virDomainPtr, const char *, const char *, int, char **,
-                             int *, const char *, const char *, unsigned long,
-                             const char *, unsigned long);
+int virDomainMigratePrepare3(virConnectPtr, const char *, int, char **, int *, const char *,
+                             char **, unsigned long, const char *, unsigned long, const char *);
+int virDomainMigratePrepare3Params(virConnectPtr, virTypedParameterPtr, int, const char *, int,
+                                   char **, int *, char **, unsigned int);
+int virDomainMigratePrepareTunnel3(virConnectPtr, virStreamPtr, const char *, int, char **, int *,
+                                   unsigned long, const char *, unsigned long, const char *);
+int virDomainMigratePrepareTunnel3Params(virConnectPtr, virStreamPtr, virTypedParameterPtr, int,
+                                         const char *, int, char **, int *, unsigned int);
+int virDomainMigratePerform3(virDomainPtr, const char *, const char *, int, char **, int *,
+                             const char *, const char *, unsigned long, const char *,
+                             unsigned long);
 int virDomainMigratePerform3Params(virDomainPtr, const char *, virTypedParameterPtr, int,
                                    const char *, int, char **, int *, unsigned int);
-virDomainPtr virDomainMigrateFinish3(virConnectPtr, const char *, const char *, int,
-                                     char **, int *, const char *, const char *,
-                                     unsigned long, int);
-virDomainPtr virDomainMigrateFinish3Params(virConnectPtr, virTypedParameterPtr, int,
-                                           const char *, int, char **, int *,
-                                           unsigned int, int);
+virDomainPtr virDomainMigrateFinish3(virConnectPtr, const char *, const char *, int, char **, int *,
+                                     const char *, const char *, unsigned long, int);
+virDomainPtr virDomainMigrateFinish3Params(virConnectPtr, virTypedParameterPtr, int, const char *,
+                                           int, char **, int *, unsigned int, int);
 int virDomainMigrateConfirm3(virDomainPtr, const char *, int, unsigned long, int);
-int virDomainMigrateConfirm3Params(virDomainPtr, virTypedParameterPtr, int,
-                                   const char *, int, unsigned int, int);
+int virDomainMigrateConfirm3Params(virDomainPtr, virTypedParameterPtr, int, const char *, int,
+                                   unsigned int, int);
 virDomainPtr virGetDomain(virConnectPtr, const char *, const unsigned char *, int);
 int virSetError(virErrorPtr);
-void virRaiseErrorFull(const char *, const char *, size_t, int, int, virErrorLevel,
-                       const char *, const char *, const char *, int, int, const char *,
-                       ...);
+void virRaiseErrorFull(const char *, const char *, size_t, int, int, virErrorLevel, const char *,
+                       const char *, const char *, int, int, const char *, ...);

@@ -32,7 +32,7 @@ monotonic_ns(void)
     struct timespec now;
 
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t) now.tv_sec * SECOND_NS + (uint64_t) now.tv_nsec;
+    return (uint64_t)now.tv_sec * SECOND_NS + (uint64_t)now.tv_nsec;
 }
 
 static void
@@ -84,8 +84,7 @@ counter_map(const char *path)
 }
 
 static void
-dirty_forever(uint64_t *memory, uint64_t pages, uint64_t rate_mib,
-              uint64_t *counter)
+dirty_forever(uint64_t *memory, uint64_t pages, uint64_t rate_mib, uint64_t *counter)
 {
     uint64_t page = 0;
     uint64_t round = 1;
@@ -94,8 +93,7 @@ dirty_forever(uint64_t *memory, uint64_t pages, uint64_t rate_mib,
 
     for (;;) {
         uint64_t elapsed = monotonic_ns() - start;
-        uint64_t due = (uint64_t) ((double) elapsed / SECOND_NS
-                                   * (double) (rate_mib * PAGES_PER_MIB));
+        uint64_t due = (uint64_t)((double)elapsed / SECOND_NS * (double)(rate_mib * PAGES_PER_MIB));
         struct timespec nap = { 0, TICK_NS };
 
         /* A pause of the whole guest is not made up for by a burst. */
@@ -124,13 +122,12 @@ main(int argc, char **argv)
     uint64_t *memory, *counter;
 
     if (argc != 5) {
-        fprintf(stderr,
-                "usage: dirty-pages FILL WORKING-SET RATE COUNTER-FILE\n");
+        fprintf(stderr, "usage: dirty-pages FILL WORKING-SET RATE COUNTER-FILE\n");
         return 2;
     }
-    if (argument_mib("FILL", argv[1], &fill_mib) < 0
-        || argument_mib("WORKING-SET", argv[2], &working_mib) < 0
-        || argument_mib("RATE", argv[3], &rate_mib) < 0)
+    if (argument_mib("FILL", argv[1], &fill_mib) < 0 ||
+        argument_mib("WORKING-SET", argv[2], &working_mib) < 0 ||
+        argument_mib("RATE", argv[3], &rate_mib) < 0)
         return 2;
     if (fill_mib < working_mib)
         fill_mib = working_mib;
@@ -143,11 +140,9 @@ main(int argc, char **argv)
     if (fill_mib == 0)
         return 0;
 
-    memory = mmap(NULL, fill_mib << 20, PROT_READ | PROT_WRITE,
-                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memory = mmap(NULL, fill_mib << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) {
-        fprintf(stderr, "dirty-pages: no memory for %llu MiB\n",
-                (unsigned long long) fill_mib);
+        fprintf(stderr, "dirty-pages: no memory for %llu MiB\n", (unsigned long long)fill_mib);
         return 1;
     }
     pages = fill_mib * PAGES_PER_MIB;

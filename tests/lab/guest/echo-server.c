@@ -40,7 +40,7 @@ uptime_ms(void)
     struct timespec now;
 
     clock_gettime(CLOCK_BOOTTIME, &now);
-    return (long long) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 int
@@ -55,13 +55,12 @@ main(int argc, char **argv)
         fprintf(stderr, "usage: echo-server PORT COUNTER-FILE\n");
         return 2;
     }
-    here.sin6_port = htons((uint16_t) atoi(argv[1]));
+    here.sin6_port = htons((uint16_t)atoi(argv[1]));
     pages = counter_map(argv[2]);
 
     fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0
-        || setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) < 0
-        || bind(fd, (struct sockaddr *) &here, sizeof(here)) < 0) {
+    if (fd < 0 || setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off)) < 0 ||
+        bind(fd, (struct sockaddr *)&here, sizeof(here)) < 0) {
         perror("echo-server");
         return 1;
     }
@@ -70,17 +69,14 @@ main(int argc, char **argv)
         char buffer[REQUEST_MAX + 96];
         struct sockaddr_in6 peer;
         socklen_t length = sizeof(peer);
-        ssize_t n = recvfrom(fd, buffer, REQUEST_MAX, 0,
-                             (struct sockaddr *) &peer, &length);
+        ssize_t n = recvfrom(fd, buffer, REQUEST_MAX, 0, (struct sockaddr *)&peer, &length);
         int tail;
 
         if (n < 0)
             continue;
-        tail = snprintf(buffer + n, sizeof(buffer) - (size_t) n,
-                        " %llu %lld %llu", ++counter, uptime_ms(),
-                        (unsigned long long)
-                        (pages ? __atomic_load_n(pages, __ATOMIC_RELAXED) : 0));
-        sendto(fd, buffer, (size_t) (n + tail), 0,
-               (struct sockaddr *) &peer, length);
+        tail = snprintf(buffer + n, sizeof(buffer) - (size_t)n, " %llu %lld %llu", ++counter,
+                        uptime_ms(),
+                        (unsigned long long)(pages ? __atomic_load_n(pages, __ATOMIC_RELAXED) : 0));
+        sendto(fd, buffer, (size_t)(n + tail), 0, (struct sockaddr *)&peer, length);
     }
 }
