@@ -81,23 +81,6 @@ calls_destination_new(Manager *manager, const char *name, DomainDescription *des
     return migration;
 }
 
-/* Several hosts may push here, and none of them knows of the others. */
-static void
-hold_if_no_room(Manager *manager, Migration *migration)
-{
-    if (manager_count_held(manager) >=
-        workers_capacity(manager->workers, manager->config->held_calls_maximum))
-        return;
-    migration->machine.state = MIGRATION_WAITING;
-    migration->polled_us = g_get_monotonic_time();
-    manager_schedule(manager);
-    if (migration->machine.state != MIGRATION_WAITING)
-        return;
-    migration_note(migration, "waiting", "reason: %s",
-                   migration->schedule_reason ? migration->schedule_reason : "-");
-    workers_follow(manager->workers, manager_count_busy(manager));
-}
-
 GVariant *
 calls_prepare(Manager *manager, const Call *call, GError **error)
 {
@@ -129,7 +112,8 @@ calls_prepare(Manager *manager, const Call *call, GError **error)
                    "x, source_known: %s",
                    migration->user_flags, migration->flags, migration->peer_known ? "yes" : "no");
     migration->source_host = call->cookie != NULL ? peer_cookie_host(call->cookie, -1) : 0;
-    hold_if_no_room(manager, migration);
+    /* Several hosts may push here, and none of them knows of the others. */
+    calls_hold(manager, migration);
     if (migration->machine.state != MIGRATION_WAITING)
         manager_transfer(manager, migration, NULL, NULL);
     return calls_answer_new(migration, false, element, xml);

@@ -42,6 +42,12 @@ bool calls_apply(Manager *manager, Migration *migration, const Call *call, GErro
 GVariant *calls_answer_new(const Migration *migration, bool with_parameters,
                            const char *cookie_element, const char *domain_xml);
 
+/*
+ * Waits from now on, unless its turn has come or libvirtd has no worker to spare for a
+ * held call. True: it waits.
+ */
+bool calls_hold(Manager *manager, Migration *migration);
+
 /* What this host tells the other end. */
 void calls_fill_report(const Manager *manager, const Migration *migration, PeerReport *ret_report);
 

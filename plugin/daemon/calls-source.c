@@ -168,21 +168,8 @@ propose_parallel(const Manager *manager, Migration *migration, uint32_t destinat
 static void
 hold_if_not_its_turn(Manager *manager, Migration *migration)
 {
-    unsigned held = manager_count_held(manager);
-    unsigned capacity = workers_capacity(manager->workers, manager->config->held_calls_maximum);
-
-    if (held >= capacity) {
-        migration_note(migration, "not-held", "held_calls: %u, limit: %u", held, capacity);
+    if (!calls_hold(manager, migration))
         return;
-    }
-    migration->machine.state = MIGRATION_WAITING;
-    migration->polled_us = g_get_monotonic_time();
-    manager_schedule(manager);
-    if (migration->machine.state != MIGRATION_WAITING)
-        return;
-    migration_note(migration, "waiting", "reason: %s",
-                   migration->schedule_reason ? migration->schedule_reason : "-");
-    workers_follow(manager->workers, manager_count_busy(manager));
     planner_estimate_starts(manager);
     manager_measure_dirty_rate(manager, migration);
 }

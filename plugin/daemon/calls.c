@@ -93,6 +93,27 @@ calls_may_follow(const Manager *manager, MigrationRole role, const char *uuid, c
     return reason == NULL;
 }
 
+bool
+calls_hold(Manager *manager, Migration *migration)
+{
+    unsigned held = manager_count_held(manager);
+    unsigned capacity = workers_capacity(manager->workers, manager->config->held_calls_maximum);
+
+    if (held >= capacity) {
+        migration_note(migration, "not-held", "held_calls: %u, limit: %u", held, capacity);
+        return false;
+    }
+    migration->machine.state = MIGRATION_WAITING;
+    migration->polled_us = g_get_monotonic_time();
+    manager_schedule(manager);
+    if (migration->machine.state != MIGRATION_WAITING)
+        return false;
+    migration_note(migration, "waiting", "reason: %s",
+                   migration->schedule_reason ? migration->schedule_reason : "-");
+    workers_follow(manager->workers, manager_count_busy(manager));
+    return true;
+}
+
 /* ---- entry points of the interface ------------------------------------- */
 
 void

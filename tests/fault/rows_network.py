@@ -10,7 +10,7 @@ import time
 
 from ground import (CONFIG, DAEMON_LOG, GUEST, OTHER, SIGKILL, TECHNIQUES, LabError, component,
                     run, wait_until)
-from rows import LATEST, SLACK_SECONDS
+from rows import LATEST, SLACK_SECONDS, Cut
 from convoylab import gang, network  # found by ground
 from support.witness import QMP_LOG, account, messages
 
@@ -121,19 +121,6 @@ DIRECT, P2P = ("--live",), ("--live", "--p2p")
 SLOW_POST_COPY = ("--postcopy", "--postcopy-bandwidth", "6")
 STOPPED = b'"event": "STOP"'
 RESUMED_SECONDS = 180.0         # after the link is back
-
-
-class Cut:
-    """The destination's port out of the switch's bridge: no carrier is lost, nothing arrives."""
-
-    def __init__(self, ground, host):
-        self.lab, self.port = ground.lab, f"sw-{host[-1]}"
-
-    def __enter__(self):
-        self.lab.execute("switch", "ip", "link", "set", self.port, "nomaster")
-
-    def __exit__(self, *unused):
-        self.lab.execute("switch", "ip", "link", "set", self.port, "master", "br0")
 
 
 def wait_phase(ground, running, phase):

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dictionary.h"
 #include "libvirtd/answer.h"
 
 #define LIMIT_MAXIMUM (UINT64_C(0x7fffffffffffffff) >> 20) /* MiB/s, libvirt's */
@@ -24,21 +25,6 @@ static const uint64_t asked_flags[] = {
     VIR_MIGRATE_LIVE | VIR_MIGRATE_PAUSED,
     0,
 };
-
-static GVariant *
-dictionary_of(const uint8_t *data, size_t size)
-{
-    GVariant *dictionary = NULL;
-    g_autoptr(GBytes) bytes = NULL;
-
-    if (g_utf8_validate((const char *)data, (gssize)size, NULL))
-        dictionary = g_variant_parse(G_VARIANT_TYPE_VARDICT, (const char *)data,
-                                     (const char *)data + size, NULL, NULL);
-    if (dictionary != NULL)
-        return dictionary;
-    bytes = g_bytes_new(data, size);
-    return g_variant_ref_sink(g_variant_new_from_bytes(G_VARIANT_TYPE_VARDICT, bytes, FALSE));
-}
 
 static void
 check_rules(const Answer *answer, uint64_t flags, bool typed_parameters)

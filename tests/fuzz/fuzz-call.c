@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "daemon/calls-private.h"
+#include "dictionary.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -26,21 +27,6 @@ manager_exclude_post_copy(Migration *migration, const char *reason)
     (void)migration;
     if (reason != NULL && *reason == '\0')
         abort();
-}
-
-static GVariant *
-dictionary_of(const uint8_t *data, size_t size)
-{
-    GVariant *dictionary = NULL;
-    g_autoptr(GBytes) bytes = NULL;
-
-    if (g_utf8_validate((const char *)data, (gssize)size, NULL))
-        dictionary = g_variant_parse(G_VARIANT_TYPE_VARDICT, (const char *)data,
-                                     (const char *)data + size, NULL, NULL);
-    if (dictionary != NULL)
-        return dictionary;
-    bytes = g_bytes_new(data, size);
-    return g_variant_ref_sink(g_variant_new_from_bytes(G_VARIANT_TYPE_VARDICT, bytes, FALSE));
 }
 
 static void
@@ -64,6 +50,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_text(call.migrate_uri, 4096);
     if (calls_apply(NULL, migration, &call, NULL) && migration->flags != call.flags)
         abort();
+    g_free(migration->recovery.destination_name);
     g_free(migration);
     return 0;
 }
