@@ -218,7 +218,7 @@ fuzz: $(FUZZ_TARGETS) ## fuzz every parser of outside bytes for T seconds each
 	  sed -n 's/^stat::number_of_executed_units: */runs /p' $(BUILD)/fuzz/$$name.log; \
 	done
 
-$(BUILD)/fuzz/%: tests/fuzz/%.c $(FUZZ_SOURCES) $(GENERATED) \
+$(BUILD)/fuzz/%: tests/fuzz/%.c $(wildcard tests/fuzz/*.h) $(FUZZ_SOURCES) $(GENERATED) \
                  $(wildcard plugin/daemon/recording.c plugin/daemon/fields.c plugin/daemon/gates.c \
                    plugin/daemon/calls-read.c plugin/decision/*.c plugin/libvirtd/cookie.c \
                    plugin/libvirtd/answer.c plugin/libvirtd/rules.c plugin/common/ipc*.c \
