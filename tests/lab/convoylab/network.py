@@ -27,6 +27,7 @@ NODES = {
 }
 NAMESPACES = ("host-a", "host-b", "client", "switch")
 PREFIX4, PREFIX6 = 24, 64
+BRIDGE_MAC = "02:00:0a:4d:00:0"             # and the port's letter
 MIGRATION_PORT, MIGRATION_PORT_MASK = 49152, 0xffc0
 FRAME_BYTES, HEADER_BYTES = 1514, 66        # Ethernet; with IPv4 and TCP timestamps
 ALLOWED = pathlib.Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
@@ -77,8 +78,11 @@ def create(lab, rate_mbit, client_rate_mbit):
         device = "eth0"
         if node != "client":
             device = "br0"
+            # A bridge without an address of its own takes the lowest of its ports'. A guest's
+            # tap has the same on both hosts, and a host sends nothing to its own address.
             batch(namespace(lab, node), "ip",
-                  ["link add br0 type bridge stp_state 0 forward_delay 0",
+                  [f"link add br0 address {BRIDGE_MAC}{letter} type bridge stp_state 0"
+                   " forward_delay 0",
                    "link set eth0 master br0"])
         batch(namespace(lab, node), "ip",
               [f"link set {device} up", "link set eth0 up",
