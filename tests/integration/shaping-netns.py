@@ -475,33 +475,35 @@ def test_floors(state, direction):
         migration = (HOST_IP, MIGRATION_PORT, FAR_HOST)
         flows = [(address, 5201, FAR_HOST) for address in VM_IPS]
         peer = FAR_IP
-    many = ("-P", "8")
+    # Datagrams do not give way, so that without floors the outcome is no lottery: in a fifo they
+    # take nearly all, and where the leaves are fair to each flow eight of nine shares.
+    flood = ("-u", "-P", "8", "-b", "24M")
     try:
         shaper.ask(plan(15 * MEGABYTE, 10 * MEGABYTE, LINK, peer))
-        one = measure(migration, flows[0], (*flows[1], *many))
-        note(f"{direction}: without floors, 1 and 8 connections: {megabytes(*one)}")
-        check(one[1] < 0.8 * first, f"{direction}: many connections push one aside", one)
+        one = measure(migration, flows[0], (*flows[1], *flood))
+        note(f"{direction}: without floors, 1 connection and a flood: {megabytes(*one)}")
+        check(one[1] < 0.5 * first, f"{direction}: a flood pushes one connection aside", one)
 
         answer = shaper.ask(plan(15 * MEGABYTE, 10 * MEGABYTE, LINK, peer, *vms))
         check((steps(answer)[0] or 0) > 0, f"{direction}: floors are added", answer)
         answer = shaper.ask(plan(15 * MEGABYTE, 10 * MEGABYTE, LINK, peer, *vms))
         check(steps(answer)[0] == 0, f"{direction}: adding them twice changes nothing", answer)
         for number in (0, 1):
-            loads = [(*flow, *many) if i != number else flow for i, flow in enumerate(flows)]
+            loads = [(*flow, *flood) if i != number else flow for i, flow in enumerate(flows)]
             got = measure(migration, *loads)
             floors = (first, second)
-            note(f"{direction}: VM {number + 1} with one connection: {megabytes(*got)}")
+            note(f"{direction}: VM {number + 1} beside a flood: {megabytes(*got)}")
             check(all(rate > 0.90 * floor for rate, floor in zip(got[1:], floors)),
-                  f"{direction}: each VM keeps its floor, VM {number + 1} with one connection",
+                  f"{direction}: each VM keeps its floor, VM {number + 1} beside a flood",
                   got)
             check(near(got[0], 10 * MEGABYTE) and near(got[1] + got[2], 15 * MEGABYTE),
                   f"{direction}: migration and workload keep theirs", got)
-        got = measure(migration, (*flows[0], "-b", "24M"), (*flows[1], *many))
+        got = measure(migration, (*flows[0], "-b", "24M"), (*flows[1], "-P", "8"))
         note(f"{direction}: VM 1 wants 3 MB/s: {megabytes(*got)}")
         check(near(got[1], 3 * MEGABYTE), f"{direction}: a VM below its floor gets all it wants",
               got)
         check(got[2] > 0.9 * 11 * MEGABYTE, f"{direction}: and lends the rest to the other", got)
-        got = measure((*flows[1], *many))
+        got = measure((*flows[1], "-P", "8"))
         check(near(got[0], LINK), f"{direction}: alone, a VM may borrow the link", got)
 
         counters = re.match(r"ok workload=(\d+) migrations=(\d+)$", shaper.ask("counters"))
