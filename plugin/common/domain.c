@@ -282,7 +282,7 @@ domain_description_parse(const char *xml, gssize length, GError **error)
     description->interfaces = g_ptr_array_new_with_free_func(interface_free);
     description->warnings = g_ptr_array_new_with_free_func(g_free);
     domain_metadata_init(&description->metadata);
-    description->name = xml_content(xml_child(root, "name"));
+    description->name = xml_text(xml_child(root, "name"));
     uuid = xml_content(xml_child(root, "uuid"));
     description->uuid = uuid_normalise(uuid);
     description->memory = memory_read(xml_child(root, "memory"));

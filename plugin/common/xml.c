@@ -131,11 +131,19 @@ xml_attribute(const xmlNode *node, const char *name)
 }
 
 char *
-xml_content(const xmlNode *node)
+xml_text(const xmlNode *node)
 {
     xmlChar *value = node != NULL ? xmlNodeGetContent(node) : NULL;
     char *copy = g_strdup((const char *)value);
 
     xmlFree(value);
-    return copy != NULL ? g_strstrip(copy) : NULL;
+    return copy;
+}
+
+char *
+xml_content(const xmlNode *node)
+{
+    char *text = xml_text(node);
+
+    return text != NULL ? g_strstrip(text) : NULL;
 }

@@ -31,5 +31,7 @@ xmlNode *xml_child(const xmlNode *parent, const char *name);
 
 /* Copies; NULL when absent. Free with g_free. node may be NULL. */
 char *xml_attribute(const xmlNode *node, const char *name);
+/* As it stands: blanks around a domain's name belong to it. */
+char *xml_text(const xmlNode *node);
 /* With white space around it removed. */
 char *xml_content(const xmlNode *node);

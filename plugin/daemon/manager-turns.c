@@ -25,7 +25,6 @@ manager_answer_turn(Manager *manager G_GNUC_UNUSED, Migration *migration)
                                           g_variant_new("(ss)", state, message ? message : ""));
 }
 
-/* A peer-to-peer call moves memory as soon as it goes on. */
 static void
 turn_shaped(const GError *error G_GNUC_UNUSED, gpointer data)
 {
@@ -64,18 +63,30 @@ manager_count_busy(const Manager *manager)
     return held == 0 && moving <= 1 ? 0 : held + moving;
 }
 
-/* Incoming ones: the QEMU that takes the memory starts when the call goes on. */
 void
 manager_let_in(Manager *manager, Migration *migration, const char *reason)
 {
     static const MigrationInput turn = { .type = MIGRATION_INPUT_TURN };
+    bool source = migration->machine.role == MIGRATION_ROLE_SOURCE;
+    gint64 now_us = g_get_monotonic_time();
+    bool shape;
 
     migration_note(migration, "admitted", "waited: %.2f s, reason: %s",
-                   (double)(g_get_monotonic_time() - migration->created_us) / 1e6, reason);
+                   (double)(now_us - migration->created_us) / 1e6, reason);
+    if (source)
+        migration->admitted_us = now_us;
     manager_input(manager, migration, &turn);
-    /* Else it is let in with its next question. */
-    if (migration->waiting_turn != NULL)
+    /*
+     * Classes come first where memory moves as soon as the call goes on: at the source of a
+     * peer-to-peer migration that knows its peer by now, and at every destination. One that
+     * does not ask at the moment is let in with its next question.
+     */
+    shape = source ? migration->peer_to_peer && !migration->answer_pending
+                   : migration->waiting_turn != NULL;
+    if (shape)
         manager_transfer(manager, migration, turn_shaped, reference_new(manager, migration));
+    else
+        manager_answer_turn(manager, migration);
 }
 
 static void
@@ -90,22 +101,13 @@ manager_admit_incoming(Manager *manager)
 void
 manager_schedule(Manager *manager)
 {
-    static const MigrationInput turn = { .type = MIGRATION_INPUT_TURN };
     g_autoptr(GPtrArray) starting = planner_schedule(manager);
 
     for (guint i = 0; i < starting->len; i++) {
         Migration *migration = g_ptr_array_index(starting, i);
 
-        migration_note(migration, "admitted", "waited: %.2f s, reason: %s",
-                       (double)(g_get_monotonic_time() - migration->created_us) / 1e6,
+        manager_let_in(manager, migration,
                        migration->schedule_reason ? migration->schedule_reason : "-");
-        migration->admitted_us = g_get_monotonic_time();
-        manager_input(manager, migration, &turn);
-        /* A call not answered yet goes on when it knows its peer. */
-        if (migration->peer_to_peer && !migration->answer_pending)
-            manager_transfer(manager, migration, turn_shaped, reference_new(manager, migration));
-        else
-            manager_answer_turn(manager, migration);
     }
     manager_admit_incoming(manager);
 }

@@ -156,7 +156,8 @@ answer_describe_call(const Call *call, const CallFacts *facts)
     answer_add_text(&builder, "uuid", facts->uuid, SHORT_TEXT_MAXIMUM);
     answer_add_text(&builder, "name", facts->name, SHORT_TEXT_MAXIMUM);
     answer_add_text(&builder, "domain-xml", facts->domain_xml, COOKIE_DOMAIN_MAXIMUM);
-    g_variant_builder_add(&builder, "{sv}", "flags", g_variant_new_uint64(call->asked.flags));
+    g_variant_builder_add(&builder, "{sv}", "flags",
+                          g_variant_new_uint64(call->asked.flags | facts->implied_flags));
     g_variant_builder_add(&builder, "{sv}", "parameters", describe_parameters(call));
     answer_add_text(&builder, "destination-uri", call->destination_uri, SHORT_TEXT_MAXIMUM);
     if (call->cookie_in != NULL && call->cookie_in_length > 0 &&

@@ -83,6 +83,22 @@ call_concerns_us(const Call *call, virConnectPtr connection)
     return connection_may_change(connection);
 }
 
+/*
+ * A peer-to-peer migration of a paused guest becomes one with VIR_MIGRATE_PAUSED inside
+ * libvirt, which then refuses post-copy. In a direct one the client sets that flag itself.
+ */
+static uint64_t
+implied_flags(const Call *call)
+{
+    const Real *real = real_functions();
+    int state, reason;
+
+    if (!(call->asked.flags & VIR_MIGRATE_PEER2PEER) || call->domain == NULL ||
+        real->get_state == NULL || real->get_state(call->domain, &state, &reason, 0) < 0)
+        return 0;
+    return state == VIR_DOMAIN_PAUSED ? VIR_MIGRATE_PAUSED : 0;
+}
+
 static bool
 find_uuid(virDomainPtr domain, char *ret_uuid)
 {
@@ -116,6 +132,7 @@ ask_daemon(Phase *phase, const Call *call, virConnectPtr connection, const char 
         if (real->get_xml != NULL)
             live = real->get_xml(call->domain, 0);
         facts.domain_xml = live;
+        facts.implied_flags = implied_flags(call);
     }
     reply = client_enter_call(&phase->budget, phase->entry, answer_describe_call(call, &facts));
     answer_parse(reply, &phase->answer);
@@ -168,6 +185,16 @@ last_error_code(void)
     virErrorPtr error = real->get_last_error != NULL ? real->get_last_error() : NULL;
 
     return error != NULL ? error->code : VIR_ERR_OK;
+}
+
+/* libvirt did not let this client in: the migration is somebody else's, and goes on. */
+static bool
+call_was_denied(const Call *call)
+{
+    int code = last_error_code();
+
+    return !call_succeeded(call) &&
+           (code == VIR_ERR_OPERATION_DENIED || code == VIR_ERR_ACCESS_DENIED);
 }
 
 /* NULL: none. libvirt's, until the next call into it. */
@@ -419,22 +446,26 @@ call_prepare(Call *call, bool tunnel)
     if (name == NULL || !call_concerns_us(call, call->connection)) {
         call->run(call, &call->asked);
         if (call_succeeded(call))
-            records_drop(RECORD_DESTINATION, name);
+            records_drop(RECORD_DESTINATION, name, NULL);
         return;
     }
     prepare_with_daemon(&phase, call, tunnel, name, xml);
     answer_clear(&phase.answer);
 }
 
+/* It runs as before; or the user, and not a migration, has paused it. */
 static bool
-state_is_unchanged(virDomainPtr domain, const int *before)
+guest_is_untouched(virDomainPtr domain)
 {
     const Real *real = real_functions();
     int state, reason;
 
-    return before[0] >= 0 && real->get_state(domain, &state, &reason, 0) == 0 &&
-           state == before[0] && state == VIR_DOMAIN_RUNNING &&
-           reason != VIR_DOMAIN_RUNNING_POSTCOPY && reason != VIR_DOMAIN_RUNNING_POSTCOPY_FAILED;
+    if (real->get_state == NULL || real->get_state(domain, &state, &reason, 0) < 0)
+        return false;
+    if (state == VIR_DOMAIN_PAUSED)
+        return reason == VIR_DOMAIN_PAUSED_USER;
+    return state == VIR_DOMAIN_RUNNING && reason != VIR_DOMAIN_RUNNING_POSTCOPY &&
+           reason != VIR_DOMAIN_RUNNING_POSTCOPY_FAILED;
 }
 
 /* Peer-to-peer: this call is the whole migration, so it may be done again. */
@@ -443,14 +474,12 @@ perform_peer_to_peer(Phase *phase, Call *call, RunningCall *running)
 {
     const Real *real = real_functions();
     Asked asked = arguments_asked(call);
-    int before[2] = { -1, -1 };
     virErrorPtr error;
     bool repeat;
 
+    /* Asked once more: it may have been paused while the call was held. */
+    asked.flags |= implied_flags(call);
     phase->additions = rules_reduce(&asked, MATCHING_FLAGS | SOURCE_FLAGS, &phase->answer.wanted);
-    if (rules_adds_anything(&phase->additions) && real->get_state != NULL &&
-        real->get_state(call->domain, &before[0], &before[1], 0) < 0)
-        before[0] = -1;
     run_with_additions(phase, call, NULL);
     if (call_succeeded(call) || !rules_adds_anything(&phase->additions) ||
         running_call_is_aborted(running) || real->set_error == NULL ||
@@ -458,7 +487,7 @@ perform_peer_to_peer(Phase *phase, Call *call, RunningCall *running)
         !rules_perform_error_is_repeatable(last_error_code(), last_error_message()))
         return;
     error = real->save_last_error();
-    repeat = state_is_unchanged(call->domain, before);
+    repeat = guest_is_untouched(call->domain);
     if (error != NULL) {
         real->set_error(error);
         real->free_error(error);
@@ -495,6 +524,8 @@ void
 call_perform(Call *call)
 {
     const bool direct = !(call->asked.flags & VIR_MIGRATE_PEER2PEER);
+    /* Begin has left a job on the domain that only the real Perform ends when it fails. */
+    const bool has_job = direct && (call->asked.flags & VIR_MIGRATE_CHANGE_PROTECTION);
     const Real *real = real_functions();
     char uuid[VIR_UUID_STRING_BUFLEN];
     virConnectPtr connection = NULL;
@@ -514,14 +545,17 @@ call_perform(Call *call)
     }
     running_call_enter(&running, uuid);
     ask_daemon(&phase, call, connection, uuid, NULL, NULL);
-    if (wait_for_turn(&phase, &running)) {
+    /* Where there is a job libvirt knows of the abort, too, and Perform fails of it. */
+    if (wait_for_turn(&phase, &running) || has_job) {
         if (direct)
             perform_direct(&phase, call, &record);
         else
             perform_peer_to_peer(&phase, call, &running);
     }
-    if (direct) {
-        /* Confirm comes next, also when Perform failed. */
+    if (direct && !call_succeeded(call)) {
+        /* No Confirm follows. */
+        records_drop(RECORD_SOURCE, uuid, NULL);
+    } else if (direct) {
         record.added_flags = phase.additions.flags;
         record.budget = phase.budget.left;
         record.given_up = phase.budget.given_up;
@@ -549,7 +583,9 @@ call_finish(Call *call)
     }
     arguments.flags |= record.added_flags;
     call->run(call, &arguments);
-    records_drop(RECORD_DESTINATION, name);
+    if (call_was_denied(call))
+        return;
+    records_drop(RECORD_DESTINATION, name, &record);
     phase = phase_after("finish", &record);
     tell_daemon(&phase, call, record.ticket, call_succeeded(call) && !call->cancelled);
 }
@@ -568,7 +604,9 @@ call_confirm(Call *call)
     }
     arguments.flags |= record.added_flags;
     call->run(call, &arguments);
-    records_drop(RECORD_SOURCE, uuid);
+    if (call_was_denied(call))
+        return;
+    records_drop(RECORD_SOURCE, uuid, &record);
     phase = phase_after("confirm", &record);
     /* It succeeds at resuming the guest: the migration has failed all the same. */
     tell_daemon(&phase, call, record.ticket, call_succeeded(call) && !call->cancelled);

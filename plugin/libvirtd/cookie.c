@@ -174,7 +174,8 @@ cookie_domain_name(const char *xml)
                     : NULL;
     const xmlNode *name =
         document != NULL ? xml_child(xmlDocGetRootElement(document), "name") : NULL;
-    g_autofree char *text = xml_content(name);
+    /* Finish is called with every blank of it. */
+    g_autofree char *text = xml_text(name);
 
     return text != NULL && text[0] != '\0' ? g_steal_pointer(&text) : NULL;
 }

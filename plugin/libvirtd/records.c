@@ -10,8 +10,7 @@
 typedef struct {
     char *key; /* NULL: free */
     RecordEnd end;
-    uint64_t age; /* of the last store; the smallest is replaced first */
-    Record record;
+    Record record; /* the smallest serial is replaced first */
 } Slot;
 
 /* POSIX locks here: thread checkers understand them. */
@@ -38,7 +37,7 @@ free_or_oldest_slot(void)
     for (size_t i = 0; i < RECORDS_MAXIMUM; i++) {
         if (slots[i].key == NULL)
             return &slots[i];
-        if (slots[i].age < oldest->age)
+        if (slots[i].record.serial < oldest->record.serial)
             oldest = &slots[i];
     }
     return oldest;
@@ -60,8 +59,8 @@ records_put(RecordEnd end, const char *key, const Record *record)
         slot->key = g_steal_pointer(&copy);
         slot->end = end;
     }
-    slot->age = ++stores;
     slot->record = *record;
+    slot->record.serial = ++stores;
     pthread_mutex_unlock(&records_lock);
 }
 
@@ -81,7 +80,7 @@ records_get(RecordEnd end, const char *key, Record *ret_record)
 }
 
 void
-records_drop(RecordEnd end, const char *key)
+records_drop(RecordEnd end, const char *key, const Record *read)
 {
     Slot *slot;
 
@@ -89,7 +88,7 @@ records_drop(RecordEnd end, const char *key)
         return;
     pthread_mutex_lock(&records_lock);
     slot = find_slot(end, key);
-    if (slot != NULL)
+    if (slot != NULL && (read == NULL || read->serial == slot->record.serial))
         g_clear_pointer(&slot->key, g_free);
     pthread_mutex_unlock(&records_lock);
 }

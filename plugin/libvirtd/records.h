@@ -27,6 +27,7 @@ typedef struct {
     uint64_t added_flags; /* what Perform or Prepare had on top */
     gint64 budget;        /* microseconds the daemon may still cost */
     bool given_up;        /* the daemon failed to answer: do not ask again */
+    uint64_t serial;      /* of the store; records_put sets its own */
 } Record;
 
 /* Stores a copy under (end, key); replaces an older one. */
@@ -35,8 +36,11 @@ void records_put(RecordEnd end, const char *key, const Record *record);
 /* Copies out; false (ret_record untouched) when there is none. */
 bool records_get(RecordEnd end, const char *key, Record *ret_record);
 
-/* Absent is fine. */
-void records_drop(RecordEnd end, const char *key);
+/*
+ * Absent is fine. read: what the caller got from records_get, so that what another
+ * thread has stored meanwhile for the next migration stays; NULL: whatever is there.
+ */
+void records_drop(RecordEnd end, const char *key, const Record *read);
 
 /*
  * A call that is under way in some thread, so that an abort can find it. The

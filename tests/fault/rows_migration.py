@@ -398,6 +398,7 @@ def two_versions(ground, times):
 HOSTILE_NAMES = (
     '"; touch {mark}; "', "$(touch {mark})", "`touch {mark}`", "';touch {mark};'", "..",
     "-batch", "--json", "%s%n%s%n", "<name>x<name>", "a&b,c=d", "\\", "\u202eoffer",
+    " blanks ",
 )
 
 

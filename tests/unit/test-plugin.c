@@ -226,6 +226,9 @@ test_domain_text(void)
     name = cookie_domain_name("<domain type='kvm'>\n  <x><name>no</name></x>\n"
                               "  <name>a&amp;b</name><rest/></domain>");
     g_assert_cmpstr(name, ==, "a&b");
+    g_free(name);
+    name = cookie_domain_name("<domain><name> web </name></domain>");
+    g_assert_cmpstr(name, ==, " web ");
     g_assert_null(cookie_domain_name("<domain><name>cut</name><rest"));
     g_assert_null(cookie_domain_name("<domain><name/></domain>"));
     g_assert_null(cookie_domain_name("<!DOCTYPE domain [<!ENTITY e SYSTEM 'file:///etc/hostname'>]>"
@@ -377,7 +380,7 @@ test_records(void)
     g_assert_true(records_get(RECORD_SOURCE, "a", &found));
     g_assert_cmpuint(found.ticket, ==, 7);
     g_assert_cmphex(found.added_flags, ==, POSTCOPY);
-    records_drop(RECORD_DESTINATION, "a");
+    records_drop(RECORD_DESTINATION, "a", NULL);
     g_assert_true(records_get(RECORD_SOURCE, "a", &found));
 
     /* Full: the one that was stored longest ago gives way. */
@@ -393,9 +396,17 @@ test_records(void)
     g_assert_false(records_get(RECORD_DESTINATION, "0", &found));
     g_assert_true(records_get(RECORD_DESTINATION, "1", &found));
 
-    records_drop(RECORD_SOURCE, "a");
-    records_drop(RECORD_SOURCE, "a");
-    records_drop(RECORD_SOURCE, NULL);
+    /* What the next migration has stored meanwhile is not ours to drop. */
+    g_assert_true(records_get(RECORD_SOURCE, "a", &found));
+    records_put(RECORD_SOURCE, "a", &record);
+    records_drop(RECORD_SOURCE, "a", &found);
+    g_assert_true(records_get(RECORD_SOURCE, "a", &found));
+    records_drop(RECORD_SOURCE, "a", &found);
+    g_assert_false(records_get(RECORD_SOURCE, "a", &found));
+    records_put(RECORD_SOURCE, "a", &record);
+    records_drop(RECORD_SOURCE, "a", NULL);
+    records_drop(RECORD_SOURCE, "a", NULL);
+    records_drop(RECORD_SOURCE, NULL, NULL);
     records_put(RECORD_SOURCE, NULL, &record);
     g_assert_false(records_get(RECORD_SOURCE, NULL, &found));
     g_assert_false(records_get(RECORD_SOURCE, "a", &found));

@@ -86,6 +86,40 @@ check_cookie(const char *cookie, int length)
     CHECK(g_str_has_suffix(cookie, "</qemu-migration>\n"), length);
 }
 
+/* Who may only look meddles between the phases. */
+static __thread bool meddled_with;
+
+static void
+meddle(bool params, virDomainPtr domain, const char *name, unsigned long flags)
+{
+    char uuid[VIR_UUID_STRING_BUFLEN];
+    virDomainPtr same;
+
+    if (!meddled_with)
+        return;
+    CHECK(virDomainGetUUIDString(domain, uuid) == 0, 0);
+    same = stub_domain_read_only(uuid, name);
+    if (params) {
+        virTypedParameter list = { .field = VIR_MIGRATE_PARAM_DEST_NAME,
+                                   .type = VIR_TYPED_PARAM_STRING,
+                                   .value.s = (char *)name };
+
+        CHECK(virDomainMigrateFinish3Params(stub_connection(true), &list, 1, NULL, 0, NULL, NULL,
+                                            (unsigned)flags, 1) == NULL,
+              0);
+        CHECK(error_code() == VIR_ERR_OPERATION_DENIED, error_code());
+        CHECK(virDomainMigrateConfirm3Params(same, NULL, 0, NULL, 0, (unsigned)flags, 1) == -1, 0);
+    } else {
+        CHECK(virDomainMigrateFinish3(stub_connection(true), name, NULL, 0, NULL, NULL, NULL, NULL,
+                                      flags, 1) == NULL,
+              0);
+        CHECK(error_code() == VIR_ERR_OPERATION_DENIED, error_code());
+        CHECK(virDomainMigrateConfirm3(same, NULL, 0, flags, 1) == -1, 0);
+    }
+    CHECK(error_code() == VIR_ERR_OPERATION_DENIED, error_code());
+    virDomainFree(same);
+}
+
 /* A direct migration through all five phases of one family. */
 static Trip
 migrate_direct(bool params, virDomainPtr domain, const char *name, unsigned long flags)
@@ -123,6 +157,7 @@ migrate_direct(bool params, virDomainPtr domain, const char *name, unsigned long
     check_cookie(cookie2, length2);
     CHECK(g_strcmp0(uri, "tcp:host-b:49152") == 0, 0);
 
+    meddle(params, domain, name, flags);
     start = g_get_monotonic_time();
     status = params ? virDomainMigratePerform3Params(domain, NULL, list, count, cookie2, length2,
                                                      &cookie3, &length3, (unsigned)flags)
@@ -132,6 +167,7 @@ migrate_direct(bool params, virDomainPtr domain, const char *name, unsigned long
     trip.perform = stub_seen()->flags;
     CHECK(status == 0, status);
 
+    meddle(params, domain, name, flags);
     start = g_get_monotonic_time();
     finished = params ? virDomainMigrateFinish3Params(stub_connection(false), list, count, cookie3,
                                                       length3, NULL, NULL, (unsigned)flags, 0)
@@ -233,6 +269,18 @@ check_post_copy_fence(virDomainPtr domain, const char *name, bool params)
     }
 }
 
+/* libvirt makes it a migration with VIR_MIGRATE_PAUSED, in which post-copy is refused. */
+static void
+check_paused_guest(virDomainPtr domain, bool params)
+{
+    stub_pause(true);
+    stub_seen()->calls = 0;
+    CHECK(migrate_p2p(params, domain, LIVE_P2P, false) == 0, 0);
+    CHECK(stub_seen()->calls == 1, stub_seen()->calls);
+    CHECK(stub_seen()->flags == LIVE_P2P, stub_seen()->flags);
+    stub_pause(false);
+}
+
 static void
 check_post_copy_retries(virDomainPtr domain, const char *name, bool params)
 {
@@ -294,9 +342,12 @@ static void
 scenario_post_copy(virDomainPtr domain, const char *name, bool params)
 {
     const unsigned long wanted = LIVE_DIRECT | VIR_MIGRATE_POSTCOPY;
-    Trip trip = migrate_direct(params, domain, name, LIVE_DIRECT);
     const virTypedParameter *parameter;
+    Trip trip;
 
+    meddled_with = true;
+    trip = migrate_direct(params, domain, name, LIVE_DIRECT);
+    meddled_with = false;
     CHECK(trip.complete, 0);
     CHECK(trip.begin == wanted, trip.begin);
     CHECK(trip.prepare == wanted, trip.prepare);
@@ -320,6 +371,7 @@ scenario_post_copy(virDomainPtr domain, const char *name, bool params)
     CHECK(params ? parameter != NULL && parameter->value.ul == 5 : stub_seen()->bandwidth == 5, 0);
     check_offer(domain, name, params);
     check_post_copy_fence(domain, name, params);
+    check_paused_guest(domain, params);
     check_post_copy_retries(domain, name, params);
 }
 
@@ -431,6 +483,24 @@ scenario_hold(virDomainPtr domain, const char *name, bool params)
     CHECK(virDomainGetJobInfo(domain, &info) == 0 && info.type == VIR_DOMAIN_JOB_NONE, info.type);
 }
 
+/*
+ * An abort between Begin and the real Perform: only Perform ends the job that Begin has left,
+ * so it runs, and libvirt, which knows of the abort, makes it fail (the stub does not).
+ * Without a job it does not run.
+ */
+static void
+scenario_refuse_perform(virDomainPtr domain, const char *name, bool params)
+{
+    Trip trip = migrate_direct(params, domain, name, LIVE_DIRECT);
+
+    CHECK(trip.complete, 0);
+    CHECK(trip.perform == (LIVE_DIRECT | VIR_MIGRATE_POSTCOPY), trip.perform);
+    stub_seen()->calls = 0;
+    CHECK(migrate_p2p(params, domain, LIVE_P2P, false) == -1, 0);
+    CHECK(stub_seen()->calls == 0, stub_seen()->calls);
+    CHECK(error_code() == VIR_ERR_OPERATION_ABORTED, error_code());
+}
+
 /* A read-only client is told no by libvirt and holds nobody up. */
 static void
 scenario_read_only(virDomainPtr domain, const char *name, bool params)
@@ -508,6 +578,7 @@ static const struct {
     { "wait", scenario_wait, 1 },
     { "hold", scenario_hold, 1 },
     { "dies", scenario_unchanged, 1 },
+    { "refuse-perform", scenario_refuse_perform, ROUNDS },
     { "read-only", scenario_read_only, 1 },
     { "together", scenario_together, 1 },
     { "fork", scenario_fork, 2 },

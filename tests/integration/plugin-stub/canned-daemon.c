@@ -15,6 +15,7 @@
  * wait          wait, two times "waiting", then go
  * hold          wait until AbortWaiting
  * refuse        wait, then aborted
+ * refuse-perform  as post-copy, but Perform waits and is aborted
  * dies          as hold, but exits at the first WaitTurn
  * begin-only    as parallel, exits after the first LeaveCall of "prepare"
  */
@@ -89,7 +90,7 @@ add_good_answer(GVariantBuilder *builder, const char *entry, GVariant *call)
 
     g_variant_lookup(call, "flags", "t", &flags);
     g_variant_builder_init(&parameters, G_VARIANT_TYPE_VARDICT);
-    if (mode_is("post-copy")) {
+    if (mode_is("post-copy") || mode_is("refuse-perform")) {
         if ((flags & VIR_MIGRATE_LIVE) && !(flags & VIR_MIGRATE_TUNNELLED))
             flags |= VIR_MIGRATE_POSTCOPY;
         if (strcmp(entry, "perform") == 0) {
@@ -159,7 +160,8 @@ on_enter_call(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation, const ch
         add_garbage(&builder);
     else
         add_good_answer(&builder, entry, call);
-    if (mode_is("wait") || mode_is("hold") || mode_is("dies"))
+    if (mode_is("wait") || mode_is("hold") || mode_is("dies") ||
+        (mode_is("refuse-perform") && strcmp(entry, "perform") == 0))
         add(&builder, "wait", g_variant_new_boolean(TRUE));
     answer = g_variant_builder_end(&builder);
     if (mode_is("late")) {
@@ -193,7 +195,7 @@ on_wait_turn(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation, guint64 t
     g_hash_table_insert(turns, key, GUINT_TO_POINTER(asked + 1));
     if (mode_is("hold"))
         state = uuid_is_aborted(g_hash_table_lookup(uuids, key)) ? "aborted" : "waiting";
-    if (mode_is("refuse"))
+    if (g_str_has_prefix(mode, "refuse"))
         state = "aborted";
     if (mode_is("garbage"))
         state = "perhaps";

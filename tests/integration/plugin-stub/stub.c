@@ -29,6 +29,7 @@ static struct _virConnect connections[2] = { { false }, { true } };
 static __thread StubSeen seen;
 static __thread unsigned long fail_mask;
 static __thread int fail_code;
+static __thread bool guest_paused;
 static __thread virError last_error;
 
 static struct {
@@ -97,6 +98,21 @@ stub_domain(const char *uuid, const char *name)
     return domain;
 }
 
+virDomainPtr
+stub_domain_read_only(const char *uuid, const char *name)
+{
+    virDomainPtr domain = stub_domain(uuid, name);
+
+    domain->connection = &connections[1];
+    return domain;
+}
+
+void
+stub_pause(bool paused)
+{
+    guest_paused = paused;
+}
+
 static void
 set_error(int code)
 {
@@ -128,6 +144,25 @@ enter(unsigned long flags, unsigned long bandwidth, virTypedParameterPtr paramet
         set_error(fail_code);
         return false;
     }
+    return true;
+}
+
+/* Finish and Confirm ask this first. */
+static bool
+refuse_read_only(virConnectPtr connection)
+{
+    if (connection->read_only)
+        set_error(VIR_ERR_OPERATION_DENIED);
+    return connection->read_only;
+}
+
+/* What libvirt itself finds out about a paused guest in the middle of a Perform. */
+static bool
+refuse_paused(const char *destination_uri, unsigned long flags)
+{
+    if (!guest_paused || destination_uri == NULL || !(flags & VIR_MIGRATE_POSTCOPY))
+        return false;
+    set_error(VIR_ERR_ARGUMENT_UNSUPPORTED);
     return true;
 }
 
@@ -228,10 +263,9 @@ virDomainMigratePerform3(virDomainPtr domain, const char *xmlin, const char *coo
     (void)domain;
     (void)cookiein;
     (void)cookieinlen;
-    (void)dconnuri;
     (void)uri;
     (void)dname;
-    if (!enter(flags, bandwidth, NULL, 0, xmlin))
+    if (!enter(flags, bandwidth, NULL, 0, xmlin) || refuse_paused(dconnuri, flags))
         return -1;
     gather();
     give_cookie(cookieout, cookieoutlen);
@@ -245,10 +279,9 @@ virDomainMigratePerform3Params(virDomainPtr domain, const char *dconnuri,
                                unsigned int flags)
 {
     (void)domain;
-    (void)dconnuri;
     (void)cookiein;
     (void)cookieinlen;
-    if (!enter(flags, 0, params, nparams, NULL))
+    if (!enter(flags, 0, params, nparams, NULL) || refuse_paused(dconnuri, flags))
         return -1;
     gather();
     give_cookie(cookieout, cookieoutlen);
@@ -260,7 +293,6 @@ virDomainMigrateFinish3(virConnectPtr dconn, const char *dname, const char *cook
                         int cookieinlen, char **cookieout, int *cookieoutlen, const char *dconnuri,
                         const char *uri, unsigned long flags, int cancelled)
 {
-    (void)dconn;
     (void)cookiein;
     (void)cookieinlen;
     (void)cookieout;
@@ -268,6 +300,8 @@ virDomainMigrateFinish3(virConnectPtr dconn, const char *dname, const char *cook
     (void)dconnuri;
     (void)uri;
     (void)cancelled;
+    if (refuse_read_only(dconn))
+        return NULL;
     return enter(flags, 0, NULL, 0, NULL) ? stub_domain("", dname) : NULL;
 }
 
@@ -276,12 +310,13 @@ virDomainMigrateFinish3Params(virConnectPtr dconn, virTypedParameterPtr params, 
                               const char *cookiein, int cookieinlen, char **cookieout,
                               int *cookieoutlen, unsigned int flags, int cancelled)
 {
-    (void)dconn;
     (void)cookiein;
     (void)cookieinlen;
     (void)cookieout;
     (void)cookieoutlen;
     (void)cancelled;
+    if (refuse_read_only(dconn))
+        return NULL;
     return enter(flags, 0, params, nparams, NULL) ? stub_domain("", "finished") : NULL;
 }
 
@@ -289,10 +324,11 @@ int
 virDomainMigrateConfirm3(virDomainPtr domain, const char *cookiein, int cookieinlen,
                          unsigned long flags, int cancelled)
 {
-    (void)domain;
     (void)cookiein;
     (void)cookieinlen;
     (void)cancelled;
+    if (refuse_read_only(domain->connection))
+        return -1;
     return enter(flags, 0, NULL, 0, NULL) ? 0 : -1;
 }
 
@@ -301,10 +337,11 @@ virDomainMigrateConfirm3Params(virDomainPtr domain, virTypedParameterPtr params,
                                const char *cookiein, int cookieinlen, unsigned int flags,
                                int cancelled)
 {
-    (void)domain;
     (void)cookiein;
     (void)cookieinlen;
     (void)cancelled;
+    if (refuse_read_only(domain->connection))
+        return -1;
     return enter(flags, 0, params, nparams, NULL) ? 0 : -1;
 }
 
@@ -391,8 +428,8 @@ virDomainGetState(virDomainPtr domain, int *state, int *reason, unsigned int fla
     (void)domain;
     (void)flags;
     set_error(VIR_ERR_OK);
-    *state = VIR_DOMAIN_RUNNING;
-    *reason = VIR_DOMAIN_RUNNING_BOOTED;
+    *state = guest_paused ? VIR_DOMAIN_PAUSED : VIR_DOMAIN_RUNNING;
+    *reason = guest_paused ? (int)VIR_DOMAIN_PAUSED_USER : (int)VIR_DOMAIN_RUNNING_BOOTED;
     return 0;
 }
 

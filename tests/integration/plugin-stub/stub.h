@@ -36,6 +36,11 @@ void stub_gather(unsigned count);
 
 virConnectPtr stub_connection(bool read_only);
 virDomainPtr stub_domain(const char *uuid, const char *name);
+/* The same domain as another client has it, who may only look. */
+virDomainPtr stub_domain_read_only(const char *uuid, const char *name);
+
+/* This thread's domains are paused by their user; post-copy is refused for them, as by libvirt. */
+void stub_pause(bool paused);
 
 /* src/libvirt_internal.h */
 char *virDomainMigrateBegin3(virDomainPtr, const char *, char **, int *, unsigned long,
