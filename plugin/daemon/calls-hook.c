@@ -23,7 +23,8 @@ hook_incoming(Manager *manager, const char *domain, const char *xml)
     }
     migration = manager_find(manager, MIGRATION_ROLE_DESTINATION, description->uuid, domain);
     if (migration != NULL && !migration->from_hook &&
-        g_get_monotonic_time() - migration->created_us < HOOK_FOLLOWS_PLUGIN_US)
+        g_get_monotonic_time() - MAX(migration->created_us, migration->polled_us) <
+            HOOK_FOLLOWS_PLUGIN_US)
         return NULL; /* the plugin announced it and carries the offer */
     if (!calls_may_follow(manager, MIGRATION_ROLE_DESTINATION, description->uuid, domain))
         return NULL;

@@ -16,6 +16,8 @@ leave_source(Manager *manager, Migration *migration, const char *entry, bool suc
 
     if (migration->recovery.broken)
         return; /* the caller's phases say nothing any more: libvirt's events do */
+    if (g_str_equal(entry, "begin") && migration_is_transferring(migration))
+        return; /* a second call's, which waited for the first one's job in vain */
     if (success && (g_str_equal(entry, "begin") ||
                     (g_str_equal(entry, "perform") && !migration->peer_to_peer)))
         return; /* the next phase follows */
@@ -85,9 +87,12 @@ calls_leave(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *in
         migration_note(migration, "retried", "entry: %s, used: the caller's own flags", entry);
     }
     if (!success) {
+        g_autofree char *cut = g_strndup(message ? message : "failed", MESSAGE_MAXIMUM);
+        /* Cut inside a character it could not be told over D-Bus any more. */
+        g_autofree char *text = g_utf8_make_valid(cut, -1);
+
         g_free(migration->failure);
-        migration->failure =
-            g_strdup_printf("%s: %.*s", entry, (int)MESSAGE_MAXIMUM, message ? message : "failed");
+        migration->failure = g_strdup_printf("%s: %s", entry, text);
     }
     if (migration->machine.role == MIGRATION_ROLE_SOURCE)
         leave_source(manager, migration, entry, success);

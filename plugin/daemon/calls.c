@@ -231,15 +231,34 @@ calls_wait_turn(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation
         g_timeout_add_full(G_PRIORITY_DEFAULT, TURN_MAXIMUM_MS, turn_still_waiting, turn, g_free);
 }
 
+/* NULL: none is held. */
+static Migration *
+find_waiting(const Manager *manager, const char *uuid)
+{
+    Migration *migration = manager_find(manager, MIGRATION_ROLE_SOURCE, uuid, NULL);
+
+    return migration != NULL && migration->machine.state == MIGRATION_WAITING ? migration : NULL;
+}
+
 void
 calls_abort_waiting(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *invocation,
                     const char *uuid)
 {
     static const MigrationInput abort_input = { .type = MIGRATION_INPUT_ABORT };
-    Migration *migration = manager_find(manager, MIGRATION_ROLE_SOURCE, uuid, NULL);
-    bool waiting = migration != NULL && migration->machine.state == MIGRATION_WAITING;
+    Migration *migration = find_waiting(manager, uuid);
 
-    if (waiting)
+    if (migration != NULL)
         manager_input(manager, migration, &abort_input);
-    convoy_daemon1_complete_abort_waiting(skeleton, invocation, waiting);
+    convoy_daemon1_complete_abort_waiting(skeleton, invocation, migration != NULL);
+}
+
+void
+calls_release_waiting(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *invocation,
+                      const char *uuid)
+{
+    Migration *migration = find_waiting(manager, uuid);
+
+    if (migration != NULL)
+        manager_let_in(manager, migration, "its caller's --timeout is up");
+    convoy_daemon1_complete_release_waiting(skeleton, invocation, migration != NULL);
 }

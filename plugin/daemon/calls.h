@@ -26,6 +26,8 @@ void calls_leave(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocatio
                  const char *entry, uint64_t ticket, GVariant *result);
 void calls_abort_waiting(Manager *manager, ConvoyDaemon1 *skeleton,
                          GDBusMethodInvocation *invocation, const char *uuid);
+void calls_release_waiting(Manager *manager, ConvoyDaemon1 *skeleton,
+                           GDBusMethodInvocation *invocation, const char *uuid);
 void calls_notify_hook(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *invocation,
                        const char *domain, const char *operation, const char *sub_operation,
                        const char *xml);

@@ -194,7 +194,8 @@ void
 hypervisor_measure_dirty_rate(Hypervisor *hypervisor, const char *uuid, HypervisorRateDone done,
                               gpointer user_data)
 {
-    hypervisor_request_start(
-        hypervisor, hypervisor_request_new(hypervisor, uuid, run_measure_dirty_rate,
-                                           hypervisor_finish_rate, G_CALLBACK(done), user_data));
+    hypervisor_request_start_in(hypervisor, hypervisor->measure_workers,
+                                hypervisor_request_new(hypervisor, uuid, run_measure_dirty_rate,
+                                                       hypervisor_finish_rate, G_CALLBACK(done),
+                                                       user_data));
 }

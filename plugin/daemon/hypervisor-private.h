@@ -23,6 +23,7 @@ struct Hypervisor {
     uint32_t libvirt_version;
     GThreadPool *workers;         /* of GTask, whose data is a Request or an Opening */
     GThreadPool *foreign_workers; /* the same, for connections to other hosts */
+    GThreadPool *measure_workers; /* the same, for calls that wait for a measurement */
     GThreadPool *resume_workers;  /* the same, for calls that last as long as a migration */
 };
 

@@ -22,6 +22,8 @@
 #define KEEPALIVE_COUNT 3
 #define WORKERS 8
 #define FOREIGN_WORKERS 4
+/* A gang is measured one after the other: what runs is steered meanwhile. */
+#define MEASURE_WORKERS 2
 #define RESUME_WORKERS 4
 /* A libvirtd that hangs must not keep the daemon from stopping. */
 #define CLOSE_MAXIMUM_US G_USEC_PER_SEC
@@ -287,6 +289,7 @@ hypervisor_new(const char *uri, HypervisorEventFunc func, gpointer user_data)
     hypervisor->cancellable = g_cancellable_new();
     hypervisor->workers = g_thread_pool_new(worker_run, NULL, WORKERS, FALSE, NULL);
     hypervisor->foreign_workers = g_thread_pool_new(worker_run, NULL, FOREIGN_WORKERS, FALSE, NULL);
+    hypervisor->measure_workers = g_thread_pool_new(worker_run, NULL, MEASURE_WORKERS, FALSE, NULL);
     hypervisor->resume_workers = g_thread_pool_new(worker_run, NULL, RESUME_WORKERS, FALSE, NULL);
     hypervisor_open(hypervisor);
     return hypervisor;
@@ -304,6 +307,7 @@ hypervisor_free(Hypervisor *hypervisor)
     /* Threads that libvirt holds are left to themselves: they touch tasks only. */
     g_thread_pool_free(hypervisor->workers, FALSE, FALSE);
     g_thread_pool_free(hypervisor->foreign_workers, FALSE, FALSE);
+    g_thread_pool_free(hypervisor->measure_workers, FALSE, FALSE);
     g_thread_pool_free(hypervisor->resume_workers, FALSE, FALSE);
     g_object_unref(hypervisor->cancellable);
     g_free(hypervisor->uri);

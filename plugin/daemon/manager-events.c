@@ -161,8 +161,8 @@ sighting_checked(const JobStatistics *statistics, const GError *error, gpointer 
 }
 
 /*
- * virsh save, dump and snapshots make QEMU count passes as well: one that
- * nobody announced is followed only after libvirt has called it a migration.
+ * virsh save, dump and snapshots make QEMU count passes as well: where no migration
+ * was announced, or it is still held, libvirt has to call it one first.
  */
 static void
 on_iteration(Manager *manager, const HypervisorEvent *event)
@@ -170,7 +170,7 @@ on_iteration(Manager *manager, const HypervisorEvent *event)
     Migration *migration = manager_find(manager, MIGRATION_ROLE_SOURCE, event->uuid, event->name);
     Sighting *sighting;
 
-    if (migration != NULL) {
+    if (migration != NULL && migration->machine.state != MIGRATION_WAITING) {
         migration_iterate(manager, migration, event);
         return;
     }

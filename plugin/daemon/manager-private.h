@@ -76,8 +76,5 @@ void manager_poll(Manager *manager, Migration *migration, unsigned number);
 /* The destination's word, or why there is none: a p2p technique is final now. */
 void manager_offer_answered(Manager *manager, Migration *migration, const char *problem);
 
-/* A held incoming migration goes on. */
-void manager_let_in(Manager *manager, Migration *migration, const char *reason);
-
 /* HypervisorEventFunc; data is the Manager. */
 void manager_event(const HypervisorEvent *event, gpointer data);

@@ -110,7 +110,8 @@ resumed(const GError *error, gpointer data)
     if (error->code == HYPERVISOR_ERROR_NOT_NOTICED) {
         /* It will in seconds, and asking costs nothing: the VM stands still meanwhile. */
         migration->recovery.next_us = g_get_monotonic_time() + FIRST_PAUSE_US;
-        migration->recovery.tries--;
+        if (migration->recovery.tries > 0)
+            migration->recovery.tries--;
         migration->recovery.broken = true;
         if (!migration->recovery.unnoticed)
             migration_note(migration, "resume-waits", "%s", error->message);
@@ -118,7 +119,8 @@ resumed(const GError *error, gpointer data)
         return;
     }
     migration->recovery.unnoticed = false;
-    doublings = MIN(migration->recovery.tries, PAUSE_DOUBLINGS_MAXIMUM);
+    /* Tries begin anew when it breaks once more while one is under way. */
+    doublings = CLAMP(migration->recovery.tries, 1, PAUSE_DOUBLINGS_MAXIMUM);
     pause_us = FIRST_PAUSE_US << (doublings - 1);
     migration->recovery.next_us = g_get_monotonic_time() + pause_us;
     /* It may have gone on and broken once more. */

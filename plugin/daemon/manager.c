@@ -161,7 +161,7 @@ manager_add(Manager *manager, MigrationRole role, const char *name, const char *
 
     if (migration != NULL)
         manager_input(manager, migration, &lost);
-    migration = migration_new(++manager->next_ticket, role, name, uuid, g_get_monotonic_time());
+    migration = migration_new(manager->next_ticket++, role, name, uuid, g_get_monotonic_time());
     g_ptr_array_add(manager->migrations, migration);
     return migration;
 }
@@ -461,6 +461,8 @@ manager_new(const Config *config, const char *state_directory, GError **error)
 
     manager->config = config;
     manager->prepare_seconds = PREPARE_SECONDS;
+    /* A plugin still knows tickets of the daemon before this one: no number comes twice. */
+    manager->next_ticket = (uint64_t)g_get_monotonic_time();
     manager->state_directory = g_strdup(state_directory);
     manager->registry = registry_new();
     manager->recorder = recorder_new(config->data_directory);

@@ -145,5 +145,8 @@ unsigned manager_count_held(const Manager *manager);
 /* libvirtd's workers that held calls and outgoing migrations occupy; 0: one at most. */
 unsigned manager_count_busy(const Manager *manager);
 
+/* A held one, of either end, goes on now; reason: one line for people. */
+void manager_let_in(Manager *manager, Migration *migration, const char *reason);
+
 /* Answers a pending WaitTurn at once if the state allows it. */
 void manager_answer_turn(Manager *manager, Migration *migration);

@@ -80,7 +80,10 @@ migration_note(Migration *migration, const char *event, const char *format, ...)
 const char *
 migration_keeps_place(const Migration *migration, gint64 now_us)
 {
-    if (migration_is_transferring(migration) && migration->job_seen)
+    /* Between Begin and Perform as well, while libvirt is seen to have a job for it. */
+    if (migration->job_seen &&
+        (migration_is_transferring(migration) ||
+         (migration->machine.state == MIGRATION_ADMITTED && migration->idle_polls == 0)))
         return "it migrates already";
     if (migration->machine.state == MIGRATION_WAITING &&
         (migration->waiting_turn != NULL || now_us - migration->polled_us < CALLER_SILENT_US))

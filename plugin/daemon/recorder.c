@@ -80,8 +80,8 @@ recorder_push(Recorder *recorder, const char *file, char *text, size_t maximum)
     line->text = text;
     if (strlen(text) > maximum)
         recorder_lost(recorder, "a record is longer than a line may be");
-    else if (g_thread_pool_push(recorder->pool, line, NULL))
-        line = NULL; /* also when no thread could be started yet: it is queued */
+    else /* queued whatever it returns: false means that no thread could be started for it yet */
+        g_thread_pool_push(recorder->pool, g_steal_pointer(&line), NULL);
 }
 
 static bool

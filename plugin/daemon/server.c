@@ -61,6 +61,14 @@ handle_abort_waiting(ConvoyDaemon1 *skeleton, GDBusMethodInvocation *invocation,
 }
 
 static gboolean
+handle_release_waiting(ConvoyDaemon1 *skeleton, GDBusMethodInvocation *invocation, const char *uuid,
+                       gpointer data)
+{
+    calls_release_waiting(((Server *)data)->manager, skeleton, invocation, uuid);
+    return TRUE;
+}
+
+static gboolean
 handle_notify_hook(ConvoyDaemon1 *skeleton, GDBusMethodInvocation *invocation, const char *domain,
                    const char *operation, const char *sub_operation, const char *xml, gpointer data)
 {
@@ -143,6 +151,8 @@ on_new_connection(GDBusServer *dbus_server G_GNUC_UNUSED, GDBusConnection *conne
     g_signal_connect(peer->skeleton, "handle-wait-turn", G_CALLBACK(handle_wait_turn), server);
     g_signal_connect(peer->skeleton, "handle-leave-call", G_CALLBACK(handle_leave_call), server);
     g_signal_connect(peer->skeleton, "handle-abort-waiting", G_CALLBACK(handle_abort_waiting),
+                     server);
+    g_signal_connect(peer->skeleton, "handle-release-waiting", G_CALLBACK(handle_release_waiting),
                      server);
     g_signal_connect(peer->skeleton, "handle-notify-hook", G_CALLBACK(handle_notify_hook), server);
     g_signal_connect(peer->skeleton, "handle-get-status", G_CALLBACK(handle_get_status), server);

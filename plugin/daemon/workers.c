@@ -191,13 +191,26 @@ journal_read(const char *path, char ret_server[16], WorkersPool *ret_before,
     return false;
 }
 
-/* What is not as we left it: libvirtd started anew, or somebody else decided. */
-static WorkersPool
-pool_before(WorkersPool now, WorkersPool before, WorkersPool raised)
+/*
+ * What is not as we left it: libvirtd started anew, or somebody else decided. Any number
+ * that we would raise to is ours: the journal is written first, and a raise may not follow.
+ */
+static unsigned
+number_before(unsigned now, unsigned before, unsigned raised)
+{
+    bool step =
+        now > before && (now == WORKERS_MAXIMUM ||
+                         (now > WORKERS_RESERVE && (now - WORKERS_RESERVE) % RAISE_STEP == 0));
+
+    return before != 0 && (now == raised || step) ? before : now;
+}
+
+WorkersPool
+workers_before(WorkersPool now, WorkersPool before, WorkersPool raised)
 {
     return (WorkersPool){
-        .maximum = now.maximum != raised.maximum ? now.maximum : before.maximum,
-        .minimum = now.minimum != raised.minimum ? now.minimum : before.minimum,
+        .maximum = number_before(now.maximum, before.maximum, raised.maximum),
+        .minimum = number_before(now.minimum, before.minimum, raised.minimum),
     };
 }
 
@@ -225,7 +238,7 @@ pool_fit(const char *journal_path, unsigned busy, WorkersPool *ret_before, Worke
         server_close(server, connection);
         return false;
     }
-    before = pool_before(now, before, raised);
+    before = workers_before(now, before, raised);
     wanted = workers_wanted(before, busy);
     if (!pool_is(&wanted, &now))
         done = (pool_is(&wanted, &before) || journal_write(journal_path, name, before, wanted)) &&
@@ -332,8 +345,10 @@ workers_ask(Workers *self)
     self->tried_us = g_get_monotonic_time();
     self->asked = self->busy;
     self->child = child_start(self, text);
-    if (self->child == NULL)
+    if (self->child == NULL) {
+        self->known = false; /* tried again, but not at every tick */
         return;
+    }
     self->references++;
     g_subprocess_communicate_utf8_async(self->child, NULL, NULL, child_ended, self);
 }

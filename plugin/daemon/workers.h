@@ -66,6 +66,9 @@ bool workers_maximum(const Workers *workers, unsigned *ret_now, unsigned *ret_be
 /* The maximum that leaves the reserve free, and as many to begin with; pure. */
 WorkersPool workers_wanted(WorkersPool before, unsigned busy);
 
+/* What it was without us, by what the journal says; pure. */
+WorkersPool workers_before(WorkersPool now, WorkersPool before, WorkersPool raised);
+
 /*
  * One line of the journal: "libvirtd 20 44 5 44", maxima, then minima, or without the
  * minima; false when it is anything else.

@@ -99,15 +99,6 @@ implied_flags(const Call *call)
     return state == VIR_DOMAIN_PAUSED ? VIR_MIGRATE_PAUSED : 0;
 }
 
-static bool
-find_uuid(virDomainPtr domain, char *ret_uuid)
-{
-    const Real *real = real_functions();
-
-    return domain != NULL && real->get_uuid_string != NULL &&
-           real->get_uuid_string(domain, ret_uuid) == 0;
-}
-
 static void
 ask_daemon(Phase *phase, const Call *call, virConnectPtr connection, const char *uuid,
            const char *name, const char *xml)
@@ -178,20 +169,11 @@ call_succeeded(const Call *call)
     return call->xml_result != NULL || call->domain_result != NULL || call->status == 0;
 }
 
-static int
-last_error_code(void)
-{
-    const Real *real = real_functions();
-    virErrorPtr error = real->get_last_error != NULL ? real->get_last_error() : NULL;
-
-    return error != NULL ? error->code : VIR_ERR_OK;
-}
-
 /* libvirt did not let this client in: the migration is somebody else's, and goes on. */
 static bool
 call_was_denied(const Call *call)
 {
-    int code = last_error_code();
+    int code = real_last_error_code();
 
     return !call_succeeded(call) &&
            (code == VIR_ERR_OPERATION_DENIED || code == VIR_ERR_ACCESS_DENIED);
@@ -336,7 +318,8 @@ begin_with_daemon(Phase *phase, Call *call, const char *uuid, virConnectPtr conn
     phase->additions = rules_reduce(&asked, VIR_MIGRATE_POSTCOPY, &phase->answer.wanted);
     run_with_additions(phase, call, NULL);
     if (!call_succeeded(call) && rules_adds_anything(&phase->additions) &&
-        !running_call_is_aborted(running) && rules_setup_error_is_repeatable(last_error_code()))
+        !running_call_is_aborted(running) &&
+        rules_setup_error_is_repeatable(real_last_error_code()))
         run_as_asked_again(phase, call);
 
     if (call_succeeded(call)) {
@@ -366,11 +349,11 @@ call_begin(Call *call)
     if (call->domain != NULL && real->get_connect != NULL)
         connection = real->get_connect(call->domain);
     call->status = -1;
-    if (!call_concerns_us(call, connection) || !find_uuid(call->domain, uuid)) {
+    if (!call_concerns_us(call, connection) || !real_domain_uuid(call->domain, uuid)) {
         call->run(call, &call->asked);
         return;
     }
-    running_call_enter(&running, uuid);
+    running_call_enter(&running, uuid, connection);
     begin_with_daemon(&phase, call, uuid, connection, &running);
     running_call_leave(&running);
     answer_clear(&phase.answer);
@@ -395,7 +378,7 @@ prepare_with_daemon(Phase *phase, Call *call, bool tunnel, const char *name, con
     Record record;
     RunningCall running;
 
-    running_call_enter(&running, NULL);
+    running_call_enter(&running, NULL, NULL);
     ask_daemon(phase, call, call->connection, NULL, name, xml);
     if (!wait_for_turn(phase, &running)) {
         running_call_leave(&running);
@@ -417,7 +400,7 @@ prepare_with_daemon(Phase *phase, Call *call, bool tunnel, const char *name, con
     /* A tunnel's stream is used up by the first try. */
     if (!call_succeeded(call) && !tunnel &&
         (rules_adds_anything(&phase->additions) || new_xml != NULL) &&
-        rules_setup_error_is_repeatable(last_error_code()))
+        rules_setup_error_is_repeatable(real_last_error_code()))
         run_as_asked_again(phase, call);
 
     if (call_succeeded(call)) {
@@ -484,7 +467,7 @@ perform_peer_to_peer(Phase *phase, Call *call, RunningCall *running)
     if (call_succeeded(call) || !rules_adds_anything(&phase->additions) ||
         running_call_is_aborted(running) || real->set_error == NULL ||
         real->save_last_error == NULL || real->free_error == NULL ||
-        !rules_perform_error_is_repeatable(last_error_code(), last_error_message()))
+        !rules_perform_error_is_repeatable(real_last_error_code(), last_error_message()))
         return;
     error = real->save_last_error();
     repeat = guest_is_untouched(call->domain);
@@ -535,7 +518,7 @@ call_perform(Call *call)
 
     if (call->domain != NULL && real->get_connect != NULL)
         connection = real->get_connect(call->domain);
-    if (!call_concerns_us(call, connection) || !find_uuid(call->domain, uuid)) {
+    if (!call_concerns_us(call, connection) || !real_domain_uuid(call->domain, uuid)) {
         call->run(call, &call->asked);
         return;
     }
@@ -543,7 +526,7 @@ call_perform(Call *call)
         phase.budget.left = record.budget;
         phase.budget.given_up = record.given_up;
     }
-    running_call_enter(&running, uuid);
+    running_call_enter(&running, uuid, connection);
     ask_daemon(&phase, call, connection, uuid, NULL, NULL);
     /* Where there is a job libvirt knows of the abort, too, and Perform fails of it. */
     if (wait_for_turn(&phase, &running) || has_job) {
@@ -598,7 +581,7 @@ call_confirm(Call *call)
     Record record;
     Phase phase;
 
-    if (!find_uuid(call->domain, uuid) || !records_get(RECORD_SOURCE, uuid, &record)) {
+    if (!real_domain_uuid(call->domain, uuid) || !records_get(RECORD_SOURCE, uuid, &record)) {
         call->run(call, &call->asked);
         return;
     }
@@ -610,46 +593,4 @@ call_confirm(Call *call)
     phase = phase_after("confirm", &record);
     /* It succeeds at resuming the guest: the migration has failed all the same. */
     tell_daemon(&phase, call, record.ticket, call_succeeded(call) && !call->cancelled);
-}
-
-void
-call_show_job(virDomainPtr domain, virDomainJobInfoPtr info)
-{
-    char uuid[VIR_UUID_STRING_BUFLEN];
-
-    if (info->type == VIR_DOMAIN_JOB_NONE && find_uuid(domain, uuid) &&
-        running_calls_any(uuid, true))
-        info->type = VIR_DOMAIN_JOB_UNBOUNDED;
-}
-
-int
-call_abort(virDomainPtr domain, int (*run_real)(virDomainPtr, unsigned int), unsigned int flags)
-{
-    const Real *real = real_functions();
-    char uuid[VIR_UUID_STRING_BUFLEN];
-    bool was_held = false;
-    int status;
-
-    if (!find_uuid(domain, uuid) || !running_calls_any(uuid, false))
-        return run_real(domain, flags);
-    /*
-     * The real function first: it knows whether this client may abort. A held
-     * call has no job yet, so then it says "no job is active".
-     */
-    status = run_real(domain, flags);
-    if (status == 0)
-        running_calls_abort(uuid, false);
-    else if (last_error_code() != VIR_ERR_OPERATION_INVALID)
-        return status;
-    if (!running_calls_any(uuid, true))
-        return status;
-    /* The daemon is told first, so that the held call learns it at once. */
-    was_held = client_abort_waiting(uuid);
-    was_held = running_calls_abort(uuid, true) || was_held;
-    if (status != 0 && was_held) {
-        if (real->reset_last_error != NULL)
-            real->reset_last_error();
-        return 0;
-    }
-    return status;
 }

@@ -55,13 +55,3 @@ void call_prepare(Call *call, bool tunnel);
 void call_perform(Call *call);
 void call_finish(Call *call);
 void call_confirm(Call *call);
-
-/*
- * A held migration is a job without progress. libvirt knows of none yet, and
- * virsh passes Ctrl-C on only while the domain has one.
- */
-void call_show_job(virDomainPtr domain, virDomainJobInfoPtr info);
-
-/* virDomainAbortJob and -Flags: run_real as asked, and end a held call. */
-int call_abort(virDomainPtr domain, int (*run_real)(virDomainPtr, unsigned int),
-               unsigned int flags);

@@ -215,15 +215,27 @@ client_leave_call(const ClientBudget *budget, const char *entry, uint64_t ticket
     g_dbus_connection_send_message(connection, message, G_DBUS_SEND_MESSAGE_FLAGS_NONE, NULL, NULL);
 }
 
-bool
-client_abort_waiting(const char *uuid)
+/* Methods that take a held call's UUID and say whether there was one. */
+static bool
+call_about_waiting(const char *method, const char *uuid)
 {
     gint64 deadline = g_get_monotonic_time() + (gint64)call_timeout() * 500;
-    g_autoptr(GVariant) reply =
-        call_daemon("AbortWaiting", g_variant_new("(s)", uuid), "(b)", deadline);
+    g_autoptr(GVariant) reply = call_daemon(method, g_variant_new("(s)", uuid), "(b)", deadline);
     gboolean was_waiting = FALSE;
 
     if (reply != NULL)
         g_variant_get(reply, "(b)", &was_waiting);
     return was_waiting != FALSE;
+}
+
+bool
+client_abort_waiting(const char *uuid)
+{
+    return call_about_waiting("AbortWaiting", uuid);
+}
+
+bool
+client_release_waiting(const char *uuid)
+{
+    return call_about_waiting("ReleaseWaiting", uuid);
 }

@@ -44,3 +44,6 @@ void client_leave_call(const ClientBudget *budget, const char *entry, uint64_t t
 
 /* AbortWaiting: whether the daemon ended a held call of this domain. */
 bool client_abort_waiting(const char *uuid);
+
+/* ReleaseWaiting: whether a held call of this domain goes on now, before its turn. */
+bool client_release_waiting(const char *uuid);

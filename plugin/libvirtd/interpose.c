@@ -15,6 +15,7 @@
 
 #include "libvirtd/call.h"
 #include "libvirtd/environment.h"
+#include "libvirtd/held.h"
 #include "libvirtd/real.h"
 
 #define EXPORTED __attribute__((visibility("default")))
@@ -523,7 +524,7 @@ virDomainAbortJob(virDomainPtr domain)
 {
     if (!in_driver_daemon())
         return run_abort(domain, 0);
-    return call_abort(domain, run_abort, 0);
+    return held_abort(domain, run_abort, 0);
 }
 
 EXPORTED int
@@ -531,7 +532,7 @@ virDomainAbortJobFlags(virDomainPtr domain, unsigned int flags)
 {
     if (!in_driver_daemon())
         return run_abort_flags(domain, flags);
-    return call_abort(domain, run_abort_flags, flags);
+    return held_abort(domain, run_abort_flags, flags);
 }
 
 EXPORTED int
@@ -541,6 +542,34 @@ virDomainGetJobInfo(virDomainPtr domain, virDomainJobInfoPtr info)
     int status = real->get_job_info != NULL ? real->get_job_info(domain, info) : -1;
 
     if (status == 0 && in_driver_daemon())
-        call_show_job(domain, info);
+        held_show_job(domain, info);
     return status;
+}
+
+static int
+run_suspend(virDomainPtr domain, unsigned int flags)
+{
+    (void)flags;
+    return real_functions()->suspend != NULL ? real_functions()->suspend(domain) : -1;
+}
+
+EXPORTED int
+virDomainSuspend(virDomainPtr domain)
+{
+    return in_driver_daemon() ? held_hurry(domain, run_suspend, 0) : run_suspend(domain, 0);
+}
+
+static int
+run_start_post_copy(virDomainPtr domain, unsigned int flags)
+{
+    return real_functions()->start_post_copy != NULL
+               ? real_functions()->start_post_copy(domain, flags)
+               : -1;
+}
+
+EXPORTED int
+virDomainMigrateStartPostCopy(virDomainPtr domain, unsigned int flags)
+{
+    return in_driver_daemon() ? held_hurry(domain, run_start_post_copy, flags)
+                              : run_start_post_copy(domain, flags);
 }

@@ -31,6 +31,8 @@ static const struct {
     { "virDomainAbortJob", offsetof(Real, abort_job) },
     { "virDomainAbortJobFlags", offsetof(Real, abort_job_flags) },
     { "virDomainGetJobInfo", offsetof(Real, get_job_info) },
+    { "virDomainSuspend", offsetof(Real, suspend) },
+    { "virDomainMigrateStartPostCopy", offsetof(Real, start_post_copy) },
     { "virDomainGetUUIDString", offsetof(Real, get_uuid_string) },
     { "virDomainGetName", offsetof(Real, get_name) },
     { "virDomainGetConnect", offsetof(Real, get_connect) },
@@ -62,4 +64,22 @@ real_functions(void)
 
     pthread_once(&once, resolve);
     return &real;
+}
+
+bool
+real_domain_uuid(virDomainPtr domain, char *ret_uuid)
+{
+    const Real *functions = real_functions();
+
+    return domain != NULL && functions->get_uuid_string != NULL &&
+           functions->get_uuid_string(domain, ret_uuid) == 0;
+}
+
+int
+real_last_error_code(void)
+{
+    const Real *functions = real_functions();
+    virErrorPtr error = functions->get_last_error != NULL ? functions->get_last_error() : NULL;
+
+    return error != NULL ? error->code : VIR_ERR_OK;
 }

@@ -10,6 +10,7 @@
 
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 typedef struct {
@@ -38,6 +39,8 @@ typedef struct {
     int (*abort_job)(virDomainPtr);
     int (*abort_job_flags)(virDomainPtr, unsigned int);
     int (*get_job_info)(virDomainPtr, virDomainJobInfoPtr);
+    int (*suspend)(virDomainPtr);
+    int (*start_post_copy)(virDomainPtr, unsigned int);
 
     int (*get_uuid_string)(virDomainPtr, char *);
     const char *(*get_name)(virDomainPtr);
@@ -60,3 +63,9 @@ typedef struct {
 
 /* Resolved at the first call; never NULL. */
 const Real *real_functions(void);
+
+/* VIR_UUID_STRING_BUFLEN bytes; false: no domain, or libvirt does not say. */
+bool real_domain_uuid(virDomainPtr domain, char *ret_uuid);
+
+/* Of this thread; VIR_ERR_OK: none. */
+int real_last_error_code(void);

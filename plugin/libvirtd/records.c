@@ -94,10 +94,11 @@ records_drop(RecordEnd end, const char *key, const Record *read)
 }
 
 void
-running_call_enter(RunningCall *call, const char *uuid)
+running_call_enter(RunningCall *call, const char *uuid, const void *connection)
 {
     memset(call, 0, sizeof(*call));
     call->held = true;
+    call->connection = connection;
     g_strlcpy(call->uuid, uuid != NULL ? uuid : "", sizeof(call->uuid));
     pthread_mutex_lock(&records_lock);
     call->next = running;
@@ -141,9 +142,9 @@ running_call_is_aborted(RunningCall *call)
     return aborted;
 }
 
-/* Both walks; with mark, found calls are marked as aborted. */
+/* All walks; connection NULL: anybody's; with mark, found calls are marked as aborted. */
 static bool
-walk_running(const char *uuid, bool held_only, bool mark)
+walk_running(const char *uuid, const void *connection, bool held_only, bool mark)
 {
     bool found = false;
 
@@ -151,7 +152,8 @@ walk_running(const char *uuid, bool held_only, bool mark)
         return false;
     pthread_mutex_lock(&records_lock);
     for (RunningCall *call = running; call != NULL; call = call->next) {
-        if (strcmp(call->uuid, uuid) != 0 || (held_only && !call->held))
+        if (strcmp(call->uuid, uuid) != 0 || (held_only && !call->held) ||
+            (connection != NULL && call->connection != connection))
             continue;
         found = true;
         if (mark)
@@ -164,11 +166,17 @@ walk_running(const char *uuid, bool held_only, bool mark)
 bool
 running_calls_any(const char *uuid, bool held_only)
 {
-    return walk_running(uuid, held_only, false);
+    return walk_running(uuid, NULL, held_only, false);
+}
+
+bool
+running_calls_held_by(const char *uuid, const void *connection)
+{
+    return connection != NULL && walk_running(uuid, connection, true, false);
 }
 
 bool
 running_calls_abort(const char *uuid, bool held_only)
 {
-    return walk_running(uuid, held_only, true);
+    return walk_running(uuid, NULL, held_only, true);
 }

@@ -49,13 +49,14 @@ void records_drop(RecordEnd end, const char *key, const Record *read);
 typedef struct RunningCall RunningCall;
 struct RunningCall {
     char uuid[64];
-    bool held;    /* the real function has not been called yet */
-    bool aborted; /* the user asked for its end */
+    const void *connection; /* the client's, only compared; NULL: none to compare */
+    bool held;              /* the real function has not been called yet */
+    bool aborted;           /* the user asked for its end */
     RunningCall *next;
 };
 
 /* From here on the call is held. */
-void running_call_enter(RunningCall *call, const char *uuid);
+void running_call_enter(RunningCall *call, const char *uuid, const void *connection);
 /* The real function comes next; false when the call was aborted before. */
 bool running_call_start(RunningCall *call);
 bool running_call_is_aborted(RunningCall *call);
@@ -63,5 +64,7 @@ void running_call_leave(RunningCall *call);
 
 /* Whether a call for the domain is under way, or even held. */
 bool running_calls_any(const char *uuid, bool held_only);
+/* Whether this client's own call for the domain is held. */
+bool running_calls_held_by(const char *uuid, const void *connection);
 /* Marks them as aborted; false when there is none. */
 bool running_calls_abort(const char *uuid, bool held_only);

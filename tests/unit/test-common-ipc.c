@@ -335,6 +335,7 @@ test_access(void)
     g_assert_cmpint(ipc_method_access("Explain"), ==, IPC_ACCESS_READ);
     g_assert_cmpint(ipc_method_access("EnterCall"), ==, IPC_ACCESS_CHANGE);
     g_assert_cmpint(ipc_method_access("AbortWaiting"), ==, IPC_ACCESS_CHANGE);
+    g_assert_cmpint(ipc_method_access("ReleaseWaiting"), ==, IPC_ACCESS_CHANGE);
     g_assert_cmpint(ipc_method_access(""), ==, IPC_ACCESS_CHANGE);
     g_setenv("VIRT_CONVOY_SOCKET", "/tmp/other", TRUE);
     g_assert_cmpstr(ipc_socket_path(), ==, "/tmp/other");

@@ -44,6 +44,33 @@ test_wanted(void)
 }
 
 static void
+test_before(void)
+{
+    static const struct {
+        WorkersPool now, before, raised, expected;
+    } rows[] = {
+        { { 20, 5 }, { 0, 0 }, { 0, 0 }, { 20, 5 } },     /* no journal */
+        { { 44, 44 }, { 0, 0 }, { 0, 0 }, { 44, 44 } },   /* and so not ours */
+        { { 44, 44 }, { 20, 5 }, { 44, 44 }, { 20, 5 } }, /* as we left it */
+        { { 28, 28 }, { 20, 5 }, { 44, 44 }, { 20, 5 } }, /* the second raise was cut short */
+        { { 44, 44 }, { 20, 5 }, { 28, 28 }, { 20, 5 } }, /* or lowering was */
+        { { 200, 200 }, { 20, 5 }, { 188, 188 }, { 20, 5 } },
+        { { 20, 5 }, { 20, 5 }, { 44, 44 }, { 20, 5 } }, /* libvirtd started anew */
+        { { 30, 7 }, { 20, 5 }, { 44, 44 }, { 30, 7 } }, /* somebody else decided */
+        { { 10, 5 }, { 20, 5 }, { 44, 44 }, { 10, 5 } },
+        { { 44, 7 }, { 20, 5 }, { 44, 44 }, { 20, 7 } },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        WorkersPool found = workers_before(rows[i].now, rows[i].before, rows[i].raised);
+
+        g_test_message("row %" G_GSIZE_FORMAT, i);
+        g_assert_cmpuint(found.maximum, ==, rows[i].expected.maximum);
+        g_assert_cmpuint(found.minimum, ==, rows[i].expected.minimum);
+    }
+}
+
+static void
 test_journal(void)
 {
     static const char *const bad[] = {
@@ -209,6 +236,7 @@ main(int argc, char **argv)
         return child_main(argv[2], argv[3]);
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/daemon/workers/wanted", test_wanted);
+    g_test_add_func("/daemon/workers/before", test_before);
     g_test_add_func("/daemon/workers/journal", test_journal);
     g_test_add_func("/daemon/workers/elsewhere", test_elsewhere);
     g_test_add_func("/daemon/workers/child", test_child);

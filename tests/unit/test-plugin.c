@@ -418,16 +418,20 @@ test_running_calls(void)
     RunningCall first, second, nameless;
 
     g_assert_false(running_calls_any("u1", false));
-    running_call_enter(&first, "u1");
-    running_call_enter(&second, "u2");
-    running_call_enter(&nameless, NULL);
+    running_call_enter(&first, "u1", "client 1");
+    running_call_enter(&second, "u2", "client 1");
+    running_call_enter(&nameless, NULL, NULL);
     g_assert_false(running_calls_any("", false));
     g_assert_true(running_calls_any("u1", true));
+    g_assert_true(running_calls_held_by("u1", first.connection));
+    g_assert_false(running_calls_held_by("u1", "client 2"));
+    g_assert_false(running_calls_held_by("u1", NULL));
     /* Aborted while held: the real function is not to run. */
     g_assert_true(running_calls_abort("u1", true));
     g_assert_false(running_call_start(&first));
     /* Started: an abort of held calls comes too late. */
     g_assert_true(running_call_start(&second));
+    g_assert_false(running_calls_held_by("u2", second.connection));
     g_assert_false(running_calls_abort("u2", true));
     g_assert_false(running_call_is_aborted(&second));
     g_assert_true(running_calls_abort("u2", false));

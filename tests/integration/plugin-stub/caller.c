@@ -483,6 +483,48 @@ scenario_hold(virDomainPtr domain, const char *name, bool params)
     CHECK(virDomainGetJobInfo(domain, &info) == 0 && info.type == VIR_DOMAIN_JOB_NONE, info.type);
 }
 
+/* `virsh migrate --timeout`, or with --timeout-postcopy, of a call that is held. */
+static gpointer
+hurry_when_held(gpointer data)
+{
+    virDomainPtr domain = data;
+    virDomainJobInfo info = { .type = VIR_DOMAIN_JOB_NONE };
+    char uuid[VIR_UUID_STRING_BUFLEN];
+    virDomainPtr other;
+
+    for (int i = 0; i < 500 && info.type == VIR_DOMAIN_JOB_NONE; i++) {
+        g_usleep(10000);
+        CHECK(virDomainGetJobInfo(domain, &info) == 0, i);
+    }
+    CHECK(info.type == VIR_DOMAIN_JOB_UNBOUNDED && info.memTotal == 0, info.memTotal);
+    /* Another client suspends it: that is not about the migration, which waits on. */
+    CHECK(virDomainGetUUIDString(domain, uuid) == 0, 0);
+    other = stub_domain_read_only(uuid, "other");
+    CHECK(virDomainSuspend(other) == 0, 0);
+    CHECK(stub_requests(other) == (STUB_SUSPENDED | STUB_TOO_EARLY), stub_requests(other));
+    virDomainFree(other);
+    if (uuid[strlen(uuid) - 1] % 2 == 0)
+        CHECK(virDomainSuspend(domain) == 0, 0);
+    else
+        CHECK(virDomainMigrateStartPostCopy(domain, 0) == 0, 0);
+    virResetLastError();
+    return NULL;
+}
+
+static void
+scenario_hurry(virDomainPtr domain, const char *name, bool params)
+{
+    GThread *thread = g_thread_new("hurry", hurry_when_held, domain);
+    Trip trip = migrate_direct(params, domain, name, LIVE_DIRECT);
+
+    g_thread_join(thread);
+    CHECK(trip.complete, 0);
+    CHECK(stub_requests(domain) == STUB_SUSPENDED || stub_requests(domain) == STUB_SWITCHED,
+          stub_requests(domain));
+    /* Nothing is held now, and nothing waited for. */
+    CHECK(virDomainSuspend(domain) == 0, 0);
+}
+
 /*
  * An abort between Begin and the real Perform: only Perform ends the job that Begin has left,
  * so it runs, and libvirt, which knows of the abort, makes it fail (the stub does not).
@@ -577,6 +619,7 @@ static const struct {
     { "stopped", scenario_silent, 1 },
     { "wait", scenario_wait, 1 },
     { "hold", scenario_hold, 1 },
+    { "hurry", scenario_hurry, 1 },
     { "dies", scenario_unchanged, 1 },
     { "refuse-perform", scenario_refuse_perform, ROUNDS },
     { "read-only", scenario_read_only, 1 },

@@ -13,7 +13,7 @@
  * hung          never answers
  * late          answers after 1.5 s
  * wait          wait, two times "waiting", then go
- * hold          wait until AbortWaiting
+ * hold          the source waits until AbortWaiting or ReleaseWaiting
  * refuse        wait, then aborted
  * refuse-perform  as post-copy, but Perform waits and is aborted
  * dies          as hold, but exits at the first WaitTurn
@@ -39,9 +39,10 @@ typedef struct {
 
 static const char *mode;
 static GMainLoop *loop;
-static GHashTable *turns;   /* ticket -> times asked */
-static GHashTable *uuids;   /* ticket -> UUID */
-static GHashTable *aborted; /* UUIDs */
+static GHashTable *turns;    /* ticket -> times asked */
+static GHashTable *uuids;    /* ticket -> UUID */
+static GHashTable *aborted;  /* UUIDs */
+static GHashTable *released; /* UUIDs */
 static guint64 last_ticket;
 
 static bool
@@ -175,10 +176,12 @@ on_enter_call(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation, const ch
     return TRUE;
 }
 
-static bool
-uuid_is_aborted(const char *uuid)
+static const char *
+state_of_held(const char *uuid)
 {
-    return uuid != NULL && g_hash_table_contains(aborted, uuid);
+    if (uuid == NULL || uuid[0] == '\0' || g_hash_table_contains(released, uuid))
+        return "go";
+    return g_hash_table_contains(aborted, uuid) ? "aborted" : "waiting";
 }
 
 static gboolean
@@ -194,7 +197,7 @@ on_wait_turn(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation, guint64 t
         exit(0);
     g_hash_table_insert(turns, key, GUINT_TO_POINTER(asked + 1));
     if (mode_is("hold"))
-        state = uuid_is_aborted(g_hash_table_lookup(uuids, key)) ? "aborted" : "waiting";
+        state = state_of_held(g_hash_table_lookup(uuids, key));
     if (g_str_has_prefix(mode, "refuse"))
         state = "aborted";
     if (mode_is("garbage"))
@@ -225,6 +228,17 @@ on_abort_waiting(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation, const
     printf("abort %s\n", uuid);
     g_hash_table_add(aborted, g_strdup(uuid));
     convoy_daemon1_complete_abort_waiting(daemon, invocation, mode_is("hold"));
+    return TRUE;
+}
+
+static gboolean
+on_release_waiting(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation, const char *uuid,
+                   gpointer data)
+{
+    (void)data;
+    printf("release %s\n", uuid);
+    g_hash_table_add(released, g_strdup(uuid));
+    convoy_daemon1_complete_release_waiting(daemon, invocation, mode_is("hold"));
     return TRUE;
 }
 
@@ -273,12 +287,14 @@ main(int argc, char **argv)
     turns = g_hash_table_new(NULL, NULL);
     uuids = g_hash_table_new_full(NULL, NULL, NULL, g_free);
     aborted = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    released = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     loop = g_main_loop_new(NULL, FALSE);
     daemon = convoy_daemon1_skeleton_new();
     g_signal_connect(daemon, "handle-enter-call", G_CALLBACK(on_enter_call), NULL);
     g_signal_connect(daemon, "handle-wait-turn", G_CALLBACK(on_wait_turn), NULL);
     g_signal_connect(daemon, "handle-leave-call", G_CALLBACK(on_leave_call), NULL);
     g_signal_connect(daemon, "handle-abort-waiting", G_CALLBACK(on_abort_waiting), NULL);
+    g_signal_connect(daemon, "handle-release-waiting", G_CALLBACK(on_release_waiting), NULL);
     g_signal_connect(daemon, "handle-notify-hook", G_CALLBACK(on_notify_hook), NULL);
     server = ipc_server_new(argv[1], &error);
     if (server == NULL) {

@@ -5,6 +5,7 @@
 #include "stub.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +24,9 @@ struct _virDomain {
     char name[64];
     virConnectPtr connection;
     bool temporary;
+    /* Of all threads: set by Perform, and what was asked for meanwhile. */
+    atomic_bool moves;
+    atomic_int requests;
 };
 
 static struct _virConnect connections[2] = { { false }, { true } };
@@ -260,13 +264,13 @@ virDomainMigratePerform3(virDomainPtr domain, const char *xmlin, const char *coo
                          const char *uri, unsigned long flags, const char *dname,
                          unsigned long bandwidth)
 {
-    (void)domain;
     (void)cookiein;
     (void)cookieinlen;
     (void)uri;
     (void)dname;
     if (!enter(flags, bandwidth, NULL, 0, xmlin) || refuse_paused(dconnuri, flags))
         return -1;
+    atomic_store(&domain->moves, true);
     gather();
     give_cookie(cookieout, cookieoutlen);
     return 0;
@@ -278,11 +282,11 @@ virDomainMigratePerform3Params(virDomainPtr domain, const char *dconnuri,
                                int cookieinlen, char **cookieout, int *cookieoutlen,
                                unsigned int flags)
 {
-    (void)domain;
     (void)cookiein;
     (void)cookieinlen;
     if (!enter(flags, 0, params, nparams, NULL) || refuse_paused(dconnuri, flags))
         return -1;
+    atomic_store(&domain->moves, true);
     gather();
     give_cookie(cookieout, cookieoutlen);
     return 0;
@@ -354,13 +358,44 @@ virDomainAbortJob(virDomainPtr domain)
     return -1;
 }
 
-/* The stub runs no job that one could see. */
+/* A job is seen from Perform on, and stays. */
 int
 virDomainGetJobInfo(virDomainPtr domain, virDomainJobInfoPtr info)
 {
-    (void)domain;
     memset(info, 0, sizeof(*info));
+    if (atomic_load(&domain->moves)) {
+        info->type = VIR_DOMAIN_JOB_UNBOUNDED;
+        info->memTotal = 1;
+    }
     return 0;
+}
+
+static int
+note_request(virDomainPtr domain, int request)
+{
+    set_error(VIR_ERR_OK);
+    atomic_fetch_or(&domain->requests,
+                    request | (atomic_load(&domain->moves) ? 0 : STUB_TOO_EARLY));
+    return 0;
+}
+
+int
+virDomainSuspend(virDomainPtr domain)
+{
+    return note_request(domain, STUB_SUSPENDED);
+}
+
+int
+virDomainMigrateStartPostCopy(virDomainPtr domain, unsigned int flags)
+{
+    (void)flags;
+    return note_request(domain, STUB_SWITCHED);
+}
+
+int
+stub_requests(virDomainPtr domain)
+{
+    return atomic_load(&domain->requests);
 }
 
 int

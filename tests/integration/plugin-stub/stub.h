@@ -36,6 +36,12 @@ void stub_gather(unsigned count);
 
 virConnectPtr stub_connection(bool read_only);
 virDomainPtr stub_domain(const char *uuid, const char *name);
+/* Bits by their order: suspended, switched to post-copy; and whether memory moved by then. */
+#define STUB_SUSPENDED 1
+#define STUB_SWITCHED 2
+#define STUB_TOO_EARLY 4
+int stub_requests(virDomainPtr domain);
+
 /* The same domain as another client has it, who may only look. */
 virDomainPtr stub_domain_read_only(const char *uuid, const char *name);
 
