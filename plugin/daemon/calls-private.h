@@ -19,6 +19,7 @@ typedef struct {
     const char *destination_name; /* the caller chose another name there */
     uint64_t flags;
     uint64_t bandwidth_mib;
+    uint64_t standing_bandwidth_mib; /* of the domain, which counts where the call has none */
     uint64_t post_copy_bandwidth_mib;
     bool late; /* its caller has gone on without us */
 } Call;

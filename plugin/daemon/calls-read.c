@@ -41,6 +41,7 @@ calls_read(GVariant *dictionary, Call *ret_call)
         ret_call->uuid = NULL;
     ret_call->destination_uri = text_within(ret_call->destination_uri, URI_MAXIMUM);
     ret_call->flags = ipc_lookup_number(dictionary, "flags");
+    ret_call->standing_bandwidth_mib = ipc_lookup_number(dictionary, "standing-bandwidth");
     if (parameters == NULL)
         return;
     g_variant_lookup(parameters, VIR_MIGRATE_PARAM_URI, "&s", &ret_call->migrate_uri);
@@ -70,6 +71,10 @@ calls_apply(Manager *manager, Migration *migration, const Call *call, GError **e
     g_free(migration->recovery.destination_name);
     migration->recovery.destination_name = g_strdup(call->destination_name);
     migration->user_bandwidth_mib = call->bandwidth_mib;
+    /* Unless it is ours, of a migration that has just ended. */
+    if (call->bandwidth_mib == 0 &&
+        call->standing_bandwidth_mib != speeds_told(manager->speeds, migration->uuid))
+        migration->user_bandwidth_mib = call->standing_bandwidth_mib;
     migration->user_post_copy_bandwidth_mib = call->post_copy_bandwidth_mib;
     if (!migration->post_copy_by_user)
         manager_exclude_post_copy(migration, gate_post_copy_flags(call->flags, call->migrate_uri));

@@ -24,7 +24,21 @@ static bool
 run_set_max_speed(Request *request, virDomainPtr domain, GError **error)
 {
     static const unsigned flags[] = { 0, VIR_DOMAIN_MIGRATE_MAX_SPEED_POSTCOPY };
+    uint64_t told = request->numbers[2] != 0 ? request->numbers[2] : HYPERVISOR_SPEED_UNLIMITED;
+    unsigned long present = 0;
 
+    if (request->numbers[0] != 0) {
+        if (virDomainMigrateGetMaxSpeed(domain, &present, 0) < 0) {
+            hypervisor_error_set(error, "reading the migration bandwidth limit");
+            return false;
+        }
+        request->rate = present;
+        if (present != told) {
+            g_set_error(error, hypervisor_error_quark(), HYPERVISOR_ERROR_CHANGED,
+                        "somebody else set the limit to %lu MiB/s", present);
+            return false;
+        }
+    }
     for (size_t i = 0; i < G_N_ELEMENTS(flags); i++) {
         if (request->numbers[i] != 0 &&
             virDomainMigrateSetMaxSpeed(domain, (unsigned long)request->numbers[i], flags[i]) < 0) {
@@ -36,14 +50,16 @@ run_set_max_speed(Request *request, virDomainPtr domain, GError **error)
 }
 
 void
-hypervisor_set_max_speed(Hypervisor *hypervisor, const char *uuid, uint64_t pre_copy_mib,
-                         uint64_t post_copy_mib, HypervisorDone done, gpointer user_data)
+hypervisor_set_max_speed(Hypervisor *hypervisor, const char *uuid, uint64_t told_mib,
+                         uint64_t pre_copy_mib, uint64_t post_copy_mib, HypervisorRateDone done,
+                         gpointer user_data)
 {
     Request *request = hypervisor_request_new(hypervisor, uuid, run_set_max_speed,
-                                              hypervisor_finish_plain, G_CALLBACK(done), user_data);
+                                              hypervisor_finish_rate, G_CALLBACK(done), user_data);
 
     request->numbers[0] = pre_copy_mib;
     request->numbers[1] = post_copy_mib;
+    request->numbers[2] = told_mib;
     hypervisor_request_start(hypervisor, request);
 }
 

@@ -47,7 +47,7 @@ struct Request {
     char *migrate_uri;
     char *destination_name;
     char *own_uri; /* of a request that opens a connection of its own to this host */
-    uint64_t numbers[2];
+    uint64_t numbers[3];
     RequestRun run;
     RequestFinish finish;
     GCallback done;

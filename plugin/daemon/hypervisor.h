@@ -115,9 +115,18 @@ void hypervisor_query_memory(Hypervisor *hypervisor, const char *uuid, Hyperviso
 void hypervisor_start_post_copy(Hypervisor *hypervisor, const char *uuid, HypervisorDone done,
                                 gpointer user_data);
 
-/* MiB/s for the pre-copy and the post-copy phase; 0 leaves that phase as it is. */
-void hypervisor_set_max_speed(Hypervisor *hypervisor, const char *uuid, uint64_t pre_copy_mib,
-                              uint64_t post_copy_mib, HypervisorDone done, gpointer user_data);
+/* What libvirt says of a domain whose speed nobody has limited, MiB/s. */
+#define HYPERVISOR_SPEED_UNLIMITED ((uint64_t)INT64_MAX >> 20)
+
+/*
+ * MiB/s for the pre-copy and the post-copy phase; 0 leaves that phase as it is. libvirt
+ * keeps the former beyond the migration. told_mib is what it was told last (0: nothing
+ * yet): when something else stands, somebody has chosen it, and nothing is set
+ * (HYPERVISOR_ERROR_CHANGED). done gets what stood before, 0 if that was not asked.
+ */
+void hypervisor_set_max_speed(Hypervisor *hypervisor, const char *uuid, uint64_t told_mib,
+                              uint64_t pre_copy_mib, uint64_t post_copy_mib,
+                              HypervisorRateDone done, gpointer user_data);
 
 /* The limit of the migration that runs; libvirt refuses it when none does. */
 void hypervisor_set_max_downtime(Hypervisor *hypervisor, const char *uuid, uint64_t milliseconds,

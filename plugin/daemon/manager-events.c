@@ -42,9 +42,10 @@ domains_listed_first(GPtrArray *texts, const GError *error, gpointer data)
                                                 description->uuid, description->name) == NULL)
             manager_remove_offer(manager, description->uuid, description->name);
     }
+    if (error != NULL)
+        return;
     /* Now it is known what these domains ask for. */
-    if (error == NULL)
-        manager_take_up_post_copies(manager);
+    manager_take_up_post_copies(manager);
 }
 
 static void

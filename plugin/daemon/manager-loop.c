@@ -240,6 +240,7 @@ manager_tick(gint64 now_us, gpointer data)
         return;
     }
     manager->last_poll_us = now_us;
+    manager_lift_speeds(manager);
     for (guint i = 0; i < manager->history->len; i++) {
         Migration *ended = g_ptr_array_index(manager->history, i);
 

@@ -2,7 +2,10 @@
 /* The network follows what transfers: classes, QEMU's own limits, deadlines; see manager.h. */
 #include "daemon/manager-private.h"
 
+#include "common/log.h"
 #include "daemon/planner.h"
+
+#include <libvirt/virterror.h>
 
 typedef struct {
     Manager *manager;
@@ -11,28 +14,128 @@ typedef struct {
     gpointer user_data;
 } Reshape;
 
-static void
-limits_set(const GError *error, gpointer data)
-{
-    g_autofree Reference *reference = data;
-    Migration *migration = reference_active(reference);
+/* A request about the speed that libvirt keeps for a domain, also beyond its migration. */
+typedef struct {
+    Manager *manager;
+    uint64_t ticket;
+    char *uuid;
+    uint64_t mib; /* told; 0: it is about taking back */
+} SpeedRequest;
 
-    if (migration != NULL && error != NULL)
+static SpeedRequest *
+speed_request_new(Manager *manager, uint64_t ticket, const char *uuid, uint64_t mib)
+{
+    SpeedRequest *request = g_new0(SpeedRequest, 1);
+
+    *request = (SpeedRequest){ manager, ticket, g_strdup(uuid), mib };
+    return request;
+}
+
+static void
+speed_request_free(SpeedRequest *request)
+{
+    g_free(request->uuid);
+    g_free(request);
+}
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(SpeedRequest, speed_request_free)
+
+static void
+speed_lifted(uint64_t present G_GNUC_UNUSED, const GError *error, gpointer data)
+{
+    g_autoptr(SpeedRequest) request = data;
+    Manager *manager = request->manager;
+
+    /* Gone with its domain, or replaced by somebody else's: not ours any more. */
+    if (error == NULL || error->code == HYPERVISOR_ERROR_CHANGED ||
+        error->code == VIR_ERR_NO_DOMAIN)
+        speeds_forget(manager->speeds, request->uuid);
+    else if (!manager->lift_failure_told) /* it is tried again and again */
+        log_event(CONFIG_LOG_WARNING, "limit-not-lifted", "domain: %s, reason: %s", request->uuid,
+                  error->message);
+    manager->lift_failure_told = error != NULL;
+}
+
+void
+manager_lift_speed(Manager *manager, const char *uuid)
+{
+    uint64_t told = speeds_told(manager->speeds, uuid);
+
+    if (told != 0)
+        hypervisor_set_max_speed(manager->hypervisor, uuid, told, HYPERVISOR_SPEED_UNLIMITED, 0,
+                                 speed_lifted, speed_request_new(manager, 0, uuid, 0));
+}
+
+static void
+speed_job_read(const JobStatistics *statistics, const GError *error, gpointer data)
+{
+    g_autoptr(SpeedRequest) request = data;
+
+    /* One that still runs is asked about again. */
+    if (error != NULL || !statistics->active)
+        manager_lift_speed(request->manager, request->uuid);
+}
+
+void
+manager_lift_speeds(Manager *manager)
+{
+    g_auto(GStrv) uuids = speeds_list(manager->speeds);
+
+    if (!hypervisor_is_connected(manager->hypervisor))
+        return;
+    for (char **uuid = uuids; *uuid != NULL; uuid++) {
+        if (manager_find(manager, MIGRATION_ROLE_SOURCE, *uuid, NULL) == NULL)
+            hypervisor_query_job(manager->hypervisor, *uuid, speed_job_read,
+                                 speed_request_new(manager, 0, *uuid, 0));
+    }
+}
+
+static void
+limits_set(uint64_t present, const GError *error, gpointer data)
+{
+    g_autoptr(SpeedRequest) request = data;
+    Manager *manager = request->manager;
+    Migration *migration = manager_find_ticket(manager, request->ticket);
+    bool chosen = error != NULL && error->code == HYPERVISOR_ERROR_CHANGED;
+
+    if (chosen)
+        speeds_forget(manager->speeds, request->uuid);
+    if (migration == NULL || !migration_is_active(migration)) {
+        /* It stands only now, whatever was taken back meanwhile. */
+        if (error == NULL && request->mib != 0)
+            speeds_tell(manager->speeds, request->uuid, request->mib);
+        manager_lift_speed(manager, request->uuid);
+        return;
+    }
+    if (chosen) {
+        migration->user_bandwidth_mib = MAX(present, 1);
+        migration_note(migration, "limit-kept", "reason: %s", error->message);
+    } else if (error != NULL) {
         migration_note(migration, "limit-failed", "reason: %s", error->message);
+    }
+    migration->telling_limits = false;
+    if (migration->limits_changed)
+        manager_tell_limits(manager, migration);
 }
 
 void
 manager_tell_limits(Manager *manager, Migration *migration)
 {
+    uint64_t told = speeds_told(manager->speeds, migration->uuid);
     uint64_t pre_copy = migration->user_bandwidth_mib == 0 ? migration->limits.max_bandwidth : 0;
     uint64_t post_copy =
         migration->machine.post_copy_possible && migration->user_post_copy_bandwidth_mib == 0
             ? migration->limits.post_copy
             : 0;
 
-    if (pre_copy != 0 || post_copy != 0)
-        hypervisor_set_max_speed(manager->hypervisor, migration->uuid, pre_copy, post_copy,
-                                 limits_set, reference_new(manager, migration));
+    migration->limits_changed = migration->telling_limits;
+    if (migration->telling_limits || (pre_copy == 0 && post_copy == 0))
+        return;
+    migration->telling_limits = true;
+    if (pre_copy != 0)
+        speeds_tell(manager->speeds, migration->uuid, pre_copy);
+    hypervisor_set_max_speed(
+        manager->hypervisor, migration->uuid, told, pre_copy, post_copy, limits_set,
+        speed_request_new(manager, migration->ticket, migration->uuid, pre_copy));
 }
 
 /* QEMU's own limits follow: they are all there is where tc is refused. */

@@ -45,6 +45,11 @@ void manager_reshape(Manager *manager, ShapingDirection direction, NetworkShapeD
 /* Hands migration->limits to its QEMU, except what the caller limited. Sources only. */
 void manager_tell_limits(Manager *manager, Migration *migration);
 
+/* Takes back what libvirt would keep for the domain's next migration; nothing is fine. */
+void manager_lift_speed(Manager *manager, const char *uuid);
+/* Likewise of those whose migration nobody follows, such as an earlier daemon's, if it has ended. */
+void manager_lift_speeds(Manager *manager);
+
 /* Writes into the logs of direction's migrations what becomes of their deadlines. */
 void manager_tell_deadlines(Manager *manager, ShapingDirection direction,
                             const Reservation *reservation);

@@ -242,7 +242,7 @@ post_copy_started(const GError *error, gpointer data)
 }
 
 static void
-post_copy_limited(const GError *error, gpointer data)
+post_copy_limited(uint64_t present G_GNUC_UNUSED, const GError *error, gpointer data)
 {
     Reference *reference = data;
     Migration *migration = reference_active(reference);
@@ -272,7 +272,7 @@ manager_start_post_copy(Manager *manager, Migration *migration)
     manager_store_post_copy(manager, migration);
     if (migration->has_limits && migration->user_post_copy_bandwidth_mib == 0 &&
         !network_is_shaped(manager->network, SHAPING_EGRESS))
-        hypervisor_set_max_speed(manager->hypervisor, migration->uuid, 0,
+        hypervisor_set_max_speed(manager->hypervisor, migration->uuid, 0, 0,
                                  migration->limits.post_copy, post_copy_limited, reference);
     else
         hypervisor_start_post_copy(manager->hypervisor, migration->uuid, post_copy_started,
@@ -368,6 +368,9 @@ manager_end(Manager *manager, Migration *migration)
         migration->machine.outcome != MIGRATION_OUTCOME_FAILED)
         manager_remove_offer(manager, migration->uuid, migration->name);
     manager_answer_turn(manager, migration);
+    /* Else what is under way would stay. */
+    if (migration->machine.role == MIGRATION_ROLE_SOURCE && !migration->telling_limits)
+        manager_lift_speed(manager, migration->uuid);
     for (guint i = 0; i < manager->migrations->len; i++) {
         if (g_ptr_array_index(manager->migrations, i) == migration) {
             g_ptr_array_add(manager->history, g_ptr_array_steal_index(manager->migrations, i));
@@ -465,6 +468,7 @@ manager_new(const Config *config, const char *state_directory, GError **error)
     manager->next_ticket = (uint64_t)g_get_monotonic_time();
     manager->state_directory = g_strdup(state_directory);
     manager->registry = registry_new();
+    manager->speeds = speeds_new(state_directory);
     manager->recorder = recorder_new(config->data_directory);
     manager->migrations = g_ptr_array_new_with_free_func(migration_destroy);
     manager->history = g_ptr_array_new_with_free_func(migration_destroy);
@@ -495,6 +499,7 @@ manager_free(Manager *manager)
     g_clear_pointer(&manager->migrations, g_ptr_array_unref);
     g_clear_pointer(&manager->history, g_ptr_array_unref);
     g_clear_pointer(&manager->registry, registry_free);
+    g_clear_pointer(&manager->speeds, speeds_free);
     g_clear_pointer(&manager->experience, experience_free);
     g_clear_pointer(&manager->recorder, recorder_free);
     g_free(manager->state_directory);

@@ -16,6 +16,7 @@
 #include "daemon/network.h"
 #include "daemon/recorder.h"
 #include "daemon/registry.h"
+#include "daemon/speeds.h"
 #include "daemon/workers.h"
 
 typedef struct Manager Manager;
@@ -26,6 +27,8 @@ struct Manager {
     Network *network;
     Hypervisor *hypervisor;
     Registry *registry;
+    Speeds *speeds; /* limits to be taken back */
+    bool lift_failure_told;
     Workers *workers; /* NULL: not to be had */
     Experience *experience;
     Recorder *recorder;    /* writes decisions and the history down; NULL: nowhere */

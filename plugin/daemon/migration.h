@@ -101,6 +101,8 @@ typedef struct {
 
     bool has_limits;
     ReserveQemuLimits limits; /* as last told to QEMU */
+    bool telling_limits;      /* libvirt is being told: one after the other */
+    bool limits_changed;      /* meanwhile */
     JobStatistics statistics;
     gint64 statistics_us; /* monotonic, when they were read */
     bool job_seen;        /* libvirt runs a job for it: from now on its absence is the end */

@@ -41,7 +41,8 @@ typedef struct {
     const char *entry;
     ClientBudget budget;
     Answer answer;
-    Additions additions; /* as finally used */
+    Additions additions;         /* as finally used */
+    uint64_t standing_bandwidth; /* MiB/s that the domain was limited to before; 0: not */
     bool retried;
 } Phase;
 
@@ -99,6 +100,19 @@ implied_flags(const Call *call)
     return state == VIR_DOMAIN_PAUSED ? VIR_MIGRATE_PAUSED : 0;
 }
 
+/* What somebody gave `virsh migrate-setspeed`, MiB/s; 0: nothing. It counts as the caller's. */
+static uint64_t
+standing_bandwidth(virDomainPtr domain)
+{
+    const Real *real = real_functions();
+    unsigned long mib = 0;
+
+    if (real->get_max_speed == NULL || real->get_max_speed(domain, &mib, 0) < 0 ||
+        mib >= RULES_BANDWIDTH_MAXIMUM)
+        return 0;
+    return mib;
+}
+
 static void
 ask_daemon(Phase *phase, const Call *call, virConnectPtr connection, const char *uuid,
            const char *name, const char *xml)
@@ -124,6 +138,8 @@ ask_daemon(Phase *phase, const Call *call, virConnectPtr connection, const char 
             live = real->get_xml(call->domain, 0);
         facts.domain_xml = live;
         facts.implied_flags = implied_flags(call);
+        phase->standing_bandwidth = standing_bandwidth(call->domain);
+        facts.standing_bandwidth = phase->standing_bandwidth;
     }
     reply = client_enter_call(&phase->budget, phase->entry, answer_describe_call(call, &facts));
     answer_parse(reply, &phase->answer);
@@ -462,6 +478,7 @@ perform_peer_to_peer(Phase *phase, Call *call, RunningCall *running)
 
     /* Asked once more: it may have been paused while the call was held. */
     asked.flags |= implied_flags(call);
+    asked.bandwidth |= phase->standing_bandwidth != 0;
     phase->additions = rules_reduce(&asked, MATCHING_FLAGS | SOURCE_FLAGS, &phase->answer.wanted);
     run_with_additions(phase, call, NULL);
     if (call_succeeded(call) || !rules_adds_anything(&phase->additions) ||
@@ -492,6 +509,7 @@ perform_direct(Phase *phase, Call *call, const Record *record)
     uint64_t permitted = 0;
     CookieNote note = { 0 };
 
+    asked.bandwidth |= phase->standing_bandwidth != 0;
     if (cookie_note_from_cookie(call->cookie_in, call->cookie_in_length, &note))
         permitted = note.flags & record->follows & MATCHING_FLAGS;
     if (permitted & VIR_MIGRATE_PARALLEL) {

@@ -38,6 +38,7 @@ static const struct {
     { "virDomainGetConnect", offsetof(Real, get_connect) },
     { "virDomainGetXMLDesc", offsetof(Real, get_xml) },
     { "virDomainGetState", offsetof(Real, get_state) },
+    { "virDomainMigrateGetMaxSpeed", offsetof(Real, get_max_speed) },
     { "virDomainFree", offsetof(Real, free_domain) },
     { "virConnectGetVersion", offsetof(Real, connect_get_version) },
     { "virGetVersion", offsetof(Real, get_version) },

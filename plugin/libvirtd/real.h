@@ -47,6 +47,7 @@ typedef struct {
     virConnectPtr (*get_connect)(virDomainPtr);
     char *(*get_xml)(virDomainPtr, unsigned int);
     int (*get_state)(virDomainPtr, int *, int *, unsigned int);
+    int (*get_max_speed)(virDomainPtr, unsigned long *, unsigned int);
     int (*free_domain)(virDomainPtr);
     int (*connect_get_version)(virConnectPtr, unsigned long *);
     int (*get_version)(unsigned long *, const char *, unsigned long *);

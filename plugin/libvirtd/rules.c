@@ -8,7 +8,6 @@
 #include <libvirt/virterror.h>
 #include <string.h>
 
-#define BANDWIDTH_MAXIMUM (UINT64_C(0x7fffffffffffffff) >> 20) /* libvirt's, in MiB/s */
 #define CONNECTIONS_MAXIMUM 255u
 
 uint64_t
@@ -50,16 +49,16 @@ rules_reduce(const Asked *asked, uint64_t permitted_flags, const Additions *want
         all = asked->flags | reduced.flags;
     }
 
-    if (!asked->bandwidth && wanted->bandwidth <= BANDWIDTH_MAXIMUM)
+    if (!asked->bandwidth && wanted->bandwidth <= RULES_BANDWIDTH_MAXIMUM)
         reduced.bandwidth = wanted->bandwidth;
     if (!asked->typed_parameters)
         return reduced;
     if (!asked->bandwidth_post_copy && (all & VIR_MIGRATE_POSTCOPY) &&
-        wanted->bandwidth_post_copy <= BANDWIDTH_MAXIMUM)
+        wanted->bandwidth_post_copy <= RULES_BANDWIDTH_MAXIMUM)
         reduced.bandwidth_post_copy = wanted->bandwidth_post_copy;
     /* Only such a call is repeated without it when libvirt or QEMU does not know it after all. */
     if (!asked->bandwidth_switchover && (asked->flags & VIR_MIGRATE_PEER2PEER) &&
-        wanted->bandwidth_switchover <= BANDWIDTH_MAXIMUM)
+        wanted->bandwidth_switchover <= RULES_BANDWIDTH_MAXIMUM)
         reduced.bandwidth_switchover = wanted->bandwidth_switchover;
     /* With the user's own --parallel the other end has the user's number. */
     if (!asked->connections && (reduced.flags & VIR_MIGRATE_PARALLEL) &&

@@ -12,6 +12,8 @@
 
 /* VIR_MIGRATE_PARAM_BANDWIDTH_AVAIL_SWITCHOVER, which headers before 11.1 do not have. */
 #define RULES_PARAM_SWITCHOVER "bandwidth.avail.switchover"
+/* libvirt's largest, and what it says where there is none; MiB/s. */
+#define RULES_BANDWIDTH_MAXIMUM (UINT64_C(0x7fffffffffffffff) >> 20)
 
 /* What is added to the caller's flags and parameters. Zero adds nothing. */
 typedef struct {
@@ -26,7 +28,7 @@ typedef struct {
 typedef struct {
     uint64_t flags;        /* VIR_MIGRATE_* */
     bool typed_parameters; /* the call has a parameter list */
-    bool bandwidth;        /* these four: the caller set it */
+    bool bandwidth;        /* these four: the caller set it, this one perhaps beforehand */
     bool bandwidth_post_copy;
     bool bandwidth_switchover;
     bool connections;

@@ -19,7 +19,7 @@ from support.stage import (DAEMON_PID, LIBVIRTD_PID, OTHER, LabError, Stage,  # 
                            component, run, wait_until)
 
 __all__ = ["CONFIG", "DAEMON_LOG", "DAEMON_PID", "GUEST", "KINDS", "LIBVIRTD_PID", "OTHER",
-           "SIGCONT", "SIGKILL", "SIGSTOP", "TECHNIQUES", "Account", "Ground", "LabError",
+           "SIGCONT", "SIGKILL", "SIGSTOP", "SPEED_UNLIMITED", "TECHNIQUES", "Account", "Ground", "LabError",
            "component", "run", "wait_until"]
 
 GUEST = "web"
@@ -32,6 +32,7 @@ KINDS = (("--live",), ("--live", "--p2p"))
 SETTLE_SECONDS = 20
 BOOT_SECONDS = 300              # 4 s on an idle machine
 DAEMON_LOG = "/var/log/virt-convoy/virt-convoyd.log"
+SPEED_UNLIMITED = str((2**63 - 1) >> 20)    # MiB/s, as virsh migrate-getspeed says it
 JOURNAL = "/run/virt-convoy/shaping.journal"
 
 
@@ -199,6 +200,8 @@ class Ground(Stage):
         if alive and expected:
             self.account.check(where == [expected], f"{title}: on {where}, not {expected}")
         alive = alive and self.alive(GUEST, where[0], f"{title}: the guest goes on")
+        if alive:
+            self.unlimited(where[0], title)
         for host in self.lab.hosts:
             self.clean(host, title)
         self.restored(self.before, f"{title}: tc and links as before", SETTLE_SECONDS)
@@ -210,6 +213,19 @@ class Ground(Stage):
         else:
             self.account.lost += 1
             self.fresh_guest()
+
+    def unlimited(self, host, title):
+        """No speed of ours stays with the domain for its next migration."""
+        told = None
+
+        def lifted():
+            nonlocal told
+            told = self.host(host).virsh("migrate-getspeed", GUEST, check=False).stdout.strip()
+            return told == SPEED_UNLIMITED
+        with contextlib.suppress(LabError):
+            wait_until(f"no speed limit on {host}", lifted, timeout=SETTLE_SECONDS, interval=0.2)
+        if told != SPEED_UNLIMITED:
+            self.leak(f"{title}: the guest's migration speed stays at {told} MiB/s")
 
     def clean(self, host, title):
         """No open migration, no busy worker, no journal entry on HOST."""

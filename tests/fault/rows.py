@@ -7,8 +7,8 @@ Each takes the ground and how often; ground.settle() adds what always holds.
 import contextlib
 import time
 
-from ground import (GUEST, LIBVIRTD_PID, OTHER, SIGCONT, SIGKILL, SIGSTOP, LabError, component,
-                    wait_until)
+from ground import (GUEST, LIBVIRTD_PID, OTHER, SIGCONT, SIGKILL, SIGSTOP, SPEED_UNLIMITED,
+                    LabError, component, wait_until)
 
 LATEST = 5.0                    # s into a migration that takes about that long
 SOCKET = "/run/virt-convoy/socket"
@@ -228,9 +228,13 @@ def qdisc_changed(ground, times):
         ground.settle(title, OTHER[source])
 
 
+def speed_of(ground, host):
+    return ground.host(host).virsh("migrate-getspeed", GUEST, check=False).stdout.strip()
+
+
 def foreign_tree(ground, times):
     """An administrator's tree stands before: refused, the migration goes on."""
-    for _ in range(times):
+    for number in range(times):
         technique, flags = ground.choose()
         title = f"{technique} {flags[-1]}, a foreign tree from the start"
         source = ground.source
@@ -245,6 +249,18 @@ def foreign_tree(ground, times):
         outcome = ground.migrate(GUEST, source, flags)
         ground.account.check(outcome.returncode == 0, f"{title}: {outcome.stderr}")
         ground.settle(title, OTHER[source])
+        # QEMU's own limits are all there is now: what libvirt keeps of them is taken back.
+        ground.choose(("pre-copy",))
+        source = ground.source
+        ground.account.migrations += 1
+        with ground.migrating(GUEST, source, flags, 120) as running:
+            running.wait_for("a limit", lambda: speed_of(ground, source) != SPEED_UNLIMITED)
+            if number % 2:
+                ground.daemon_kill(source)
+                ground.daemon_ensure(source)
+            ground.host(source).virsh("domjobabort", GUEST)
+        ground.outcome_is(running, False, f"{title}, aborted")
+        ground.settle(f"{title}, aborted", source)
         for host in ground.lab.hosts.values():
             host.run("tc", "qdisc", "del", "dev", "eth0", "root")
         ground.before = standing

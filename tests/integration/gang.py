@@ -125,14 +125,42 @@ def restored(stage, host, before, what):
     stage.tap.equal(pool(stage, host), before, what)
 
 
-def type_two(stage, source, typed, second):
+def type_two(stage, source, typed, second, flags=("--live",)):
     """Into TYPED: low-first's migration, which runs, and as SECOND low-next's, which waits."""
     typed["low-first"] = gang.Typed(stage.lab, "low-first", source)
     wait_until("its turn", lambda: any(
         row["domain"] == "low-first" and row["state"] == "running"
         for row in (stage.status(source) or {"migrations": []})["migrations"]), timeout=20)
-    typed[second] = gang.Typed(stage.lab, "low-next", source)
+    typed[second] = gang.Typed(stage.lab, "low-next", source, flags)
     wait_waiting(stage, source, {"low-next"})
+
+
+def check_timeout(stage):
+    """A --timeout that passes while its call waits: as if it had passed in the migration."""
+    source = "host-b"
+    typed = {}
+    try:
+        type_two(stage, source, typed, "low-next", ("--live", "--timeout", "2"))
+        wait_until("its end", typed["low-next"].poll, timeout=60)
+        stage.tap.equal((typed["low-next"].process.returncode, typed["low-next"].stderr), (0, ""),
+                        "one whose --timeout passes while it waits arrives")
+        wait_until("end of the first", typed["low-first"].poll, timeout=60)
+    finally:
+        for one in typed.values():
+            one.end()
+    log = stage.explain(source, "low-next").get("log", [])
+    stage.tap.ok(any(entry["event"] == "admitted" and "--timeout" in entry["text"]
+                     for entry in log), "it did not wait for its turn", log)
+    state = stage.host("host-a").virsh("domstate", "low-next", check=False).stdout.strip()
+    stage.tap.equal(state, "running", "it was suspended for its migration only")
+    for name in typed:
+        stage.alive(name, "host-a", f"{name} goes on")
+    for one in [gang.Typed(stage.lab, name, "host-a") for name in typed]:
+        try:
+            wait_until("the way back", one.poll, timeout=60)
+        finally:
+            one.end()
+        stage.tap.equal(one.process.returncode, 0, f"{one.name} goes back")
 
 
 def check_client_killed(stage):
@@ -187,6 +215,7 @@ def check(stage):
     before = stage.networks()
     check_order(stage)
     check_aborts(stage)
+    check_timeout(stage)
     check_client_killed(stage)
     check_killed(stage)
     stage.restored(before, "the network is as before")

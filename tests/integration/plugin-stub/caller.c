@@ -369,6 +369,13 @@ scenario_post_copy(virDomainPtr domain, const char *name, bool params)
     CHECK(migrate_p2p(params, domain, LIVE_P2P, true) == 0, 0);
     parameter = seen_parameter(VIR_MIGRATE_PARAM_BANDWIDTH);
     CHECK(params ? parameter != NULL && parameter->value.ul == 5 : stub_seen()->bandwidth == 5, 0);
+    /* A limit that somebody gave the domain before stands: none is added. */
+    stub_limit(7);
+    CHECK(migrate_p2p(params, domain, LIVE_P2P, false) == 0, 0);
+    CHECK(params ? seen_parameter(VIR_MIGRATE_PARAM_BANDWIDTH) == NULL
+                 : stub_seen()->bandwidth == 0,
+          stub_seen()->bandwidth);
+    stub_limit(0);
     check_offer(domain, name, params);
     check_post_copy_fence(domain, name, params);
     check_paused_guest(domain, params);

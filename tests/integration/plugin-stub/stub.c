@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +35,7 @@ static __thread StubSeen seen;
 static __thread unsigned long fail_mask;
 static __thread int fail_code;
 static __thread bool guest_paused;
+static __thread unsigned long speed_limit;
 static __thread virError last_error;
 
 static struct {
@@ -109,6 +111,12 @@ stub_domain_read_only(const char *uuid, const char *name)
 
     domain->connection = &connections[1];
     return domain;
+}
+
+void
+stub_limit(unsigned long mib)
+{
+    speed_limit = mib;
 }
 
 void
@@ -465,6 +473,16 @@ virDomainGetState(virDomainPtr domain, int *state, int *reason, unsigned int fla
     set_error(VIR_ERR_OK);
     *state = guest_paused ? VIR_DOMAIN_PAUSED : VIR_DOMAIN_RUNNING;
     *reason = guest_paused ? (int)VIR_DOMAIN_PAUSED_USER : (int)VIR_DOMAIN_RUNNING_BOOTED;
+    return 0;
+}
+
+int
+virDomainMigrateGetMaxSpeed(virDomainPtr domain, unsigned long *bandwidth, unsigned int flags)
+{
+    (void)domain;
+    (void)flags;
+    set_error(VIR_ERR_OK);
+    *bandwidth = speed_limit != 0 ? speed_limit : (unsigned long)(INT64_MAX >> 20);
     return 0;
 }
 

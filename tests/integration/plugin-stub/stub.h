@@ -45,6 +45,9 @@ int stub_requests(virDomainPtr domain);
 /* The same domain as another client has it, who may only look. */
 virDomainPtr stub_domain_read_only(const char *uuid, const char *name);
 
+/* `virsh migrate-setspeed` of this thread's domains, MiB/s; 0: none. */
+void stub_limit(unsigned long mib);
+
 /* This thread's domains are paused by their user; post-copy is refused for them, as by libvirt. */
 void stub_pause(bool paused);
 
