@@ -44,15 +44,16 @@ speed_lifted(uint64_t present G_GNUC_UNUSED, const GError *error, gpointer data)
 {
     g_autoptr(SpeedRequest) request = data;
     Manager *manager = request->manager;
-
     /* Gone with its domain, or replaced by somebody else's: not ours any more. */
-    if (error == NULL || error->code == HYPERVISOR_ERROR_CHANGED ||
-        error->code == VIR_ERR_NO_DOMAIN)
+    bool gone = error == NULL || error->code == HYPERVISOR_ERROR_CHANGED ||
+                error->code == VIR_ERR_NO_DOMAIN;
+
+    if (gone)
         speeds_forget(manager->speeds, request->uuid);
     else if (!manager->lift_failure_told) /* it is tried again and again */
         log_event(CONFIG_LOG_WARNING, "limit-not-lifted", "domain: %s, reason: %s", request->uuid,
                   error->message);
-    manager->lift_failure_told = error != NULL;
+    manager->lift_failure_told = !gone;
 }
 
 void
