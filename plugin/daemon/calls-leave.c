@@ -42,6 +42,9 @@ leave_destination(Manager *manager, Migration *migration, const char *entry, boo
         migration->job_seen = true; /* the incoming QEMU runs */
         if (!(migration->flags & (VIR_MIGRATE_NON_SHARED_DISK | VIR_MIGRATE_NON_SHARED_INC)))
             peer_port_from_uri(uri, &migration->port_first, &migration->port_last);
+        /* Until now its filter took the packets of all incoming migrations. */
+        if (migration->port_first != 0 && migration->leaf != 0)
+            manager_reshape(manager, migration_direction(migration), NULL, NULL);
         return;
     }
     if (success)

@@ -177,7 +177,8 @@ manager_follow_demand(Manager *manager, ShapingDirection direction, gint64 now_u
     if (!manager_reserve(manager, direction, NULL, &next))
         return;
     manager_tell_deadlines(manager, direction, &next);
-    if (planner_reservation_differs(reservation, &next, network_usable_rate(manager->network)) ||
+    if (network_shaping_is_due(manager->network, direction, now_us) ||
+        planner_reservation_differs(reservation, &next, network_usable_rate(manager->network)) ||
         planner_shares_differ(manager, direction, &next) ||
         manager_floors_differ(manager, direction, &next)) {
         manager->side[direction].reshaped_us = now_us;

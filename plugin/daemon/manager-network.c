@@ -260,10 +260,13 @@ manager_reshape(Manager *manager, ShapingDirection direction, NetworkShapeDone d
         return;
     }
     manager_divide(manager, direction);
-    if (manager->side[direction].has_reservation)
-        planner_fill_plan(manager, direction, &manager->side[direction].reservation, plan);
-    if (manager->side[direction].has_reservation)
-        manager_tell_deadlines(manager, direction, &manager->side[direction].reservation);
+    if (!manager->side[direction].has_reservation) {
+        /* A link that nothing is known of, or too slow to be divided. */
+        network_unshape(manager->network, direction, reshape_done, reshape);
+        return;
+    }
+    planner_fill_plan(manager, direction, &manager->side[direction].reservation, plan);
+    manager_tell_deadlines(manager, direction, &manager->side[direction].reservation);
     manager->side[direction].floors = planner_floors_stamp(plan);
     network_shape(manager->network, direction, g_steal_pointer(&plan), reshape_done, reshape);
 }

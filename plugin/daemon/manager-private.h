@@ -38,16 +38,13 @@ void manager_take_up_post_copies(Manager *manager);
 /* Called every second for each source in post-copy: tries to resume a broken one. */
 void manager_recover(Manager *manager, Migration *migration, gint64 now_us);
 
-/* Makes direction's classes fit what transfers now. done may be NULL. */
-void manager_reshape(Manager *manager, ShapingDirection direction, NetworkShapeDone done,
-                     gpointer user_data);
-
 /* Hands migration->limits to its QEMU, except what the caller limited. Sources only. */
 void manager_tell_limits(Manager *manager, Migration *migration);
 
 /* Takes back what libvirt would keep for the domain's next migration; nothing is fine. */
 void manager_lift_speed(Manager *manager, const char *uuid);
-/* Likewise of those whose migration nobody follows, such as an earlier daemon's, if it has ended. */
+/* Likewise of those whose migration nobody follows, such as an earlier daemon's, if it has ended.
+ */
 void manager_lift_speeds(Manager *manager);
 
 /* Writes into the logs of direction's migrations what becomes of their deadlines. */

@@ -148,6 +148,10 @@ unsigned manager_count_held(const Manager *manager);
 /* libvirtd's workers that held calls and outgoing migrations occupy; 0: one at most. */
 unsigned manager_count_busy(const Manager *manager);
 
+/* Makes direction's classes fit what transfers now. done may be NULL. */
+void manager_reshape(Manager *manager, ShapingDirection direction, NetworkShapeDone done,
+                     gpointer user_data);
+
 /* A held one, of either end, goes on now; reason: one line for people. */
 void manager_let_in(Manager *manager, Migration *migration, const char *reason);
 

@@ -24,11 +24,15 @@
 #define DIRECTIONS 2
 #define SMOOTHING_US (2 * G_USEC_PER_SEC)
 #define RETRY_US (5 * G_USEC_PER_SEC)
+/* Of putting classes up, in a row: what fails that often is not a hiccup. */
+#define FAILURES_MAXIMUM 4
 
 typedef struct {
     Shaper *shaper;
     bool shaped;
     bool stuck;        /* taking it off failed: tried again */
+    unsigned failures; /* of putting it up, in a row */
+    gint64 failed_us;  /* monotonic, the last of them */
     int class_ifindex; /* 0: look it up at the next tick */
     char *problem;
     gint64 last_reshape_us;
@@ -47,6 +51,7 @@ struct Network {
     gpointer user_data;
     guint timer;
     Uplink uplink;
+    char *uplink_peer; /* towards whom it was found; NULL: the default route */
     bool uplink_known;
     bool uplink_lost; /* there was one, and it is gone */
     bool uplink_down;
@@ -221,12 +226,12 @@ static void
 network_retry(Network *network, gint64 now_us)
 {
     if (network->uplink_lost)
-        network_find_uplink(network, NULL);
+        network_find_uplink(network, network->uplink_peer);
     if (now_us - network->retried_us < RETRY_US)
         return;
     network->retried_us = now_us;
     if (!network->uplink_known)
-        network_find_uplink(network, NULL);
+        network_find_uplink(network, network->uplink_peer);
     for (int i = 0; i < DIRECTIONS; i++) {
         if (network->side[i].stuck && !network_is_busy(network, (ShapingDirection)i))
             shape_job_push(network, (ShapingDirection)i, NULL, NULL, NULL);
@@ -376,8 +381,12 @@ network_find_uplink(Network *network, const char *peer)
         return false;
     }
     if (network->uplink_known && uplink.ifindex == network->uplink.ifindex &&
-        strcmp(uplink.name, network->uplink.name) == 0)
+        strcmp(uplink.name, network->uplink.name) == 0) {
+        /* By another way perhaps, through a VLAN; what it was before still counts. */
+        uplink.vlan_tagged |= network->uplink.vlan_tagged;
+        network->uplink = uplink;
         return true;
+    }
     /* While something stands on the old uplink its shapers must find it again. */
     for (int i = 0; i < DIRECTIONS; i++) {
         if (network->side[i].shaped || network->side[i].stuck)
@@ -386,6 +395,10 @@ network_find_uplink(Network *network, const char *peer)
     if (g_hash_table_size(network->jobs) != 0)
         return network->uplink_known;
     network->uplink = uplink;
+    if (peer != network->uplink_peer) {
+        g_free(network->uplink_peer);
+        network->uplink_peer = g_strdup(peer);
+    }
     network->uplink_known = true;
     g_clear_pointer(&network->uplink_problem, g_free);
     traffic_window_miss(network->host);
@@ -442,6 +455,15 @@ network_usable_rate(const Network *network)
 
 /* ---- shaping ----------------------------------------------------------- */
 
+bool
+network_shaping_is_due(const Network *network, ShapingDirection direction, gint64 now_us)
+{
+    const Side *side = &network->side[direction];
+
+    return side->failures > 0 && side->failures < FAILURES_MAXIMUM &&
+           now_us - side->failed_us > RETRY_US;
+}
+
 static gboolean
 shape_job_done(gpointer data)
 {
@@ -453,6 +475,13 @@ shape_job_done(gpointer data)
     g_hash_table_remove(network->jobs, job);
     side->shaped = job->plan != NULL && job->error == NULL;
     side->stuck = job->plan == NULL && job->error != NULL;
+    if (job->plan == NULL || job->error == NULL) {
+        side->failures = 0;
+    } else if (g_error_matches(job->error, SHAPING_ERROR, SHAPING_ERROR_FAILED) ||
+               g_error_matches(job->error, SHAPING_ERROR, SHAPING_ERROR_TIMEOUT)) {
+        side->failures++;
+        side->failed_us = g_get_monotonic_time();
+    }
     side->last_reshape_us = job->duration_us;
     g_clear_pointer(&side->problem, g_free);
     if (job->error != NULL)
@@ -697,6 +726,7 @@ network_free(Network *network)
     g_clear_pointer(&network->link_counters, link_counters_free);
     g_clear_pointer(&network->class_counters, class_counters_free);
     g_clear_pointer(&network->journal, shaping_journal_close);
+    g_free(network->uplink_peer);
     g_free(network->uplink_problem);
     g_free(network);
 }

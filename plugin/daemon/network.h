@@ -72,6 +72,12 @@ void network_shape(Network *network, ShapingDirection direction, ShapingPlan *pl
 void network_unshape(Network *network, ShapingDirection direction, NetworkShapeDone done,
                      gpointer user_data);
 
+/*
+ * Putting the classes up failed, as a slow tc may do once, and it is time to try again:
+ * a few times only, and never what was refused.
+ */
+bool network_shaping_is_due(const Network *network, ShapingDirection direction, gint64 now_us);
+
 /* A change of this direction is under way. */
 bool network_is_busy(const Network *network, ShapingDirection direction);
 bool network_is_shaped(const Network *network, ShapingDirection direction);

@@ -118,6 +118,7 @@ planner_fill_plan(const Manager *manager, ShapingDirection direction,
         migration->share = shares[migration->leaf];
         leaf->rate = migration->share.rate;
         leaf->ceil = reservation->leaf[migration_shaped_as(migration)].ceil;
+        leaf->prio = reservation->leaf[migration_shaped_as(migration)].prio;
         fill_matches(manager, migration, leaf);
     }
 }

@@ -9,6 +9,11 @@
  * half second: with 6 % the worst of them were a thousandth below it.
  */
 #define SLA_HEADROOM_PERCENT 8
+/*
+ * What has no class of its own lives beside the VMs' lower limits: the host itself, storage,
+ * libvirt's own connections, which give up after half a minute without a word.
+ */
+#define REST_PERCENT 1
 /* Without a limit for it, QEMU stops the guest when this much is left to send. */
 #define DOWNTIME_DEFAULT_MS 300
 /*
@@ -126,7 +131,9 @@ manager_reserve_input(Manager *manager, ShapingDirection direction, const Migrat
     input.minimum_workload_percent = manager->config->minimum_workload_percent;
     registry_sum_limits(manager->registry, planner_limits_count_here, manager, &input.lower,
                         &input.upper);
-    input.lower = planner_add_headroom(input.lower);
+    if (input.lower != 0)
+        input.lower = MIN(planner_add_headroom(input.lower), UINT64_MAX - input.link) +
+                      input.link / 100 * REST_PERCENT;
     if (!manager->side[direction].held_valid && rates.valid) {
         manager->side[direction].held = direction == SHAPING_EGRESS ? rates.out : rates.in;
         manager->side[direction].held_valid = true;

@@ -145,12 +145,13 @@ class_differ(Difference *self, unsigned parent, unsigned minor, const ShapingCla
  * so a limit in packets can mean anything from 50 ms to 2 s. About 50 ms at
  * the ceil for the workload. A migration is one bulk flow with a short way, and
  * in post-copy the pages a guest waits for queue behind its bulk: 5 ms. Never
- * too short for two such segments, which would be dropped.
+ * too short for two such segments, which would be dropped: with the headers of
+ * their packets each counts about 68 KB.
  */
 static uint32_t
 fifo_limit(uint64_t ceiling, bool is_migration)
 {
-    return (uint32_t)CLAMP(ceiling / (is_migration ? 200 : 20), 128u << 10, 16u << 20);
+    return (uint32_t)CLAMP(ceiling / (is_migration ? 200 : 20), 160u << 10, 16u << 20);
 }
 
 static void
@@ -243,14 +244,19 @@ match_has_family(const FlowMatch *match, bool ipv6)
 }
 
 static unsigned
-filter_preference(unsigned id, FilterFamily family)
+filter_preference(unsigned id, FilterFamily family, bool one_port)
 {
-    return SHAPING_FILTER_PREFERENCE + 4 * id + (unsigned)family;
+    return (one_port ? SHAPING_PORT_FILTER_PREFERENCE : SHAPING_FILTER_PREFERENCE) + 4 * id +
+           (unsigned)family;
 }
 
-/* The filters one migration wants in one family: ObservedFilter with keys. */
+/*
+ * The filters one migration wants in one family, of its matches with a single port or of
+ * the others: ObservedFilter with keys.
+ */
 static GArray *
-filters_wanted(const ShapingPlan *plan, const ShapingMigration *migration, FilterFamily family)
+filters_wanted(const ShapingPlan *plan, const ShapingMigration *migration, FilterFamily family,
+               bool one_port)
 {
     GArray *wanted = g_array_new(FALSE, TRUE, sizeof(ObservedFilter));
 
@@ -261,6 +267,8 @@ filters_wanted(const ShapingPlan *plan, const ShapingMigration *migration, Filte
         PortMask ports[PORT_MASKS_MAX];
         unsigned count = port_range_split(match->port_low, match->port_high, ports);
 
+        if ((match->port_low == match->port_high) != one_port)
+            continue;
         for (int ipv6 = 0; ipv6 <= 1; ipv6++) {
             if (!match_has_family(match, ipv6 != 0) ||
                 (family != FAMILY_VLAN && (family == FAMILY_IPV6) != (ipv6 != 0)))
@@ -439,8 +447,10 @@ ended_migrations_differ(Difference *self)
     for (unsigned id = 1; id <= SHAPING_MIGRATIONS_MAX; id++) {
         if (plan_has_migration(self->plan, id))
             continue;
-        for (unsigned family = 0; family < FAMILY_COUNT; family++)
-            filters_end(self, filter_preference(id, family), family);
+        for (unsigned family = 0; family < FAMILY_COUNT; family++) {
+            filters_end(self, filter_preference(id, family, true), family);
+            filters_end(self, filter_preference(id, family, false), family);
+        }
         class_end(self, SHAPING_CLASS_MIGRATION + id);
     }
 }
@@ -487,15 +497,17 @@ tree_differ(Difference *self, ShapingLeaves root_leaves)
     for (unsigned i = 0; i < plan->migration_count; i++) {
         const ShapingMigration *migration = &plan->migration[i];
         unsigned minor = SHAPING_CLASS_MIGRATION + migration->id;
-        ShapingClass class = { migration->rate, migration->ceil, plan->migrations.prio };
+        ShapingClass class = { migration->rate, migration->ceil, migration->prio };
 
         class_differ(self, SHAPING_CLASS_MIGRATIONS, minor, &class, true);
         leaf_qdisc_differ(self, minor, SHAPING_MIGRATION_QDISC_MAJOR + migration->id,
                           migration->ceil);
         for (unsigned family = 0; family < FAMILY_COUNT; family++) {
-            g_autoptr(GArray) wanted = filters_wanted(plan, migration, family);
+            g_autoptr(GArray) one_port = filters_wanted(plan, migration, family, true);
+            g_autoptr(GArray) others = filters_wanted(plan, migration, family, false);
 
-            filters_differ(self, filter_preference(migration->id, family), family, wanted);
+            filters_differ(self, filter_preference(migration->id, family, true), family, one_port);
+            filters_differ(self, filter_preference(migration->id, family, false), family, others);
         }
     }
 }

@@ -220,6 +220,9 @@ shaping_plan_validate(const ShapingPlan *plan, GError **error)
             return plan_refuse(error, "rate", id, migration->rate, "is above the greatest rate");
         if (migration->ceil > SHAPING_RATE_MAX)
             return plan_refuse(error, "ceil", id, migration->ceil, "is above the greatest rate");
+        if (migration->prio > 7)
+            return plan_refuse(error, "prio", id, migration->prio,
+                               "is no priority of HTB (0 to 7)");
         if (migration->match_count < 1 || migration->match_count > SHAPING_MATCHES_MAX)
             return plan_refuse(error, "number of matches", id, migration->match_count,
                                "is not in 1 to 8");

@@ -25,11 +25,13 @@
  *
  *   filters (u32): parent c0b0:, preference 4096 + 4 * id + family for a
  *   migration and 8192 + id for a VM, so that each one's filters can be
- *   replaced without touching another's. A VM is known by its MAC: the source
- *   of what leaves by the uplink, the destination of what comes in.
+ *   replaced without touching another's. Those of a single port come first
+ *   (3072 + 4 * id + family): while one migration's port is not known its
+ *   filter takes the whole range, and would take the others' packets. A VM is known by its MAC: the
+ * source of what leaves by the uplink, the destination of what comes in.
  *
  * All numbers of tc above are hexadecimal. HTB heeds `prio` on leaves only:
- * a leaf takes the priority of the class above it. HTB counts what a leaf
+ * one of the workload takes that of the class above it. HTB counts what a leaf
  * sent in all classes above it too, so c0b0:10 counts the whole workload.
  *
  * Rates are bytes per second. Nothing here talks to the kernel.
@@ -67,11 +69,12 @@ enum {
     SHAPING_CLASS_WORKLOAD = 0x10,
     SHAPING_CLASS_DEFAULT = 0x11,
     SHAPING_CLASS_MIGRATIONS = 0x20,
-    SHAPING_CLASS_MIGRATION = 0x100,      /* + id */
-    SHAPING_CLASS_VM = 0x200,             /* + id */
-    SHAPING_REDIRECT_PREFERENCE = 0xc0b0, /* of the filter at ingress */
-    SHAPING_FILTER_PREFERENCE = 4096,     /* + 4 * id + family */
-    SHAPING_VM_FILTER_PREFERENCE = 8192,  /* + id */
+    SHAPING_CLASS_MIGRATION = 0x100,       /* + id */
+    SHAPING_CLASS_VM = 0x200,              /* + id */
+    SHAPING_REDIRECT_PREFERENCE = 0xc0b0,  /* of the filter at ingress */
+    SHAPING_PORT_FILTER_PREFERENCE = 3072, /* + 4 * id + family: matches of one port */
+    SHAPING_FILTER_PREFERENCE = 4096,      /* + 4 * id + family */
+    SHAPING_VM_FILTER_PREFERENCE = 8192,   /* + id */
 
     /* QEMU's default range; 64 ports, one mask: 49152/0xffc0. */
     SHAPING_PORT_LOW = 49152,
@@ -126,6 +129,7 @@ typedef struct {
     unsigned id; /* 1 to SHAPING_MIGRATIONS_MAX, unique; kept while it runs */
     uint64_t rate;
     uint64_t ceil;
+    unsigned prio;        /* 0 (borrows first) to 7 */
     unsigned match_count; /* 1 to SHAPING_MATCHES_MAX */
     FlowMatch matches[SHAPING_MATCHES_MAX];
 } ShapingMigration;

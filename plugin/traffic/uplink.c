@@ -480,6 +480,8 @@ uplink_find(const char *peer, const char *configured, Uplink *ret_uplink, GError
             return FALSE;
         }
         path_append(&uplink, link->name);
+        /* Which VLANs ride on it is not asked. */
+        uplink.vlan_tagged = strcmp(link->kind, "vlan") != 0;
     } else {
         Address next = { 0 };
         Route route;

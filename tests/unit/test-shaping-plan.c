@@ -341,6 +341,12 @@ test_egress(void)
     plan->migration[0].matches[0].destination = address("10.0.0.7");
     golden_build(&model, "egress-other-peer", plan, &features_small);
 
+    /* Its port became known, before the ranges of others; a lighter one borrows later. */
+    plan->migration[0].matches[0].port_low = plan->migration[0].matches[0].port_high = 49153;
+    plan->migration[0].prio = 2;
+    plan->migration_count = 1;
+    golden_build(&model, "egress-port-known", plan, &features_small);
+
     removal = shaping_difference_remove("eth0", SHAPING_EGRESS, model.uplink, model.ifb, false);
     golden_check("egress-remove", removal);
     model_clear(&model);
