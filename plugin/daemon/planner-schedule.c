@@ -7,21 +7,41 @@
 /* Seconds; what would start later has no known start. */
 #define START_EXPECTED_MAXIMUM 1e6
 
-/* Its memory will have moved by the time that another one has prepared. */
+/*
+ * Since the pass began of which the statistics speak. A new one may have begun since they
+ * were read: what was dirtied in the one before is not in them either.
+ */
+static double
+pass_seconds(const Migration *migration, gint64 now_us)
+{
+    gint64 began_us =
+        migration->iteration_us != 0 ? migration->iteration_us : migration->running_us;
+    uint64_t iteration = migration->statistics.iteration;
+    bool older = migration->statistics_us < began_us ||
+                 (iteration != 0 && iteration < migration->machine.iteration);
+
+    return (double)(now_us - began_us) / 1e6 + (older ? migration->pass_seconds : 0);
+}
+
 static bool
 is_ending(const Manager *manager, const Migration *migration)
 {
     const JobStatistics *statistics = &migration->statistics;
-    bool post_copy = migration->machine.state == MIGRATION_POST_COPY;
-    double age = (double)(g_get_monotonic_time() - migration->statistics_us) / 1e6;
-    double left;
+    gint64 now_us = g_get_monotonic_time();
+    RemainingEndingInput input = {
+        .left = statistics->memory_remaining,
+        .age = (double)(now_us - migration->statistics_us) / 1e6,
+        .rate = statistics->throughput,
+        .dirty_rate = MAX(migration->dirty_rate, statistics->dirty_rate),
+        .post_copy = migration->machine.state == MIGRATION_POST_COPY,
+        .pass_seconds = pass_seconds(migration, now_us),
+        .dirty = migration->dirty,
+        .memory = migration->forecast.valid ? migration->forecast.memory : statistics->memory_total,
+        .prepare_seconds = manager->prepare_seconds,
+    };
 
-    if (!migration_is_transferring(migration) || !statistics->valid || !statistics->active)
-        return false;
-    left =
-        schedule_seconds_left(statistics->memory_remaining, statistics->throughput,
-                              post_copy ? 0 : MAX(migration->dirty_rate, statistics->dirty_rate));
-    return left >= 0 && left < age + manager->prepare_seconds;
+    return migration_is_transferring(migration) && statistics->valid && statistics->active &&
+           remaining_is_ending(&input);
 }
 
 static double

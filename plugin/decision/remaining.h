@@ -6,6 +6,8 @@
  */
 #pragma once
 
+#include "decision/predict.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -29,3 +31,19 @@ typedef struct {
  * beginning.
  */
 uint64_t remaining_bytes(const RemainingInput *input, bool *ret_again);
+
+/* Zero-initialise, then fill in. */
+typedef struct {
+    uint64_t left;       /* bytes of a pass, QEMU's word */
+    double age;          /* seconds since it said so */
+    uint64_t rate;       /* bytes/s that it moves with */
+    uint64_t dirty_rate; /* bytes/s from now on; 0 unknown or none */
+    bool post_copy;
+    double pass_seconds; /* since that pass began: what was dirtied since is not in `left` */
+    DirtyCurve dirty;    /* invalid: assumed, of so much memory */
+    uint64_t memory;
+    double prepare_seconds; /* that another one takes from its turn to its first byte */
+} RemainingEndingInput;
+
+/* Will it have moved its memory by the time that another one has prepared? */
+bool remaining_is_ending(const RemainingEndingInput *input);

@@ -134,10 +134,77 @@ test_bytes(void)
     }
 }
 
+#define CURVE(s, b)                                                                                \
+    {                                                                                              \
+        .valid = true, .count = 1, .point = { { (s), (b)*1e6 } }                                   \
+    }
+
+/* At 24 MB/s; another one takes 0.7 s to prepare. */
+static const struct {
+    const char *name;
+    RemainingEndingInput input;
+    bool ending;
+} endings[] = {
+    { "idle, 96 MiB, never measured: 6 MB come again",
+      { .left = 8 * MB, .pass_seconds = 2.5, .memory = 100 * MB },
+      true },
+    { "the same, too early for it",
+      { .left = 12 * MB, .pass_seconds = 2.5, .memory = 100 * MB },
+      false },
+    { "the same, asked a while ago",
+      { .left = 12 * MB, .age = 0.2, .pass_seconds = 2.5, .memory = 100 * MB },
+      true },
+    { "4 GB, never measured: a quarter of it may come again",
+      { .left = 1, .pass_seconds = 60, .memory = 4000 * MB },
+      false },
+    { "4 GB, known to dirty little",
+      { .left = 1, .pass_seconds = 60, .dirty = CURVE(60, 5), .memory = 4000 * MB },
+      true },
+    { "the end of a pass of one that dirties much",
+      { .left = 1, .dirty_rate = 15 * MB, .pass_seconds = 3, .dirty = CURVE(4, 60) },
+      false },
+    { "the same, its last pass was short",
+      { .left = 1, .dirty_rate = 15 * MB, .pass_seconds = 0.3, .dirty = CURVE(4, 60) },
+      true },
+    { "the same in post-copy",
+      { .left = 1,
+        .dirty_rate = 15 * MB,
+        .pass_seconds = 3,
+        .dirty = CURVE(4, 60),
+        .post_copy = true },
+      true },
+    { "dirtied faster than it moves",
+      { .left = 1, .dirty_rate = 24 * MB, .dirty = CURVE(4, 96) },
+      false },
+    { "faster, in post-copy", { .left = 1, .dirty_rate = 24 * MB, .post_copy = true }, true },
+    { "no time and no memory", { .left = 1 }, true },
+    { "nonsense: a pass that began later", { .left = 1, .pass_seconds = -5, .memory = MB }, true },
+    { "nonsense: greatest numbers",
+      { .left = UINT64_MAX, .pass_seconds = 1e30, .memory = UINT64_MAX },
+      false },
+    { "nonsense: not a time", { .left = 1, .age = NAN }, false },
+};
+
+static void
+test_ending(void)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(endings); i++) {
+        RemainingEndingInput input = endings[i].input;
+
+        g_test_message("%s", endings[i].name);
+        input.rate = 24 * MB;
+        input.prepare_seconds = 0.7;
+        g_assert_cmpint(remaining_is_ending(&input), ==, endings[i].ending);
+        input.rate = 0;
+        g_assert_false(remaining_is_ending(&input));
+    }
+}
+
 int
 main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/decision/remaining/bytes", test_bytes);
+    g_test_add_func("/decision/remaining/ending", test_ending);
     return g_test_run();
 }
