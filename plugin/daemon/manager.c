@@ -179,6 +179,8 @@ manager_decide_recorded(Manager *manager, Migration *migration)
 
     planner_technique_input(manager, migration, &recording.technique.input);
     technique_decide(&recording.technique.input, &recording.technique.decision);
+    migration->overhead =
+        recording.technique.input.correction[recording.technique.decision.technique].overhead;
     recorder_add(manager->recorder, &recording);
     return recording.technique.decision;
 }

@@ -79,6 +79,7 @@ typedef struct {
 
     bool has_decision;
     TechniqueDecision decision;
+    double overhead; /* seconds of its prediction in which no memory moves */
     DirtyCurve dirty;
     uint64_t dirty_rate;  /* bytes/s; 0 unknown */
     bool dirty_by_passes; /* dirty comes from passes of this very job */

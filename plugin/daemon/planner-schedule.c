@@ -2,24 +2,46 @@
 /* Whose turn it is, and when it will be; see planner.h. */
 #include "daemon/planner-private.h"
 
+#include "decision/remaining.h"
+
 /* Seconds; what would start later has no known start. */
 #define START_EXPECTED_MAXIMUM 1e6
 
-/* Its memory will have moved by the time that another one has prepared. */
+/*
+ * Since the pass began of which the statistics speak. A new one may have begun since they
+ * were read: what was dirtied in the one before is not in them either.
+ */
+static double
+pass_seconds(const Migration *migration, gint64 now_us)
+{
+    gint64 began_us =
+        migration->iteration_us != 0 ? migration->iteration_us : migration->running_us;
+    uint64_t iteration = migration->statistics.iteration;
+    bool older = migration->statistics_us < began_us ||
+                 (iteration != 0 && iteration < migration->machine.iteration);
+
+    return (double)(now_us - began_us) / 1e6 + (older ? migration->pass_seconds : 0);
+}
+
 static bool
 is_ending(const Manager *manager, const Migration *migration)
 {
     const JobStatistics *statistics = &migration->statistics;
-    bool post_copy = migration->machine.state == MIGRATION_POST_COPY;
-    double age = (double)(g_get_monotonic_time() - migration->statistics_us) / 1e6;
-    double left;
+    gint64 now_us = g_get_monotonic_time();
+    RemainingEndingInput input = {
+        .left = statistics->memory_remaining,
+        .age = (double)(now_us - migration->statistics_us) / 1e6,
+        .rate = statistics->throughput,
+        .dirty_rate = MAX(migration->dirty_rate, statistics->dirty_rate),
+        .post_copy = migration->machine.state == MIGRATION_POST_COPY,
+        .pass_seconds = pass_seconds(migration, now_us),
+        .dirty = migration->dirty,
+        .memory = migration->forecast.valid ? migration->forecast.memory : statistics->memory_total,
+        .prepare_seconds = manager->prepare_seconds,
+    };
 
-    if (!migration_is_transferring(migration) || !statistics->valid || !statistics->active)
-        return false;
-    left =
-        schedule_seconds_left(statistics->memory_remaining, statistics->throughput,
-                              post_copy ? 0 : MAX(migration->dirty_rate, statistics->dirty_rate));
-    return left >= 0 && left < age + manager->prepare_seconds;
+    return migration_is_transferring(migration) && statistics->valid && statistics->active &&
+           remaining_is_ending(&input);
 }
 
 static double
@@ -171,36 +193,29 @@ planner_admit_incoming(Manager *manager)
     return first;
 }
 
-static uint64_t
-bytes_in(double seconds, double rate)
-{
-    double bytes = seconds * rate;
-
-    return bytes > 0 && bytes < 0x1p62 ? (uint64_t)bytes : 0;
-}
-
 /*
- * What it has yet to move: the time that was predicted for it, at the rate that was
- * predicted with. So zero pages, further passes, and what finished migrations taught
- * count as they do everywhere else. 0: no such prediction, or it is over.
+ * The time that is predicted for it, from now to its last page: what comes then, until
+ * libvirt has confirmed, leaves the link free. What remains of it has zero pages,
+ * further passes, and what finished migrations taught in it as everywhere else.
  */
-static uint64_t
-bytes_predicted(const Manager *manager, const Migration *migration, gint64 now_us, uint64_t rate)
+static void
+fill_predicted(const Migration *migration, gint64 now_us, uint64_t rate, RemainingInput *input)
 {
     const TechniqueDecision *decision = &migration->decision;
-    uint64_t streams = planner_streams_rate(manager, migration);
-    double seconds;
+    const Forecast *forecast = &migration->forecast;
 
-    if (migration->forecast.valid && migration->running_us != 0) {
-        seconds = migration->forecast.prediction.total_seconds -
-                  (double)(now_us - migration->running_us) / 1e6;
-        return bytes_in(seconds, (double)rate);
+    if (input->moves) {
+        input->predicted = forecast->valid;
+        input->seconds = forecast->prediction.total_seconds - forecast->correction.overhead -
+                         (double)(now_us - migration->running_us) / 1e6;
+        input->rate = rate;
+    } else if (migration->has_decision) {
+        input->predicted = true;
+        input->seconds =
+            decision->prediction[decision->technique].total_seconds - migration->overhead;
+        input->rate =
+            decision->technique == TECHNIQUE_POST_COPY ? decision->rate_post : decision->rate_pre;
     }
-    if (!migration->has_decision || migration->running_us != 0)
-        return 0;
-    seconds = decision->prediction[decision->technique].total_seconds;
-    rate = decision->technique == TECHNIQUE_POST_COPY ? decision->rate_post : decision->rate_pre;
-    return bytes_in(seconds, (double)(streams != 0 ? MIN(rate, streams) : rate));
 }
 
 /* rate: bytes/s that one of those that run now gets of the link. */
@@ -208,25 +223,25 @@ static void
 fill_plan_item(const Manager *manager, const Migration *migration, gint64 now_us, uint64_t rate,
                SchedulePlanItem *item)
 {
+    RemainingInput remaining = {
+        .moves = migration->running_us != 0,
+        .streams = planner_streams_rate(manager, migration),
+        .left = migration->statistics.valid ? migration->statistics.memory_remaining : 0,
+        .unscanned = migration->forecast.technique == TECHNIQUE_POST_COPY,
+        .post_copy = migration->machine.state == MIGRATION_POST_COPY,
+        .memory = migration->description != NULL ? migration->description->current_memory : 0,
+    };
+    bool again;
+
     *item = (SchedulePlanItem){
         .destination = SCHEDULE_NO_LINK,
         .running = migration->machine.state != MIGRATION_WAITING,
     };
     fill_schedule_item(manager, migration, &item->item);
     item->item.link = 0;
-    item->bytes = bytes_predicted(manager, migration, now_us, rate);
-    /* In post-copy nothing is moved twice, and nothing that is zero is left. */
-    if (migration->machine.state == MIGRATION_POST_COPY && migration->statistics.valid &&
-        migration->statistics.memory_remaining != 0)
-        item->bytes = migration->statistics.memory_remaining;
-    if (item->bytes != 0)
-        return;
-    if (migration->machine.state != MIGRATION_POST_COPY)
-        item->dirty_rate = migration->dirty_rate;
-    if (migration->statistics.valid && migration->statistics.memory_remaining != 0)
-        item->bytes = migration->statistics.memory_remaining;
-    else if (migration->description != NULL)
-        item->bytes = migration->description->current_memory;
+    fill_predicted(migration, now_us, rate, &remaining);
+    item->bytes = remaining_bytes(&remaining, &again);
+    item->dirty_rate = again ? migration->dirty_rate : 0;
 }
 
 void
@@ -262,11 +277,11 @@ planner_estimate_starts(Manager *manager)
         return;
     for (guint i = 0; i < planned_migrations->len; i++) {
         Migration *migration = g_ptr_array_index(planned_migrations, i);
+        double turn = schedule_turn(planned[i].start, manager->prepare_seconds, &params);
 
         /* Years are no estimate. */
-        migration->start_expected_us =
-            planned[i].start_known && planned[i].start < START_EXPECTED_MAXIMUM
-                ? now_us + (gint64)(planned[i].start * 1e6)
-                : 0;
+        migration->start_expected_us = planned[i].start_known && turn < START_EXPECTED_MAXIMUM
+                                           ? now_us + (gint64)(turn * 1e6)
+                                           : 0;
     }
 }

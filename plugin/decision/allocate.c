@@ -185,6 +185,59 @@ allocate_waits_for(const AllocateItem *item, const AllocateItem *other)
            comes_before(other, item);
 }
 
+/* Who gives its bound up next: the lightest, of equals who comes last; count: nobody. */
+static size_t
+bound_find(const AllocateItem *items, const Term *terms, size_t count, double heaviest)
+{
+    size_t found = count;
+
+    for (size_t i = 0; i < count; i++) {
+        const Term *term = &terms[i];
+
+        if (term->least <= RATE_LEAST || term->weight >= heaviest)
+            continue;
+        if (found == count || term->weight < terms[found].weight ||
+            (is_equal(term->weight, terms[found].weight) &&
+             !allocate_waits_for(&items[found], &items[i])))
+            found = i;
+    }
+    return found;
+}
+
+/*
+ * Bounds that cannot all be kept would turn the weights round: who dirties most, or is
+ * late, would have nearly everything. So the lightest give theirs up, first what a
+ * deadline needs, then what the dirty rate needs; those of the heaviest stay. What a
+ * guest dirties counts no more then: its passes do not shrink, and the more hopeless
+ * it is, the more a byte/s would seem to save. Answers the sum that is left.
+ */
+static double
+bounds_relax(const AllocateItem *items, Term *terms, size_t count, double available, double sum)
+{
+    double heaviest = 0;
+
+    for (size_t i = 0; i < count; i++)
+        heaviest = fmax(heaviest, terms[i].weight);
+    while (sum > available) {
+        size_t index = bound_find(items, terms, count, heaviest);
+        Term *term = &terms[index];
+        double passes;
+
+        if (index == count)
+            break;
+        passes = fmax(term->dirty_rate * ALLOCATE_RHO_PERCENT / 100, RATE_LEAST);
+        if (passes >= term->least) {
+            passes = RATE_LEAST;
+            term->dirty_rate = 0;
+        }
+        term->least = passes;
+        sum = 0;
+        for (size_t i = 0; i < count; i++)
+            sum += terms[i].least;
+    }
+    return sum;
+}
+
 /* Does it get what the others of its weight hand over? */
 static bool
 is_first(const AllocateItem *items, const Term *terms, size_t count, size_t index)
@@ -258,7 +311,8 @@ allocate_rates(const AllocateItem *items, size_t count, uint64_t available,
 
     if (count == 0 || count > ALLOCATE_MAX || available < count)
         return false;
-    bounds = bounds_fill(items, count, available, terms, shares);
+    bounds = bounds_relax(items, terms, count, (double)available,
+                          bounds_fill(items, count, available, terms, shares));
     if (bounds > (double)available)
         scale = (double)available / bounds;
     else if (count == 1)
@@ -267,13 +321,15 @@ allocate_rates(const AllocateItem *items, size_t count, uint64_t available,
         multiplier = multiplier_find(terms, count, (double)available);
     for (size_t i = 0; i < count; i++) {
         rates[i] = scale < 1 ? terms[i].least * scale : rate_at(&terms[i], multiplier);
-        if (scale < 1 || shares[i].least > available)
-            shares[i].reason = ALLOCATE_REASON_SCALED;
-        else if (rates[i] > terms[i].least || shares[i].least == 0)
+        if (rates[i] > terms[i].least || shares[i].least == 0)
             shares[i].reason = ALLOCATE_REASON_WEIGHT;
     }
     if (scale >= 1)
         take_turns(items, terms, count, rates, shares);
+    for (size_t i = 0; i < count; i++) {
+        if (scale < 1 || rates[i] < (double)shares[i].least)
+            shares[i].reason = ALLOCATE_REASON_SCALED;
+    }
     for (size_t i = 0; i < count; i++) {
         /* From 2^64 on a double does not fit; none is above `available`. */
         shares[i].rate = rates[i] >= (double)available ? available : (uint64_t)rates[i];

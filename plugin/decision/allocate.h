@@ -10,7 +10,10 @@
  *   subject to  sum of R_j <= A,
  *               R_j >= max(rho D_j, D_j + V_j / time left of j)
  *
- * after Cerroni and Esposito, who show that a few rounds suffice. With one
+ * Where not all of these bounds can be kept, the lightest give theirs up first, and
+ * only those of the heaviest are scaled alike.
+ *
+ * After Cerroni and Esposito, who show that a few rounds suffice. With one
  * volume for all and nothing dirtied, the rates are as the square roots of the
  * weights. All rates are bytes/s; arithmetic saturates.
  *
@@ -55,14 +58,14 @@ typedef enum {
     ALLOCATE_REASON_WEIGHT,     /* its part of the least sum of times */
     ALLOCATE_REASON_DIRTY_RATE, /* at its bound: less, and its passes would not shrink */
     ALLOCATE_REASON_DEADLINE,   /* at its bound: less, and it would be late */
-    ALLOCATE_REASON_SCALED,     /* the bounds add up to more than there is: less than its bound */
+    ALLOCATE_REASON_SCALED,     /* not all bounds can be kept: less than its own, or scaled */
     ALLOCATE_REASON_TURN,       /* it also has what others of its weight do not use yet */
     ALLOCATE_REASON_WAITS,      /* another one of its weight comes first */
 } AllocateReason;
 
 typedef struct {
     uint64_t rate;  /* above 0 */
-    uint64_t least; /* its bound */
+    uint64_t least; /* its bound; above `rate`: not kept */
     AllocateReason reason;
 } AllocateShare;
 

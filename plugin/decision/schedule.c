@@ -538,6 +538,15 @@ schedule_plan(const SchedulePlanItem *items, size_t item_count, const SchedulePl
     return true;
 }
 
+double
+schedule_turn(double start, double prepare_seconds, const ScheduleParams *params)
+{
+    if (params->scheduling != SCHEDULING_AUTOMATIC || params->maximum_running != 0 ||
+        !(prepare_seconds > 0.0))
+        return start;
+    return start > prepare_seconds ? start - prepare_seconds : 0.0;
+}
+
 const char *
 schedule_reason_to_string(ScheduleReason reason)
 {

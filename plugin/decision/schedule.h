@@ -185,5 +185,12 @@ typedef struct {
 bool schedule_plan(const SchedulePlanItem *items, size_t item_count, const SchedulePlanLink *links,
                    size_t link_count, const ScheduleParams *params, SchedulePlanned *ret_planned);
 
+/*
+ * When the turn of one comes that schedule_plan() starts at `start`: its predecessor
+ * counts as ending (see ScheduleItem) as much before as the next one takes to prepare.
+ * Not where the places are counted, since who ends has his until the end.
+ */
+double schedule_turn(double start, double prepare_seconds, const ScheduleParams *params);
+
 /* One line for people: "one stream fills the link", ... */
 const char *schedule_reason_to_string(ScheduleReason reason);

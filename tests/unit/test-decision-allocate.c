@@ -35,6 +35,10 @@ typedef struct {
     {                                                                                              \
         .volume = (v)*MB, .dirty_rate = (uint64_t)((d)*1e6), .weight = 1, .turn = (turned)         \
     }
+#define WEIGHED(w, v, d)                                                                           \
+    {                                                                                              \
+        .volume = (v)*MB, .dirty_rate = (uint64_t)((d)*1e6), .weight = (w)                         \
+    }
 #define TAKES ALLOCATE_TURN_TAKES
 #define FIRST ALLOCATE_TURN_FIRST
 #define ITS_TURN ALLOCATE_REASON_TURN
@@ -198,6 +202,48 @@ static const Row rows[] = {
       100 * MB,
       { 60 * MB, 40 * MB },
       { ITS_TURN, WAITS } },
+    { "who is lighter gives its bound up, and what it dirties counts no more",
+      2,
+      { WEIGHED(1, 1000, 40), WEIGHED(16, 1000, 1) },
+      19350000,
+      { 3670000, 15680000 },
+      { SCALED, WEIGHT } },
+    { "late and lighter: it keeps what its dirty rate needs",
+      2,
+      { UNTIL(1000, 8, 0), WEIGHED(256, 1000, 1) },
+      20 * MB,
+      { 10 * MB, 10 * MB },
+      { SCALED, WEIGHT } },
+    { "late and lighter, and the heavier one's bound is unknown",
+      2,
+      { WEIGHED(16, 1000, 0), UNTIL(1000, 0, -1) },
+      20 * MB,
+      { 16 * MB, 4 * MB },
+      { WEIGHT, SCALED } },
+    { "only the lightest gives up where that is enough",
+      3,
+      { WEIGHED(256, 1, 4), WEIGHED(16, 1, 8), WEIGHED(1, 100000, 12) },
+      20 * MB,
+      { 5 * MB, 10 * MB, 5 * MB },
+      { DIRTY, DIRTY, SCALED } },
+    { "the heaviest alone are scaled, and alike",
+      3,
+      { WEIGHED(1, 1000, 40), WEIGHED(16, 1000, 16), WEIGHED(16, 1000, 8) },
+      15 * MB,
+      { 1, 9 * MB, 6 * MB },
+      { SCALED, SCALED, SCALED } },
+    { "of equals the one whose turn comes last gives up",
+      3,
+      { TURN(100000, 8, TAKES), TURN(200000, 8, TAKES), WEIGHED(256, 1, 4) },
+      20 * MB,
+      { 14693000, 307000, 5 * MB },
+      { ITS_TURN, SCALED, DIRTY } },
+    { "of equals without turns the last one gives up",
+      3,
+      { WEIGHED(1, 1, 8), WEIGHED(1, 1, 8), WEIGHED(256, 1000, 4) },
+      20 * MB,
+      { 10 * MB, SOME, SOME },
+      { DIRTY, SCALED, WEIGHT } },
     { "hardly anything", 2, { ITEM(1000, 0), ITEM(4000, 50) }, 2, { 1, 1 }, { SCALED, SCALED } },
 };
 

@@ -406,6 +406,38 @@ test_plan(void)
 }
 
 static void
+test_turn(void)
+{
+    static const struct {
+        Scheduling scheduling;
+        uint32_t maximum_running;
+        double start;
+        double prepare_seconds;
+        double turn;
+    } rows[] = {
+        { SCHEDULING_AUTOMATIC, 0, 10.0, 0.7, 9.3 },
+        { SCHEDULING_AUTOMATIC, 0, 0.5, 0.7, 0.0 },
+        { SCHEDULING_AUTOMATIC, 0, 0.0, 0.7, 0.0 },
+        { SCHEDULING_AUTOMATIC, 0, 10.0, -1.0, 10.0 },
+        { SCHEDULING_AUTOMATIC, 0, 10.0, NAN, 10.0 },
+        /* Who ends has his place until the end. */
+        { SCHEDULING_AUTOMATIC, 2, 10.0, 0.7, 10.0 },
+        { SCHEDULING_SERIAL, 0, 10.0, 0.7, 10.0 },
+        { SCHEDULING_PARALLEL, 0, 10.0, 0.7, 10.0 },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        ScheduleParams params = schedule_params_default();
+
+        g_test_message("row %" G_GSIZE_FORMAT, i);
+        params.scheduling = rows[i].scheduling;
+        params.maximum_running = rows[i].maximum_running;
+        g_assert_cmpfloat_with_epsilon(
+            schedule_turn(rows[i].start, rows[i].prepare_seconds, &params), rows[i].turn, 1e-9);
+    }
+}
+
+static void
 test_plan_unknown(void)
 {
     SchedulePlanLink links[] = { { true, 0, 100 * MB }, { false, 0, 0 } };
@@ -478,6 +510,7 @@ main(int argc, char **argv)
     g_test_add_func("/decision/schedule/seconds-left", test_seconds_left);
     g_test_add_func("/decision/schedule/admit", test_admit);
     g_test_add_func("/decision/schedule/plan", test_plan);
+    g_test_add_func("/decision/schedule/turn", test_turn);
     g_test_add_func("/decision/schedule/plan-sums", test_plan_sums);
     g_test_add_func("/decision/schedule/plan-unknown", test_plan_unknown);
     g_test_add_func("/decision/schedule/plan-many", test_plan_many);
