@@ -243,7 +243,10 @@ class Guests:
             found = True
             host = self.lab.host(row["host"])
             if row["state"] != "shut off":
-                host.virsh("destroy", name)
+                destroyed = host.virsh("destroy", name, check=False)
+                # It may have ended by itself since it was listed.
+                if destroyed.returncode != 0 and self.where(name) == row["host"]:
+                    raise LabError(f"guest '{name}' on {row['host']}: {destroyed.stderr.strip()}")
             # A transient domain is gone with its process.
             host.virsh("undefine", name, check=False)
         if not found:
