@@ -349,6 +349,49 @@ turn_state(GVariant *reply)
 }
 
 static void
+assert_explained(Fixture *fixture, const char *domain, const char *expected)
+{
+    g_autoptr(GVariant) explanation = call(fixture, "Explain", g_variant_new("(s)", domain));
+    const char *text;
+
+    g_assert_nonnull(explanation);
+    g_variant_get(explanation, "(&s)", &text);
+    if (strstr(text, expected) == NULL)
+        g_error("no %s in %s", expected, text);
+}
+
+/* A second Begin waits for the first one's job in vain while that one moves memory. */
+static void
+check_second_begin(Fixture *fixture)
+{
+    guint64 ticket = enter(fixture, "begin", 5, VIR_MIGRATE_LIVE, NULL, NULL);
+
+    g_assert_cmpuint(enter(fixture, "perform", 5, VIR_MIGRATE_LIVE, NULL, NULL), ==, ticket);
+    call_ignore(fixture, "LeaveCall", g_variant_new("(st@a{sv})", "begin", ticket, result(FALSE)));
+    assert_explained(fixture, "vm5", "\"state\":\"running\"");
+    call_ignore(fixture, "LeaveCall",
+                g_variant_new("(st@a{sv})", "perform", ticket, result(FALSE)));
+    assert_explained(fixture, "vm5", "\"outcome\":\"failed\"");
+}
+
+/* What is too long is cut, but not in the middle of a character. */
+static void
+check_cut_text(Fixture *fixture)
+{
+    g_autofree char *letters = g_strnfill(1023, 'a');
+    g_autofree char *text = g_strconcat(letters, "\303\251 and more", NULL);
+    guint64 ticket = enter(fixture, "begin", 6, VIR_MIGRATE_LIVE, NULL, NULL);
+    GVariantDict fields;
+
+    g_variant_dict_init(&fields, NULL);
+    g_variant_dict_insert(&fields, "success", "b", FALSE);
+    g_variant_dict_insert(&fields, "error-message", "s", text);
+    call_ignore(fixture, "LeaveCall",
+                g_variant_new("(st@a{sv})", "begin", ticket, g_variant_dict_end(&fields)));
+    assert_explained(fixture, "vm6", letters);
+}
+
+static void
 client_order(gpointer data)
 {
     Fixture *fixture = data;
@@ -369,6 +412,8 @@ client_order(gpointer data)
     call_ignore(fixture, "LeaveCall", g_variant_new("(st@a{sv})", "x", ticket, result(FALSE)));
     explanation = call(fixture, "Explain", g_variant_new("(s)", "vm1"));
     g_assert_nonnull(strstr(g_variant_get_data(explanation), "\"state\":\"admitted\""));
+    check_second_begin(fixture);
+    check_cut_text(fixture);
     /* Perform without begin, twice, and with a URI that only the parameters hold. */
     for (unsigned i = 0; i < 20; i++) {
         g_variant_dict_init(&fields, NULL);
