@@ -70,11 +70,8 @@ calls_apply(Manager *manager, Migration *migration, const Call *call, GError **e
     migration->post_copy_by_user = call->flags & VIR_MIGRATE_POSTCOPY;
     g_free(migration->recovery.destination_name);
     migration->recovery.destination_name = g_strdup(call->destination_name);
-    migration->user_bandwidth_mib = call->bandwidth_mib;
-    /* Unless it is ours, of a migration that has just ended. */
-    if (call->bandwidth_mib == 0 &&
-        call->standing_bandwidth_mib != speeds_told(manager->speeds, migration->uuid))
-        migration->user_bandwidth_mib = call->standing_bandwidth_mib;
+    migration->user_bandwidth_mib =
+        call->bandwidth_mib != 0 ? call->bandwidth_mib : call->standing_bandwidth_mib;
     migration->user_post_copy_bandwidth_mib = call->post_copy_bandwidth_mib;
     if (!migration->post_copy_by_user)
         manager_exclude_post_copy(migration, gate_post_copy_flags(call->flags, call->migrate_uri));

@@ -66,8 +66,11 @@ pending_answer(Pending *pending)
 
     if (pending->invocation == NULL)
         return;
-    if (migration != NULL)
+    if (migration != NULL) {
         find_switchover(pending->manager, migration);
+        if (migration->has_limits && migration->user_bandwidth_mib == 0)
+            migration->speed_by_call = migration->limits.max_bandwidth;
+    }
     convoy_daemon1_complete_enter_call(pending->skeleton, g_steal_pointer(&pending->invocation),
                                        calls_answer_new(migration, true, NULL, NULL));
 }
@@ -182,6 +185,10 @@ source_new(Manager *manager, const Call *call, GError **error)
     migration->migrate_uri = g_strdup(call->migrate_uri);
     migration->destination_uri = g_strdup(call->destination_uri);
     if (calls_apply(manager, migration, call, error)) {
+        /* It is ours, of a migration that has just ended. */
+        if (call->bandwidth_mib == 0 &&
+            call->standing_bandwidth_mib == speeds_told(manager->speeds, migration->uuid))
+            migration->user_bandwidth_mib = 0;
         manager_measure_memory(manager, migration);
         return migration;
     }

@@ -24,7 +24,6 @@ static bool
 run_set_max_speed(Request *request, virDomainPtr domain, GError **error)
 {
     static const unsigned flags[] = { 0, VIR_DOMAIN_MIGRATE_MAX_SPEED_POSTCOPY };
-    uint64_t told = request->numbers[2] != 0 ? request->numbers[2] : HYPERVISOR_SPEED_UNLIMITED;
     unsigned long present = 0;
 
     if (request->numbers[0] != 0) {
@@ -33,7 +32,7 @@ run_set_max_speed(Request *request, virDomainPtr domain, GError **error)
             return false;
         }
         request->rate = present;
-        if (present != told) {
+        if (present != request->numbers[2] && present < HYPERVISOR_SPEED_UNLIMITED) {
             g_set_error(error, hypervisor_error_quark(), HYPERVISOR_ERROR_CHANGED,
                         "somebody else set the limit to %lu MiB/s", present);
             return false;

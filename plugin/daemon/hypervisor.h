@@ -120,9 +120,11 @@ void hypervisor_start_post_copy(Hypervisor *hypervisor, const char *uuid, Hyperv
 
 /*
  * MiB/s for the pre-copy and the post-copy phase; 0 leaves that phase as it is. libvirt
- * keeps the former beyond the migration. told_mib is what it was told last (0: nothing
- * yet): when something else stands, somebody has chosen it, and nothing is set
- * (HYPERVISOR_ERROR_CHANGED). done gets what stood before, 0 if that was not asked.
+ * keeps the former beyond the migration, unless the call had a limit of its own: then
+ * that stands until its end, and afterwards what stood before. told_mib is what it was
+ * told last, by a call or here (0: nothing yet): when another limit stands, somebody has
+ * chosen it, and nothing is set (HYPERVISOR_ERROR_CHANGED). done gets what stood before,
+ * 0 if that was not asked.
  */
 void hypervisor_set_max_speed(Hypervisor *hypervisor, const char *uuid, uint64_t told_mib,
                               uint64_t pre_copy_mib, uint64_t post_copy_mib,

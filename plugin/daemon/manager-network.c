@@ -121,7 +121,8 @@ limits_set(uint64_t present, const GError *error, gpointer data)
 void
 manager_tell_limits(Manager *manager, Migration *migration)
 {
-    uint64_t told = speeds_told(manager->speeds, migration->uuid);
+    uint64_t kept = speeds_told(manager->speeds, migration->uuid);
+    uint64_t told = kept != 0 ? kept : migration->speed_by_call;
     uint64_t pre_copy = migration->user_bandwidth_mib == 0 ? migration->limits.max_bandwidth : 0;
     uint64_t post_copy =
         migration->machine.post_copy_possible && migration->user_post_copy_bandwidth_mib == 0

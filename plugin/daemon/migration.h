@@ -102,6 +102,7 @@ typedef struct {
 
     bool has_limits;
     ReserveQemuLimits limits; /* as last told to QEMU */
+    uint64_t speed_by_call;   /* MiB/s, in the answer to its call; 0: none */
     bool telling_limits;      /* libvirt is being told: one after the other */
     bool limits_changed;      /* meanwhile */
     JobStatistics statistics;

@@ -13,6 +13,7 @@ from support.witness import HYBRID, POST_COPY
 
 GUEST, STORE = "web", "store"
 MIB = 1 << 20
+UNLIMITED = str((2**63 - 1) >> 20)      # MiB/s, libvirt's largest
 DIRECT, P2P = ("--live",), ("--live", "--p2p")
 
 
@@ -93,6 +94,10 @@ def check_storage(stage):
         source = done(stage, title, outcome, source, STORE)
         tap.ok(stage.host(source).path(path).read_bytes() == content,
                f"{title}: the disk arrived whole")
+        # What the call was given by virt-convoy is not somebody else's choice.
+        told = [entry["text"] for entry in stage.explain(OTHER[source], STORE).get("log", [])
+                if entry["event"] == "limit-kept"]
+        tap.equal(told, [], f"{title}: no limit of ours is taken for another's")
     stage.host(OTHER[source]).path(path).unlink()
     outcome = stage.migrate(STORE, source, (*DIRECT, "--copy-storage-all", "--bandwidth", "8"))
     tap.note(f"--copy-storage-all, no file at the destination: exit {outcome.returncode} "
@@ -132,6 +137,41 @@ def check_bandwidth(stage, source, flags, title):
     tap.ok(0 < max(running.outcome.source.parameters.get("max-postcopy-bandwidth", [0])) <= limit,
            f"{title}: post-copy is held to it too", running.outcome.source.parameters)
     return where
+
+
+def check_standing_limit(stage, source):
+    """`virsh migrate-setspeed` before the command counts as --bandwidth with it."""
+    tap, limit = stage.tap, 12 * MIB
+    for flags in (DIRECT, P2P):
+        title = f"{flags[-1]} after migrate-setspeed"
+        stage.host(source).virsh("migrate-setspeed", GUEST, "12")
+        outcome = stage.migrate(GUEST, source, flags)
+        source = done(stage, title, outcome, source)
+        tap.equal(set(outcome.source.parameters.get("max-bandwidth", [])), {limit},
+                  f"{title}: nothing else was ever set")
+        # It stays with the definition that the guest left behind.
+        left = stage.host(OTHER[source])
+        if GUEST in names(stage, left.name):
+            left.virsh("migrate-setspeed", GUEST, UNLIMITED)
+    return source
+
+
+def check_paused(stage, source):
+    """A guest that its user has paused arrives as it was, though post-copy would be chosen."""
+    tap = stage.tap
+    stage.command(source, "set", GUEST, "--technique", "post-copy")
+    for flags in (DIRECT, P2P):
+        title = f"{flags[-1]}, a paused guest"
+        stage.host(source).virsh("suspend", GUEST)
+        outcome = stage.migrate(GUEST, source, flags)
+        where = OTHER[source] if outcome.returncode == 0 else source
+        state = stage.host(where).virsh("domstate", GUEST, check=False).stdout.strip()
+        tap.equal(state, "paused", f"{title}: stays paused", outcome.describe())
+        stage.host(where).virsh("resume", GUEST)
+        source = done(stage, title, outcome, source)
+        tap.equal(capability(outcome, "postcopy-ram"), (False, False), f"{title}: no post-copy",
+                  outcome.describe())
+    return source
 
 
 def check_post_copy_by_user(stage, source):
@@ -227,6 +267,8 @@ def check(stage):
     source = check_bandwidth(stage, source, DIRECT, "--bandwidth")
     check_loading(stage, source)
     source = check_bandwidth(stage, source, P2P, "--p2p --bandwidth")
+    source = check_standing_limit(stage, source)
+    source = check_paused(stage, source)
     source = check_post_copy_by_user(stage, source)
     source = check_parallel(stage, source)
     source = check_parallel_added(stage, source)
