@@ -488,7 +488,9 @@ shape_job_done(gpointer data)
         side->problem = g_strdup(job->error->message);
     if (side->shaped != was_shaped)
         side_reset_windows(side);
-    log_event(job->error ? CONFIG_LOG_WARNING : CONFIG_LOG_DEBUG, job->plan ? "shaped" : "unshaped",
+    /* What is tried again and fails again was told. */
+    log_event(job->error && side->failures <= 1 ? CONFIG_LOG_WARNING : CONFIG_LOG_DEBUG,
+              job->plan ? "shaped" : "unshaped",
               "device: %s, direction: %s, duration_us: %" G_GINT64_FORMAT "%s%s",
               network->uplink.name, job->direction == SHAPING_EGRESS ? "egress" : "ingress",
               job->duration_us, job->error ? ", problem: " : "",

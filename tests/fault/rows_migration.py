@@ -263,11 +263,19 @@ def read_only_disk(ground, host, folder, early):
         yield lambda: None if early else turn()
 
 
+def mounts_on(node, folder):
+    """How many mounts lie one upon the other on FOLDER."""
+    text = node.run("cat", "/proc/self/mountinfo").stdout
+    return sum(line.split()[4] == folder for line in text.splitlines())
+
+
 @contextlib.contextmanager
 def mounted(ground, host, folder, *command, before=None):
     """The daemon of HOST runs with mounts of its own on FOLDER."""
     node = ground.host(host)
     node.daemon_stop()
+    # The lowest may be the lab's own, which has the host's folder apart from the machine's.
+    standing = mounts_on(node, folder)
     node.run(*command, folder)
     try:
         if before:
@@ -279,8 +287,8 @@ def mounted(ground, host, folder, *command, before=None):
         yield
     finally:
         node.daemon_stop()
-        while node.run("umount", folder, check=False).returncode == 0:
-            pass
+        for _ in range(mounts_on(node, folder) - standing):
+            node.run("umount", folder)
         # Log and journal are the machine's own again, and so is a socket file in them.
         node.daemon_start()
         ground.daemon_ensure(host)
