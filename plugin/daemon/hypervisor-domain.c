@@ -22,7 +22,7 @@ run_query_memory(Request *request, virDomainPtr domain, GError **error)
     for (int i = 0; i < count; i++) {
         if (statistics[i].tag == VIR_DOMAIN_MEMORY_STAT_RSS && statistics[i].val > 0 &&
             statistics[i].val <= UINT64_MAX / 1024) {
-            request->rate = (uint64_t)statistics[i].val * 1024; /* KiB */
+            request->number = (uint64_t)statistics[i].val * 1024; /* KiB */
             return true;
         }
     }
@@ -32,11 +32,11 @@ run_query_memory(Request *request, virDomainPtr domain, GError **error)
 }
 
 void
-hypervisor_query_memory(Hypervisor *hypervisor, const char *uuid, HypervisorMemoryDone done,
+hypervisor_query_memory(Hypervisor *hypervisor, const char *uuid, HypervisorNumberDone done,
                         gpointer user_data)
 {
     hypervisor_request_start(hypervisor, hypervisor_request_new(hypervisor, uuid, run_query_memory,
-                                                                hypervisor_finish_rate,
+                                                                hypervisor_finish_number,
                                                                 G_CALLBACK(done), user_data));
 }
 
@@ -182,7 +182,7 @@ run_measure_dirty_rate(Request *request, virDomainPtr domain, GError **error)
             continue;
         if (mib <= 0 || mib > (1LL << 30))
             break;
-        request->rate = (uint64_t)mib << 20;
+        request->number = (uint64_t)mib << 20;
         return true;
     }
     g_set_error_literal(error, hypervisor_error_quark(), VIR_ERR_OPERATION_INVALID,
@@ -191,11 +191,11 @@ run_measure_dirty_rate(Request *request, virDomainPtr domain, GError **error)
 }
 
 void
-hypervisor_measure_dirty_rate(Hypervisor *hypervisor, const char *uuid, HypervisorRateDone done,
+hypervisor_measure_dirty_rate(Hypervisor *hypervisor, const char *uuid, HypervisorNumberDone done,
                               gpointer user_data)
 {
     hypervisor_request_start_in(hypervisor, hypervisor->measure_workers,
                                 hypervisor_request_new(hypervisor, uuid, run_measure_dirty_rate,
-                                                       hypervisor_finish_rate, G_CALLBACK(done),
+                                                       hypervisor_finish_number, G_CALLBACK(done),
                                                        user_data));
 }

@@ -31,7 +31,7 @@ run_set_max_speed(Request *request, virDomainPtr domain, GError **error)
             hypervisor_error_set(error, "reading the migration bandwidth limit");
             return false;
         }
-        request->rate = present;
+        request->number = present;
         if (present != request->numbers[2] && present < HYPERVISOR_SPEED_UNLIMITED) {
             g_set_error(error, hypervisor_error_quark(), HYPERVISOR_ERROR_CHANGED,
                         "somebody else set the limit to %lu MiB/s", present);
@@ -44,17 +44,19 @@ run_set_max_speed(Request *request, virDomainPtr domain, GError **error)
             hypervisor_error_set(error, "setting the migration bandwidth limit");
             return false;
         }
+        if (i == 0 && request->numbers[0] != 0)
+            request->number = request->numbers[0];
     }
     return true;
 }
 
 void
 hypervisor_set_max_speed(Hypervisor *hypervisor, const char *uuid, uint64_t told_mib,
-                         uint64_t pre_copy_mib, uint64_t post_copy_mib, HypervisorRateDone done,
+                         uint64_t pre_copy_mib, uint64_t post_copy_mib, HypervisorNumberDone done,
                          gpointer user_data)
 {
-    Request *request = hypervisor_request_new(hypervisor, uuid, run_set_max_speed,
-                                              hypervisor_finish_rate, G_CALLBACK(done), user_data);
+    Request *request = hypervisor_request_new(
+        hypervisor, uuid, run_set_max_speed, hypervisor_finish_number, G_CALLBACK(done), user_data);
 
     request->numbers[0] = pre_copy_mib;
     request->numbers[1] = post_copy_mib;

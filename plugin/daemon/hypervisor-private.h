@@ -56,7 +56,7 @@ struct Request {
     JobStatistics statistics;
     GPtrArray *texts;
     char *text;
-    uint64_t rate; /* or another single number */
+    uint64_t number;
 };
 
 /* Owned by the caller until it is started; uuid may be NULL. done's type is finish's. */
@@ -73,7 +73,7 @@ void hypervisor_finish_plain(Request *request, const GError *error);
 void hypervisor_finish_job(Request *request, const GError *error);
 void hypervisor_finish_texts(Request *request, const GError *error);
 void hypervisor_finish_text(Request *request, const GError *error);
-void hypervisor_finish_rate(Request *request, const GError *error);
+void hypervisor_finish_number(Request *request, const GError *error);
 
 /* ---- events (hypervisor-events.c) -------------------------------------- */
 

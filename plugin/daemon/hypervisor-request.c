@@ -131,7 +131,7 @@ hypervisor_finish_text(Request *request, const GError *error)
 }
 
 void
-hypervisor_finish_rate(Request *request, const GError *error)
+hypervisor_finish_number(Request *request, const GError *error)
 {
-    ((HypervisorRateDone)request->done)(request->rate, error, request->user_data);
+    ((HypervisorNumberDone)request->done)(request->number, error, request->user_data);
 }

@@ -118,11 +118,11 @@ run_query_post_copy(Request *request, virDomainPtr domain, GError **error)
         hypervisor_error_set(error, "reading the state");
         return false;
     }
-    request->rate = HYPERVISOR_NO_POST_COPY;
+    request->number = HYPERVISOR_NO_POST_COPY;
     if (state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_POSTCOPY_FAILED)
-        request->rate = HYPERVISOR_POST_COPY_BROKEN;
+        request->number = HYPERVISOR_POST_COPY_BROKEN;
     else if (state == VIR_DOMAIN_PAUSED && reason == VIR_DOMAIN_PAUSED_POSTCOPY)
-        request->rate = HYPERVISOR_POST_COPY_MOVES;
+        request->number = HYPERVISOR_POST_COPY_MOVES;
     return true;
 }
 
@@ -131,7 +131,7 @@ finish_post_copy(Request *request, const GError *error)
 {
     HypervisorPostCopyDone done = (HypervisorPostCopyDone)request->done;
 
-    done((HypervisorPostCopy)request->rate, error, request->user_data);
+    done((HypervisorPostCopy)request->number, error, request->user_data);
 }
 
 void

@@ -99,16 +99,14 @@ typedef void (*HypervisorJobDone)(const JobStatistics *statistics, const GError 
 typedef void (*HypervisorTextsDone)(GPtrArray *texts, const GError *error, gpointer user_data);
 /* text: NULL with error set on failure. */
 typedef void (*HypervisorTextDone)(const char *text, const GError *error, gpointer user_data);
-typedef void (*HypervisorRateDone)(uint64_t bytes_per_second, const GError *error,
-                                   gpointer user_data);
-
-typedef void (*HypervisorMemoryDone)(uint64_t resident, const GError *error, gpointer user_data);
+/* number: what and in which unit is said where it is asked for. */
+typedef void (*HypervisorNumberDone)(uint64_t number, const GError *error, gpointer user_data);
 
 /*
  * Bytes of memory that the QEMU process has resident (huge pages and swapped out
  * pages not counted). Not stated by libvirt is reported as an error: unknown.
  */
-void hypervisor_query_memory(Hypervisor *hypervisor, const char *uuid, HypervisorMemoryDone done,
+void hypervisor_query_memory(Hypervisor *hypervisor, const char *uuid, HypervisorNumberDone done,
                              gpointer user_data);
 
 /* Refused by libvirt unless the migration began with VIR_MIGRATE_POSTCOPY. */
@@ -123,12 +121,12 @@ void hypervisor_start_post_copy(Hypervisor *hypervisor, const char *uuid, Hyperv
  * keeps the former beyond the migration, unless the call had a limit of its own: then
  * that stands until its end, and afterwards what stood before. told_mib is what it was
  * told last, by a call or here (0: nothing yet): when another limit stands, somebody has
- * chosen it, and nothing is set (HYPERVISOR_ERROR_CHANGED). done gets what stood before,
- * 0 if that was not asked.
+ * chosen it, and nothing is set (HYPERVISOR_ERROR_CHANGED). done gets what stands for
+ * pre-copy now, also beside an error; 0 if that could not be found out or was not asked.
  */
 void hypervisor_set_max_speed(Hypervisor *hypervisor, const char *uuid, uint64_t told_mib,
                               uint64_t pre_copy_mib, uint64_t post_copy_mib,
-                              HypervisorRateDone done, gpointer user_data);
+                              HypervisorNumberDone done, gpointer user_data);
 
 /* The limit of the migration that runs; libvirt refuses it when none does. */
 void hypervisor_set_max_downtime(Hypervisor *hypervisor, const char *uuid, uint64_t milliseconds,
@@ -188,8 +186,8 @@ void hypervisor_remove_offer(Hypervisor *hypervisor, const char *uuid, Hyperviso
                              gpointer user_data);
 
 /*
- * Dirty rate by libvirt's page sampling over one second (never another mode:
- * those can end a guest). 0 from libvirt is reported as an error: unknown.
+ * Dirty rate in bytes/s by libvirt's page sampling over one second (never another
+ * mode: those can end a guest). 0 from libvirt is reported as an error: unknown.
  */
 void hypervisor_measure_dirty_rate(Hypervisor *hypervisor, const char *uuid,
-                                   HypervisorRateDone done, gpointer user_data);
+                                   HypervisorNumberDone done, gpointer user_data);

@@ -98,8 +98,10 @@ limits_set(uint64_t present, const GError *error, gpointer data)
     Migration *migration = manager_find_ticket(manager, request->ticket);
     bool chosen = error != NULL && error->code == HYPERVISOR_ERROR_CHANGED;
 
-    if (chosen)
+    if (chosen || present >= HYPERVISOR_SPEED_UNLIMITED)
         speeds_forget(manager->speeds, request->uuid);
+    else if (error != NULL && present != 0) /* what was to stand does not: the one before it does */
+        speeds_tell(manager->speeds, request->uuid, present);
     if (migration == NULL || !migration_is_active(migration)) {
         /* It stands only now, whatever was taken back meanwhile. */
         if (error == NULL && request->mib != 0)

@@ -3,11 +3,11 @@
 #include "daemon/migration-state.h"
 
 void
-migration_machine_init(MigrationMachine *machine, MigrationRole role, bool waiting)
+migration_machine_init(MigrationMachine *machine, MigrationRole role)
 {
     *machine = (MigrationMachine){
         .role = role,
-        .state = waiting ? MIGRATION_WAITING : MIGRATION_ADMITTED,
+        .state = MIGRATION_ADMITTED,
     };
 }
 

@@ -76,8 +76,8 @@ typedef struct {
     unsigned iteration;  /* the last one seen; 0 none */
 } MigrationMachine;
 
-/* waiting: starts held; otherwise admitted. */
-void migration_machine_init(MigrationMachine *machine, MigrationRole role, bool waiting);
+/* It is admitted; who holds it sets MIGRATION_WAITING. */
+void migration_machine_init(MigrationMachine *machine, MigrationRole role);
 
 /* Returns the set of MigrationAction to carry out. Unfitting input changes nothing. */
 unsigned migration_machine_step(MigrationMachine *machine, const MigrationInput *input);

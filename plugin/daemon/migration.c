@@ -24,7 +24,7 @@ migration_new(uint64_t ticket, MigrationRole role, const char *name, const char 
     Migration *migration = g_new0(Migration, 1);
 
     migration->ticket = ticket;
-    migration_machine_init(&migration->machine, role, false);
+    migration_machine_init(&migration->machine, role);
     migration->name = g_strdup(name);
     migration->uuid = g_strdup(uuid);
     migration->priority = PRIORITY_MEDIUM;

@@ -200,8 +200,9 @@ others_of(const Manager *manager, const Migration *migration, gint64 now_us)
         other_item = planner_allocation_item(manager, each, now_us);
         other.before = allocate_waits_for(&item, &other_item);
         other.after = allocate_waits_for(&other_item, &item);
-        other.end =
-            each->forecast.prediction.total_seconds - (double)(now_us - each->running_us) / 1e6;
+        /* From its last page on the link is free, though its call has not returned. */
+        other.end = each->forecast.prediction.total_seconds - each->forecast.correction.overhead -
+                    (double)(now_us - each->running_us) / 1e6;
         /* One without a forecast stays; one that is late ends soon. */
         if (!each->forecast.valid)
             other.end = PREDICT_SECONDS_MAX;

@@ -168,11 +168,5 @@ answer_describe_call(const Call *call, const CallFacts *facts)
 
         answer_add_text(&builder, "cookie-in", cookie, COOKIE_MAXIMUM);
     }
-    if (facts->qemu_version != 0 && facts->qemu_version <= UINT32_MAX)
-        g_variant_builder_add(&builder, "{sv}", "qemu-version",
-                              g_variant_new_uint32((guint32)facts->qemu_version));
-    if (facts->libvirt_version != 0 && facts->libvirt_version <= UINT32_MAX)
-        g_variant_builder_add(&builder, "{sv}", "libvirt-version",
-                              g_variant_new_uint32((guint32)facts->libvirt_version));
     return g_variant_builder_end(&builder);
 }

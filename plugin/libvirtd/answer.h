@@ -33,8 +33,6 @@ typedef struct {
     const char *domain_xml;
     uint64_t standing_bandwidth; /* MiB/s, of `virsh migrate-setspeed` */
     uint64_t implied_flags;      /* VIR_MIGRATE_*, which libvirt will set by itself */
-    uint64_t qemu_version;
-    uint64_t libvirt_version;
 } CallFacts;
 
 /* The call dictionary of EnterCall, floating. */

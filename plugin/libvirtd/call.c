@@ -114,11 +114,9 @@ standing_bandwidth(virDomainPtr domain)
 }
 
 static void
-ask_daemon(Phase *phase, const Call *call, virConnectPtr connection, const char *uuid,
-           const char *name, const char *xml)
+ask_daemon(Phase *phase, const Call *call, const char *uuid, const char *name, const char *xml)
 {
     const Real *real = real_functions();
-    unsigned long version = 0;
     CallFacts facts = { .uuid = uuid, .name = name, .domain_xml = xml };
     g_autofree char *live = NULL;
     g_autoptr(GVariant) reply = NULL;
@@ -127,10 +125,6 @@ ask_daemon(Phase *phase, const Call *call, virConnectPtr connection, const char 
         phase->budget.given_up = true;
         return;
     }
-    if (real->connect_get_version != NULL && real->connect_get_version(connection, &version) == 0)
-        facts.qemu_version = version;
-    if (real->get_version != NULL && real->get_version(&version, NULL, NULL) == 0)
-        facts.libvirt_version = version;
     if (call->domain != NULL) {
         if (real->get_name != NULL)
             facts.name = real->get_name(call->domain);
@@ -265,15 +259,9 @@ tell_daemon(const Phase *phase, const Call *call, uint64_t ticket, bool success)
         return;
     g_variant_builder_init(&builder, G_VARIANT_TYPE_VARDICT);
     g_variant_builder_add(&builder, "{sv}", "success", g_variant_new_boolean(success));
-    if (error != NULL) {
-        g_variant_builder_add(&builder, "{sv}", "error-code", g_variant_new_int32(error->code));
+    if (error != NULL)
         answer_add_text(&builder, "error-message", error->message, 4096);
-    }
     g_variant_builder_add(&builder, "{sv}", "retried", g_variant_new_boolean(phase->retried));
-    g_variant_builder_add(&builder, "{sv}", "cancelled",
-                          g_variant_new_boolean(call->cancelled != 0));
-    g_variant_builder_add(&builder, "{sv}", "flags",
-                          g_variant_new_uint64(call->asked.flags | phase->additions.flags));
     if (success && call->uri_out != NULL)
         answer_add_text(&builder, "uri-out", *call->uri_out, 4096);
     client_leave_call(&phase->budget, phase->entry, ticket, g_variant_builder_end(&builder));
@@ -296,7 +284,6 @@ phase_after(const char *entry, const Record *record)
     return (Phase){
         .entry = entry,
         .budget = { .left = record->budget, .given_up = record->given_up },
-        .additions = { .flags = record->added_flags },
     };
 }
 
@@ -314,14 +301,13 @@ append_to_cookie(const Call *call, const char *element, const CookieNote *note)
 }
 
 static void
-begin_with_daemon(Phase *phase, Call *call, const char *uuid, virConnectPtr connection,
-                  RunningCall *running)
+begin_with_daemon(Phase *phase, Call *call, const char *uuid, RunningCall *running)
 {
     Asked asked = arguments_asked(call);
     Record record;
     CookieNote note;
 
-    ask_daemon(phase, call, connection, uuid, NULL, NULL);
+    ask_daemon(phase, call, uuid, NULL, NULL);
     if (!wait_for_turn(phase, running)) {
         tell_daemon(phase, call, phase->answer.ticket, false);
         return;
@@ -370,7 +356,7 @@ call_begin(Call *call)
         return;
     }
     running_call_enter(&running, uuid, connection);
-    begin_with_daemon(&phase, call, uuid, connection, &running);
+    begin_with_daemon(&phase, call, uuid, &running);
     running_call_leave(&running);
     answer_clear(&phase.answer);
 }
@@ -395,7 +381,7 @@ prepare_with_daemon(Phase *phase, Call *call, bool tunnel, const char *name, con
     RunningCall running;
 
     running_call_enter(&running, NULL, NULL);
-    ask_daemon(phase, call, call->connection, NULL, name, xml);
+    ask_daemon(phase, call, NULL, name, xml);
     if (!wait_for_turn(phase, &running)) {
         running_call_leave(&running);
         tell_daemon(phase, call, phase->answer.ticket, false);
@@ -545,7 +531,7 @@ call_perform(Call *call)
         phase.budget.given_up = record.given_up;
     }
     running_call_enter(&running, uuid, connection);
-    ask_daemon(&phase, call, connection, uuid, NULL, NULL);
+    ask_daemon(&phase, call, uuid, NULL, NULL);
     /* Where there is a job libvirt knows of the abort, too, and Perform fails of it. */
     if (wait_for_turn(&phase, &running) || has_job) {
         if (direct)

@@ -40,8 +40,6 @@ static const struct {
     { "virDomainGetState", offsetof(Real, get_state) },
     { "virDomainMigrateGetMaxSpeed", offsetof(Real, get_max_speed) },
     { "virDomainFree", offsetof(Real, free_domain) },
-    { "virConnectGetVersion", offsetof(Real, connect_get_version) },
-    { "virGetVersion", offsetof(Real, get_version) },
     { "virGetLastError", offsetof(Real, get_last_error) },
     { "virSaveLastError", offsetof(Real, save_last_error) },
     { "virFreeError", offsetof(Real, free_error) },

@@ -49,8 +49,6 @@ typedef struct {
     int (*get_state)(virDomainPtr, int *, int *, unsigned int);
     int (*get_max_speed)(virDomainPtr, unsigned long *, unsigned int);
     int (*free_domain)(virDomainPtr);
-    int (*connect_get_version)(virConnectPtr, unsigned long *);
-    int (*get_version)(unsigned long *, const char *, unsigned long *);
     virErrorPtr (*get_last_error)(void);
     virErrorPtr (*save_last_error)(void);
     void (*free_error)(virErrorPtr);

@@ -97,6 +97,7 @@ test_rows(void)
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
         g_autofree char *directory = g_dir_make_tmp("convoy-exclusions-XXXXXX", NULL);
         g_autofree char *decisions = g_build_filename(directory, "decisions.jsonl", NULL);
+        g_autofree char *shaping = g_build_filename(directory, "shaping.journal", NULL);
         g_autofree char *text =
             g_strconcat("[network]\nuplink=lo\nshape=no\n[daemon]\nlibvirt-uri=test:///default\n"
                         "log-level=error\ndata-directory=",
@@ -114,8 +115,9 @@ test_rows(void)
             g_usleep(1000);
         /* And it was written down. */
         g_assert_true(g_file_test(decisions, G_FILE_TEST_IS_REGULAR));
-        g_remove(decisions);
-        g_rmdir(directory);
+        g_assert_cmpint(g_remove(decisions), ==, 0);
+        g_assert_cmpint(g_remove(shaping), ==, 0);
+        g_assert_cmpint(g_rmdir(directory), ==, 0);
     }
 }
 

@@ -150,7 +150,9 @@ test_conversation(gconstpointer data)
     const Conversation *conversation = data;
     MigrationMachine machine;
 
-    migration_machine_init(&machine, conversation->role, conversation->waiting);
+    migration_machine_init(&machine, conversation->role);
+    if (conversation->waiting)
+        machine.state = MIGRATION_WAITING;
     machine.post_copy_possible = conversation->post_copy_possible;
     for (size_t i = 0; i < LINES_MAX; i++) {
         const Line *line = &conversation->lines[i];
@@ -172,7 +174,7 @@ test_held(void)
     static const MigrationInput again = DECIDED(HYBRID);
     MigrationMachine machine;
 
-    migration_machine_init(&machine, MIGRATION_ROLE_SOURCE, false);
+    migration_machine_init(&machine, MIGRATION_ROLE_SOURCE);
     machine.post_copy_possible = true;
     machine.post_copy_held = true;
     for (size_t i = 0; i < G_N_ELEMENTS(inputs); i++)

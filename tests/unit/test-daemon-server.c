@@ -230,7 +230,7 @@ client_shapes(gpointer data)
         "('vm', 'release', 'end', '<domain/>')",
     };
     static const char *const keys[] = { "uuid",      "name",       "domain-xml",      "flags",
-                                        "cookie-in", "parameters", "destination-uri", "cancelled" };
+                                        "cookie-in", "parameters", "destination-uri", "success" };
     static const char *const values[] = {
         "uint32 1",
         "'text'",

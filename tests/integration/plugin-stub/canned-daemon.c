@@ -143,14 +143,11 @@ on_enter_call(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation, const ch
     GVariant *answer;
     guint64 flags = 0;
     const char *name = "", *uuid = "";
-    guint32 qemu_version = 0;
 
     (void)data;
     g_variant_lookup(call, "flags", "t", &flags);
     g_variant_lookup(call, "name", "&s", &name);
-    g_variant_lookup(call, "qemu-version", "u", &qemu_version);
-    printf("enter %s name=%s flags=%#" G_GINT64_MODIFIER "x qemu=%u\n", entry, name, flags,
-           qemu_version);
+    printf("enter %s name=%s flags=%#" G_GINT64_MODIFIER "x\n", entry, name, flags);
     if (mode_is("hung"))
         return TRUE;
     g_variant_builder_init(&builder, G_VARIANT_TYPE_VARDICT);

@@ -486,25 +486,6 @@ virDomainMigrateGetMaxSpeed(virDomainPtr domain, unsigned long *bandwidth, unsig
     return 0;
 }
 
-int
-virConnectGetVersion(virConnectPtr conn, unsigned long *version)
-{
-    (void)conn;
-    set_error(VIR_ERR_OK);
-    *version = 7002000;
-    return 0;
-}
-
-int
-virGetVersion(unsigned long *version, const char *type, unsigned long *type_version)
-{
-    (void)type;
-    (void)type_version;
-    set_error(VIR_ERR_OK);
-    *version = 9000000;
-    return 0;
-}
-
 virErrorPtr
 virGetLastError(void)
 {
