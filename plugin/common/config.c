@@ -99,6 +99,10 @@ static const ConfigOption options[] = {
     { "policy", "maximum-running", CONFIG_TYPE_NUMBER, "migrations", 0, 1024, "0",
       "Most migrations that run at a time. 0: decided by priority and traffic.",
       FIELD(maximum_running) },
+    { "policy", "gathering-time", CONFIG_TYPE_DURATION, "ms", 0, MINUTE, "200ms",
+      "Time for which a migration that could start waits for others that are typed together with "
+      "it, so that the most urgent one starts first. High priority does not wait. 0: nobody does.",
+      FIELD(gathering_time) },
     { "daemon", "call-timeout", CONFIG_TYPE_DURATION, "ms", 50, MINUTE, "2s",
       "Longest time in all that asking the daemon may delay one migration. When it has "
       "passed, libvirt goes on as if virt-convoy were not there.",

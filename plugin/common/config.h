@@ -44,6 +44,7 @@ typedef struct {
     uint64_t one_stream_rate;            /* bytes/s one connection can fill */
     Scheduling scheduling;
     unsigned maximum_running;  /* migrations at a time; 0 = by rule */
+    unsigned gathering_time;   /* ms */
     bool allow_post_copy;      /* false: also removes hybrid */
     unsigned maximum_downtime; /* ms; 0 = libvirt's own limit stays */
     bool auto_converge;        /* true = "auto": where nothing else could end it */

@@ -174,7 +174,8 @@ hold_if_not_its_turn(Manager *manager, Migration *migration)
     if (!calls_hold(manager, migration))
         return;
     planner_estimate_starts(manager);
-    manager_measure_dirty_rate(manager, migration);
+    if (planner_gathering_left(manager, migration) == 0)
+        manager_measure_dirty_rate(manager, migration);
 }
 
 static Migration *

@@ -60,7 +60,7 @@ manager_count_busy(const Manager *manager)
         moving += migration->machine.role == MIGRATION_ROLE_SOURCE &&
                   migration->machine.state != MIGRATION_WAITING && migration_is_active(migration);
     }
-    return held == 0 && moving <= 1 ? 0 : held + moving;
+    return held + moving <= 1 ? 0 : held + moving;
 }
 
 void
@@ -98,6 +98,41 @@ manager_admit_incoming(Manager *manager)
         manager_let_in(manager, migration, migration->schedule_reason);
 }
 
+static gboolean
+gathered(gpointer data)
+{
+    Manager *manager = data;
+
+    manager->gathering_timer = 0;
+    manager_schedule(manager);
+    /* What goes on at once is not worth the load of a measurement; what waits is. */
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        Migration *migration = g_ptr_array_index(manager->migrations, i);
+
+        if (migration->machine.role == MIGRATION_ROLE_SOURCE && !migration->dirty_measured &&
+            migration->machine.state == MIGRATION_WAITING &&
+            planner_gathering_left(manager, migration) == 0)
+            manager_measure_dirty_rate(manager, migration);
+    }
+    return G_SOURCE_REMOVE;
+}
+
+/* From when the first of those that gather is not new any more they may start. */
+static void
+manager_await_gathering(Manager *manager)
+{
+    gint64 least_us = 0;
+
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        gint64 left_us = planner_gathering_left(manager, g_ptr_array_index(manager->migrations, i));
+
+        if (left_us != 0 && (least_us == 0 || left_us < least_us))
+            least_us = left_us;
+    }
+    if (least_us != 0 && manager->gathering_timer == 0)
+        manager->gathering_timer = g_timeout_add((guint)(least_us / 1000) + 1, gathered, manager);
+}
+
 void
 manager_schedule(Manager *manager)
 {
@@ -110,4 +145,5 @@ manager_schedule(Manager *manager)
                        migration->schedule_reason ? migration->schedule_reason : "-");
     }
     manager_admit_incoming(manager);
+    manager_await_gathering(manager);
 }

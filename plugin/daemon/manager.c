@@ -221,6 +221,7 @@ dirty_rate_measured(uint64_t bytes_per_second, const GError *error, gpointer dat
 void
 manager_measure_dirty_rate(Manager *manager, Migration *migration)
 {
+    migration->dirty_measured = true;
     if (manager->config->dirty_rate_measurement && migration->uuid != NULL)
         hypervisor_measure_dirty_rate(manager->hypervisor, migration->uuid, dirty_rate_measured,
                                       reference_new(manager, migration));
@@ -491,6 +492,8 @@ manager_free(Manager *manager)
 {
     if (manager == NULL)
         return;
+    if (manager->gathering_timer != 0)
+        g_source_remove(manager->gathering_timer);
     /* The network first: it waits for no libvirtd, and what it calls back needs the rest. */
     if (manager->network != NULL)
         network_free(manager->network);

@@ -38,6 +38,7 @@ struct Manager {
     gint64 last_poll_us;
     unsigned uplink_changes; /* those of the network that were followed */
     TrafficClass host_class;
+    guint gathering_timer;  /* 0: none of those that wait has come just now */
     double prepare_seconds; /* from a turn to the first byte, smoothed */
     struct {
         uint64_t held; /* bytes/s held for the workload */

@@ -148,6 +148,7 @@ typedef struct {
     bool answer_pending; /* perform's EnterCall: its answer waits for the network */
     GDBusMethodInvocation *waiting_turn;
     guint turn_timer;
+    bool dirty_measured; /* or asked for: once is enough */
 } Migration;
 
 /* now_us: monotonic, its beginning. uuid may be NULL: not known yet. The texts are copied. */

@@ -118,7 +118,8 @@ planner_fill_plan(const Manager *manager, ShapingDirection direction,
         migration->share = shares[migration->leaf];
         leaf->rate = migration->share.rate;
         leaf->ceil = reservation->leaf[migration_shaped_as(migration)].ceil;
-        leaf->prio = reservation->leaf[migration_shaped_as(migration)].prio;
+        leaf->prio = reservation->leaf[migration_shaped_as(migration)].prio +
+                     (migration->share.reason == ALLOCATE_REASON_WAITS);
         fill_matches(manager, migration, leaf);
     }
 }

@@ -64,6 +64,26 @@ relief_of(const Manager *manager, const Migration *migration)
     return schedule_relief(&input);
 }
 
+gint64
+planner_gathering_left(const Manager *manager, const Migration *migration)
+{
+    gint64 until_us = migration->created_us + (gint64)manager->config->gathering_time * 1000;
+
+    if (migration->machine.role != MIGRATION_ROLE_SOURCE ||
+        migration->machine.state != MIGRATION_WAITING)
+        return 0;
+    return MAX(until_us - g_get_monotonic_time(), 0);
+}
+
+/* Hybrid is post-copy from the switch on. */
+static Technique
+technique_now(const Migration *migration)
+{
+    if (migration->machine.state == MIGRATION_POST_COPY)
+        return TECHNIQUE_POST_COPY;
+    return migration->has_decision ? migration->decision.technique : TECHNIQUE_PRE_COPY;
+}
+
 static void
 fill_schedule_item(const Manager *manager, const Migration *migration, ScheduleItem *item)
 {
@@ -74,7 +94,7 @@ fill_schedule_item(const Manager *manager, const Migration *migration, ScheduleI
     *item = (ScheduleItem){
         .id = migration->ticket,
         .priority = migration->priority,
-        .technique = migration->has_decision ? migration->decision.technique : TECHNIQUE_PRE_COPY,
+        .technique = technique_now(migration),
         .seconds = migration->has_decision ? prediction->total_seconds : 0,
         .stream_rate = planner_streams_rate(manager, migration),
         .link = uplink ? (uint32_t)uplink->ifindex : 0,
@@ -84,6 +104,7 @@ fill_schedule_item(const Manager *manager, const Migration *migration, ScheduleI
         .enqueued_us = migration->created_us,
         .relief = relief_of(manager, migration),
         .ending = is_ending(manager, migration),
+        .gathering = planner_gathering_left(manager, migration) > 0,
     };
 }
 

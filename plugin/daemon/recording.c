@@ -32,7 +32,8 @@ static const char *const reason_names[] = {
     "start-high-priority", "start-link-free",    "start-stream-leaves-room",
     "start-post-copy",     "start-parallel",     "wait-link-busy",
     "wait-contention",     "wait-high-priority", "wait-turn",
-    "wait-serial",         "wait-maximum",       NULL,
+    "wait-serial",         "wait-maximum",       "start-stand-by",
+    "wait-gathering",      NULL,
 };
 static const char *const scheduling_names[] = { "automatic", "serial", "parallel", NULL };
 static const char *const deadline_names[] = { "none", "enough", "raised", "missed", NULL };
@@ -179,6 +180,7 @@ static const Field item_fields[] = {
     { FIELD_AT(ScheduleItem, enqueued_us, .kind = FIELD_SIGNED) },
     { FIELD_AT(ScheduleItem, relief, .kind = FIELD_DOUBLE) },
     { FIELD_AT(ScheduleItem, ending, .kind = FIELD_BOOL, .optional = true) },
+    { FIELD_AT(ScheduleItem, gathering, .kind = FIELD_BOOL, .optional = true) },
     { 0 },
 };
 
@@ -189,6 +191,7 @@ static const Field params_fields[] = {
     { FIELD_ARRAY(ScheduleParams, weight, .kind = FIELD_DOUBLE) },
     { FIELD_AT(ScheduleParams, scheduling, .kind = FIELD_NAME, .names = scheduling_names,
                .optional = true) },
+    { FIELD_AT(ScheduleParams, stand_by, .kind = FIELD_BOOL, .optional = true) },
     { 0 },
 };
 

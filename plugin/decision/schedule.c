@@ -5,6 +5,8 @@
  */
 #include "decision/schedule.h"
 
+#include "decision/allocate.h"
+
 #include <math.h>
 
 /* What is known of one link while verdicts are given. */
@@ -14,7 +16,13 @@ typedef struct {
     uint32_t running;
     uint64_t used; /* bytes/s its streams can take, saturating */
     bool high_running;
+    bool post_copy_running;
+    Priority priority; /* of the last one that runs */
     bool fills; /* a stream on it fills any link */
+    bool settled; /* one that waits for it is not new any more */
+    /* Of a plan: those of each priority that take turns, and whose turn it is. */
+    uint32_t in_turn[3];
+    uint16_t turn[3];
     bool somebody_waits;
 } Link;
 
@@ -31,6 +39,7 @@ schedule_params_default(void)
     return (ScheduleParams){
         .maximum_running = 0,
         .useful_stream = 0.5,
+        .stand_by = true,
         .low_contention = 0.0,
         .weight = { [PRIORITY_LOW] = 1.0, [PRIORITY_MEDIUM] = 2.0, [PRIORITY_HIGH] = 4.0 },
     };
@@ -168,6 +177,9 @@ link_occupy(Link *link, const ScheduleItem *item)
         link->used > UINT64_MAX - item->stream_rate ? UINT64_MAX : link->used + item->stream_rate;
     if (item->priority == PRIORITY_HIGH)
         link->high_running = true;
+    if (item->technique == TECHNIQUE_POST_COPY)
+        link->post_copy_running = true;
+    link->priority = item->priority;
 }
 
 /* Is there room on the link for a useful part of one more stream? */
@@ -190,6 +202,14 @@ contention_is_low(const ScheduleItem *item, const ScheduleParams *params)
     return (double)item->available >= (double)item->link_rate * (1.0 - params->low_contention);
 }
 
+/* One is beside the first: a third would only dirty what it has sent. */
+static bool
+may_stand_by(const Link *link, const ScheduleItem *item, const ScheduleParams *params)
+{
+    return params->stand_by && link->running == 1 && link->priority == item->priority &&
+           !link->post_copy_running && item->technique != TECHNIQUE_POST_COPY;
+}
+
 static ScheduleReason
 judge(const Link *link, const ScheduleItem *item, uint64_t running_total,
       const ScheduleParams *params)
@@ -209,11 +229,14 @@ judge(const Link *link, const ScheduleItem *item, uint64_t running_total,
     if (link->somebody_waits)
         return SCHEDULE_WAIT_TURN;
     if (link->running == 0)
-        return SCHEDULE_START_LINK_FREE;
+        return item->gathering && !link->settled ? SCHEDULE_WAIT_GATHERING
+                                                 : SCHEDULE_START_LINK_FREE;
     if (stream_leaves_room(link, item, params))
         return SCHEDULE_START_STREAM_LEAVES_ROOM;
     if (link->high_running)
         return SCHEDULE_WAIT_HIGH_PRIORITY;
+    if (may_stand_by(link, item, params))
+        return SCHEDULE_START_STAND_BY;
     if (item->technique != TECHNIQUE_POST_COPY || !(params->low_contention > 0.0))
         return SCHEDULE_WAIT_LINK_BUSY;
     return contention_is_low(item, params) ? SCHEDULE_START_POST_COPY : SCHEDULE_WAIT_CONTENTION;
@@ -228,6 +251,7 @@ schedule_reason_is_start(ScheduleReason reason)
     case SCHEDULE_START_STREAM_LEAVES_ROOM:
     case SCHEDULE_START_POST_COPY:
     case SCHEDULE_START_PARALLEL:
+    case SCHEDULE_START_STAND_BY:
         return true;
     case SCHEDULE_WAIT_LINK_BUSY:
     case SCHEDULE_WAIT_CONTENTION:
@@ -235,6 +259,7 @@ schedule_reason_is_start(ScheduleReason reason)
     case SCHEDULE_WAIT_TURN:
     case SCHEDULE_WAIT_SERIAL:
     case SCHEDULE_WAIT_MAXIMUM:
+    case SCHEDULE_WAIT_GATHERING:
         return false;
     }
     return false;
@@ -294,6 +319,9 @@ schedule_decide(const ScheduleItem *waiting, size_t waiting_count, const Schedul
     for (size_t i = 0; i < running_count; i++)
         if (!running[i].ending)
             link_occupy(link_find(&table, running[i].link), &running[i]);
+    for (size_t i = 0; i < waiting_count; i++)
+        if (!waiting[i].gathering)
+            link_find(&table, waiting[i].link)->settled = true;
 
     order_sort(&context, order, waiting_count);
     for (size_t rank = 0; rank < waiting_count; rank++) {
@@ -323,6 +351,7 @@ schedule_admit(const ScheduleIncoming *candidate, const ScheduleIncoming *runnin
     Link link = { 0 };
 
     used.maximum_running = 0;
+    used.stand_by = false;
     for (size_t i = 0; i < running_count; i++) {
         if (candidate->source == 0 || running[i].source == 0 ||
             running[i].source == candidate->source || running[i].item.ending)
@@ -372,13 +401,39 @@ plan_counts_bytes(const Plan *plan, const SchedulePlanItem *item)
     return (source == NULL || source->known) && (destination == NULL || destination->known);
 }
 
-static void
-plan_occupy(Plan *plan, const SchedulePlanItem *item)
+/* By allocate.h: the one with the least left has what the others hand over. */
+static bool
+plan_takes_turns(const Plan *plan, const SchedulePlanItem *item)
 {
-    if (item->item.link < plan->link_count)
-        link_occupy(&plan->links[item->item.link], &item->item);
-    if (item->destination < plan->link_count && item->destination != item->item.link)
-        link_occupy(&plan->links[item->destination], &item->item);
+    return plan->params.scheduling == SCHEDULING_AUTOMATIC && plan_counts_bytes(plan, item) &&
+           item->item.technique != TECHNIQUE_POST_COPY;
+}
+
+static void
+plan_occupy_on(Plan *plan, size_t index, uint32_t link_index)
+{
+    const SchedulePlanItem *item = &plan->items[index];
+    unsigned int priority = priority_checked(item->item.priority);
+    Link *link;
+
+    if (link_index >= plan->link_count)
+        return;
+    link = &plan->links[link_index];
+    link_occupy(link, &item->item);
+    if (!plan_takes_turns(plan, item))
+        return;
+    if (link->in_turn[priority]++ == 0 || plan->left[index] < plan->left[link->turn[priority]])
+        link->turn[priority] = (uint16_t)index;
+}
+
+static void
+plan_occupy(Plan *plan, size_t index)
+{
+    const SchedulePlanItem *item = &plan->items[index];
+
+    plan_occupy_on(plan, index, item->item.link);
+    if (item->destination != item->item.link)
+        plan_occupy_on(plan, index, item->destination);
     plan->running_total++;
 }
 
@@ -412,7 +467,7 @@ plan_admit(Plan *plan, size_t waiting_count, double now, SchedulePlanned *ret_pl
     plan->running_total = 0;
     for (size_t i = 0; i < plan->item_count; i++) {
         if (plan->states[i] == PLAN_RUNNING)
-            plan_occupy(plan, &plan->items[i]);
+            plan_occupy(plan, i);
     }
     for (size_t rank = 0; rank < waiting_count; rank++) {
         size_t index = plan->order[rank];
@@ -425,7 +480,7 @@ plan_admit(Plan *plan, size_t waiting_count, double now, SchedulePlanned *ret_pl
             plan->states[index] = PLAN_RUNNING;
             ret_planned[index].start_known = true;
             ret_planned[index].start = now;
-            plan_occupy(plan, item);
+            plan_occupy(plan, index);
         } else {
             plan_somebody_waits(plan, item->item.link);
             plan_somebody_waits(plan, item->destination);
@@ -434,26 +489,35 @@ plan_admit(Plan *plan, size_t waiting_count, double now, SchedulePlanned *ret_pl
 }
 
 static double
-share_of_link(const Plan *plan, uint32_t index, double rate)
+share_of_link(const Plan *plan, size_t index, uint32_t link_index, double rate)
 {
+    const SchedulePlanItem *item = &plan->items[index];
+    unsigned int priority = priority_checked(item->item.priority);
+    const Link *link;
     double share;
 
-    if (index >= plan->link_count)
+    if (link_index >= plan->link_count)
         return rate;
-    share = (double)plan->table[index].rate / plan->links[index].running;
+    link = &plan->links[link_index];
+    share = (double)plan->table[link_index].rate / link->running;
+    if (plan_takes_turns(plan, item) && link->turn[priority] == index)
+        share *= link->in_turn[priority] - (link->in_turn[priority] - 1.0) / ALLOCATE_KEPT;
+    else if (plan_takes_turns(plan, item))
+        share /= ALLOCATE_KEPT;
     return share < rate ? share : rate;
 }
 
 /* What it gets done in a second now, in the unit of `left`; 0: nothing. */
 static double
-plan_speed(const Plan *plan, const SchedulePlanItem *item)
+plan_speed(const Plan *plan, size_t index)
 {
+    const SchedulePlanItem *item = &plan->items[index];
     uint32_t beside = 1;
     double rate = item->item.stream_rate != 0 ? (double)item->item.stream_rate : (double)UINT64_MAX;
 
     if (plan_counts_bytes(plan, item)) {
-        rate = share_of_link(plan, item->item.link, rate);
-        rate = share_of_link(plan, item->destination, rate);
+        rate = share_of_link(plan, index, item->item.link, rate);
+        rate = share_of_link(plan, index, item->destination, rate);
         /* One that is dirtied faster ends by post-copy, at the full rate. */
         if (item->item.technique == TECHNIQUE_PRE_COPY && rate > (double)item->dirty_rate)
             rate -= (double)item->dirty_rate;
@@ -476,7 +540,7 @@ plan_advance(Plan *plan, double now, SchedulePlanned *ret_planned)
     for (size_t i = 0; i < plan->item_count; i++) {
         if (plan->states[i] != PLAN_RUNNING)
             continue;
-        speeds[i] = plan_speed(plan, &plan->items[i]);
+        speeds[i] = plan_speed(plan, i);
         if (speeds[i] > 0.0 && plan->left[i] / speeds[i] < step)
             step = plan->left[i] / speeds[i];
     }
@@ -571,6 +635,10 @@ schedule_reason_to_string(ScheduleReason reason)
         return "a high-priority migration has the link";
     case SCHEDULE_WAIT_TURN:
         return "others come before it on this link";
+    case SCHEDULE_START_STAND_BY:
+        return "next in the order: takes what the one before it leaves";
+    case SCHEDULE_WAIT_GATHERING:
+        return "others may come in this moment";
     case SCHEDULE_WAIT_MAXIMUM:
         return "as many migrations run as the configuration allows";
     }

@@ -4,14 +4,21 @@
  * that run (step 3 of the algorithm).
  *
  *   high priority           parallel, always
- *   nothing on its link     start
+ *   nothing on its link     start, but give those that are typed together a moment
  *   one stream cannot fill  parallel while there is room for a useful part of
  *   what is available       one more stream
  *   post-copy, little       parallel where low_contention says so, not beside a
  *   workload on the link    high-priority migration
+ *   one of its priority     stand by: it takes what the first leaves, see below
  *   otherwise               serial: on one bottleneck that one stream fills, serial
  *                           never has the longer total, and k equal ones end after
  *                           (k + 1) / 2 T on average instead of k T
+ *
+ * Between the last page of one and the first of the next nothing moves, and beside
+ * other traffic one stream leaves holes all the time. So the next one in the order
+ * runs already, but by turns (allocate.h): the sum is that of serial, the total that
+ * of parallel. Not in post-copy, where a guest would wait for its pages meanwhile,
+ * and not for another priority, whose turns are not compared.
  *
  * Post-copy moves memory once, so side by side its total is the same. But all of them
  * end late, and all guests wait for pages all that time: low_contention is 0 unless
@@ -51,6 +58,11 @@ typedef struct {
      * has prepared. Its link counts as free, so that no link idles in between.
      */
     bool ending;
+    /*
+     * Waiting ones only: it came so shortly ago that others, typed together with it,
+     * may still come. None but high priority starts while all on a link are so new.
+     */
+    bool gathering;
 } ScheduleItem;
 
 typedef enum {
@@ -65,6 +77,8 @@ typedef enum {
     SCHEDULE_WAIT_TURN,          /* another one comes before it on this link */
     SCHEDULE_WAIT_SERIAL,        /* so configured */
     SCHEDULE_WAIT_MAXIMUM,       /* as many run as the operator allows */
+    SCHEDULE_START_STAND_BY,     /* takes what the one before it leaves */
+    SCHEDULE_WAIT_GATHERING,     /* others may come in this moment */
 } ScheduleReason;
 
 typedef struct {
@@ -78,6 +92,7 @@ typedef struct {
     Scheduling scheduling;    /* serial and parallel leave the table above aside */
     uint32_t maximum_running; /* all links together; 0: no limit but the rules */
     double useful_stream;     /* fraction of a stream that must have room; 0.5 */
+    bool stand_by;            /* the next one runs beside the first; true */
     double low_contention;    /* workload below this fraction of the link is little; 0: never */
     double weight[3];         /* w of the order index by Priority; 1, 2, 4 */
 } ScheduleParams;
@@ -133,7 +148,7 @@ typedef struct {
  * the rules above, but one source's own migrations do not hold each other up
  * here: that source has already decided to run them side by side. Where either
  * source is unknown nobody waits, since they may be the same. Maximum_running
- * is the source's affair, too.
+ * and standing by are the source's affair, too.
  */
 ScheduleReason schedule_admit(const ScheduleIncoming *candidate, const ScheduleIncoming *running,
                               size_t running_count, const ScheduleParams *params);
@@ -175,7 +190,8 @@ typedef struct {
 
 /*
  * When will each start and end, if all stays as it is? Plays the rules above
- * forward, on both links of each migration; streams share a link evenly. One
+ * forward, on both links of each migration; streams share a link evenly, but those of
+ * one priority by turns. One
  * whose duration cannot be known (no bytes and no seconds, a link of rate 0)
  * does not end here, and what waits for it has no known start.
  * ret_planned has item_count places. False, and nothing written, when a count

@@ -360,12 +360,26 @@ assert_explained(Fixture *fixture, const char *domain, const char *expected)
         g_error("no %s in %s", expected, text);
 }
 
+/* What comes alone goes on once it is clear that nothing comes with it. */
+static void
+wait_turn(Fixture *fixture, guint64 ticket)
+{
+    for (;;) {
+        g_autoptr(GVariant) turn = call(fixture, "WaitTurn", g_variant_new("(t)", ticket));
+
+        if (g_str_equal(turn_state(turn), "go"))
+            return;
+        g_assert_cmpstr(turn_state(turn), ==, "waiting");
+    }
+}
+
 /* A second Begin waits for the first one's job in vain while that one moves memory. */
 static void
 check_second_begin(Fixture *fixture)
 {
     guint64 ticket = enter(fixture, "begin", 5, VIR_MIGRATE_LIVE, NULL, NULL);
 
+    wait_turn(fixture, ticket);
     g_assert_cmpuint(enter(fixture, "perform", 5, VIR_MIGRATE_LIVE, NULL, NULL), ==, ticket);
     call_ignore(fixture, "LeaveCall", g_variant_new("(st@a{sv})", "begin", ticket, result(FALSE)));
     assert_explained(fixture, "vm5", "\"state\":\"running\"");
@@ -408,6 +422,7 @@ client_order(gpointer data)
                 g_variant_new("(st@a{sv})", "perform", (guint64)4711, result(TRUE)));
     /* An end that does not belong to this end changes nothing. */
     ticket = enter(fixture, "begin", 1, VIR_MIGRATE_LIVE, NULL, NULL);
+    wait_turn(fixture, ticket);
     call_ignore(fixture, "LeaveCall", g_variant_new("(st@a{sv})", "finish", ticket, result(TRUE)));
     call_ignore(fixture, "LeaveCall", g_variant_new("(st@a{sv})", "x", ticket, result(FALSE)));
     explanation = call(fixture, "Explain", g_variant_new("(s)", "vm1"));
@@ -473,6 +488,7 @@ client_late(gpointer data)
     gint64 now_us = g_get_monotonic_time();
     const gint64 past[] = { now_us, now_us - 1, 0, -1, G_MININT64 };
     g_autoptr(GVariant) explanation = NULL;
+    GVariant *ahead[3];
 
     for (size_t i = 0; i < G_N_ELEMENTS(entries); i++) {
         for (size_t j = 0; j < G_N_ELEMENTS(past); j++)
@@ -481,12 +497,15 @@ client_late(gpointer data)
     }
     explanation = call(fixture, "Explain", g_variant_new("(s)", "vm1"));
     g_assert_null(strstr(g_variant_get_data(explanation), "\"state\""));
-    g_assert_cmpuint(
-        enter_with_deadline(fixture, "begin", g_variant_new_int64(now_us + 60 * G_USEC_PER_SEC)),
-        !=, 0);
-    g_assert_cmpuint(enter_with_deadline(fixture, "begin", g_variant_new_int64(G_MAXINT64)), !=, 0);
-    /* Of another type: there is none. */
-    g_assert_cmpuint(enter_with_deadline(fixture, "begin", g_variant_new_string("1")), !=, 0);
+    ahead[0] = g_variant_new_int64(now_us + 60 * G_USEC_PER_SEC);
+    ahead[1] = g_variant_new_int64(G_MAXINT64);
+    ahead[2] = g_variant_new_string("1"); /* of another type: there is none */
+    for (size_t i = 0; i < G_N_ELEMENTS(ahead); i++) {
+        guint64 ticket = enter_with_deadline(fixture, "begin", ahead[i]);
+
+        g_assert_cmpuint(ticket, !=, 0);
+        wait_turn(fixture, ticket);
+    }
     assert_alive(fixture);
 }
 
@@ -547,7 +566,7 @@ client_held(gpointer data)
     first_ticket = enter(fixture, "begin", 1, VIR_MIGRATE_LIVE, NULL, &wait);
     /* A plugin may still know the small numbers of an earlier daemon. */
     g_assert_cmpuint(first_ticket, >, 1000);
-    g_assert_false(wait);
+    wait_turn(fixture, first_ticket);
     fixture->held = enter(fixture, "begin", 2, VIR_MIGRATE_LIVE, NULL, &wait);
     g_assert_cmpuint(fixture->held, >, first_ticket);
     g_assert_true(wait);

@@ -32,7 +32,7 @@ judge_by(const ScheduleItem *waiting, const ScheduleItem *running, size_t count,
     ScheduleVerdict verdict;
 
     g_assert_true(schedule_decide(waiting, 1, running, count, params, &verdict));
-    g_assert_cmpint(verdict.start, ==, verdict.reason <= SCHEDULE_START_POST_COPY);
+    g_assert_cmpint(verdict.start, ==, schedule_reason_is_start(verdict.reason));
     return verdict.reason;
 }
 
@@ -54,7 +54,9 @@ test_rules(void)
         g_assert_cmpint(judge_one(&item, NULL, 0), ==,
                         high ? SCHEDULE_START_HIGH_PRIORITY : SCHEDULE_START_LINK_FREE);
         g_assert_cmpint(judge_one(&item, &running, 1), ==,
-                        high ? SCHEDULE_START_HIGH_PRIORITY : SCHEDULE_WAIT_LINK_BUSY);
+                        high               ? SCHEDULE_START_HIGH_PRIORITY
+                        : p == PRIORITY_LOW ? SCHEDULE_START_STAND_BY
+                                            : SCHEDULE_WAIT_LINK_BUSY);
         item.link = 3;
         g_assert_cmpint(judge_one(&item, &running, 1), ==,
                         high ? SCHEDULE_START_HIGH_PRIORITY : SCHEDULE_START_LINK_FREE);
@@ -109,18 +111,20 @@ planned_sum(Technique technique, unsigned int high, const ScheduleParams *params
     return sum;
 }
 
-/* One after the other 36, all side by side 64. Even shares: turns are allocate's. */
+/* One after the other 36, all side by side 64; what waits for its turn takes a little. */
 static void
 test_plan_sums(void)
 {
     ScheduleParams params = schedule_params_default();
 
-    g_assert_cmpfloat(fabs(planned_sum(TECHNIQUE_PRE_COPY, 0, &params) - 36), <, 1e-6);
     g_assert_cmpfloat(fabs(planned_sum(TECHNIQUE_POST_COPY, 0, &params) - 36), <, 1e-6);
-    g_assert_cmpfloat(fabs(planned_sum(TECHNIQUE_PRE_COPY, 3, &params) - 39), <, 1e-6);
+    g_assert_cmpfloat(fabs(planned_sum(TECHNIQUE_PRE_COPY, 0, &params) - 36.25), <, 0.25);
+    g_assert_cmpfloat(fabs(planned_sum(TECHNIQUE_PRE_COPY, 3, &params) - 36.25), <, 0.25);
+    params.stand_by = false;
+    g_assert_cmpfloat(fabs(planned_sum(TECHNIQUE_PRE_COPY, 0, &params) - 36), <, 1e-6);
     params.low_contention = 0.5;
     g_assert_cmpfloat(fabs(planned_sum(TECHNIQUE_POST_COPY, 0, &params) - 64), <, 1e-6);
-    params.scheduling = SCHEDULING_PARALLEL;
+    params.scheduling = SCHEDULING_PARALLEL; /* no turns: even shares */
     g_assert_cmpfloat(fabs(planned_sum(TECHNIQUE_PRE_COPY, 0, &params) - 64), <, 1e-6);
 }
 
@@ -149,8 +153,70 @@ test_streams_leave_room(void)
     /* One whose stream is unknown fills the link. */
     waiting[0].stream_rate = 0;
     g_assert_true(schedule_decide(waiting, 20, NULL, 0, NULL, verdicts));
-    g_assert_true(verdicts[0].start);
-    g_assert_false(verdicts[1].start);
+    g_assert_cmpint(verdicts[0].reason, ==, SCHEDULE_START_LINK_FREE);
+    g_assert_cmpint(verdicts[1].reason, ==, SCHEDULE_START_STAND_BY);
+    g_assert_cmpint(verdicts[2].reason, ==, SCHEDULE_WAIT_LINK_BUSY);
+}
+
+/* One of its priority, and nobody waits for pages. */
+static void
+test_stand_by(void)
+{
+    static const struct {
+        Priority running, waiting;
+        Technique running_technique, waiting_technique;
+        unsigned int count;
+        bool switched_off;
+        ScheduleReason reason;
+    } rows[] = {
+        { .waiting = PRIORITY_LOW, .count = 1, .reason = SCHEDULE_START_STAND_BY },
+        { PRIORITY_MEDIUM, PRIORITY_MEDIUM, TECHNIQUE_HYBRID, TECHNIQUE_HYBRID, 1, false,
+          SCHEDULE_START_STAND_BY },
+        { PRIORITY_MEDIUM, PRIORITY_LOW, .count = 1, .reason = SCHEDULE_WAIT_LINK_BUSY },
+        { PRIORITY_LOW, PRIORITY_MEDIUM, .count = 1, .reason = SCHEDULE_WAIT_LINK_BUSY },
+        { PRIORITY_HIGH, PRIORITY_LOW, .count = 1, .reason = SCHEDULE_WAIT_HIGH_PRIORITY },
+        { .count = 2, .reason = SCHEDULE_WAIT_LINK_BUSY },
+        { .running_technique = TECHNIQUE_POST_COPY, .count = 1, .reason = SCHEDULE_WAIT_LINK_BUSY },
+        { .waiting_technique = TECHNIQUE_POST_COPY, .count = 1, .reason = SCHEDULE_WAIT_LINK_BUSY },
+        { .count = 1, .switched_off = true, .reason = SCHEDULE_WAIT_LINK_BUSY },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        ScheduleItem waiting = item_new(9, rows[i].waiting, rows[i].waiting_technique);
+        ScheduleItem running[2] = { item_new(1, rows[i].running, rows[i].running_technique),
+                                    item_new(2, rows[i].running, rows[i].running_technique) };
+        ScheduleParams params = schedule_params_default();
+
+        g_test_message("row %" G_GSIZE_FORMAT, i);
+        params.stand_by = !rows[i].switched_off;
+        g_assert_cmpint(judge_by(&waiting, running, rows[i].count, &params), ==, rows[i].reason);
+    }
+}
+
+/* While all are new only high priority starts; from when one is not, all do in their order. */
+static void
+test_gathering(void)
+{
+    ScheduleItem waiting[2] = { item_new(1, PRIORITY_LOW, TECHNIQUE_PRE_COPY),
+                                item_new(2, PRIORITY_MEDIUM, TECHNIQUE_PRE_COPY) };
+    ScheduleVerdict verdicts[2];
+
+    waiting[0].gathering = waiting[1].gathering = true;
+    g_assert_true(schedule_decide(waiting, 2, NULL, 0, NULL, verdicts));
+    g_assert_cmpint(verdicts[0].reason, ==, SCHEDULE_WAIT_TURN);
+    g_assert_cmpint(verdicts[1].reason, ==, SCHEDULE_WAIT_GATHERING);
+    waiting[0].gathering = false;
+    g_assert_true(schedule_decide(waiting, 2, NULL, 0, NULL, verdicts));
+    g_assert_cmpint(verdicts[0].reason, ==, SCHEDULE_WAIT_LINK_BUSY);
+    g_assert_cmpint(verdicts[1].reason, ==, SCHEDULE_START_LINK_FREE);
+    /* Each link for itself. */
+    waiting[0].link++;
+    g_assert_true(schedule_decide(waiting, 2, NULL, 0, NULL, verdicts));
+    g_assert_cmpint(verdicts[0].reason, ==, SCHEDULE_START_LINK_FREE);
+    g_assert_cmpint(verdicts[1].reason, ==, SCHEDULE_WAIT_GATHERING);
+    waiting[1].priority = PRIORITY_HIGH;
+    g_assert_true(schedule_decide(waiting, 2, NULL, 0, NULL, verdicts));
+    g_assert_cmpint(verdicts[1].reason, ==, SCHEDULE_START_HIGH_PRIORITY);
 }
 
 static void
@@ -265,12 +331,12 @@ test_configured(void)
         g_assert_cmpint(verdicts[i].reason, ==, SCHEDULE_START_PARALLEL);
 }
 
-/* The next one prepares while the last one ends; only one does. */
+/* The next one prepares while the last one ends, not one behind it. */
 static void
 test_ending(void)
 {
     ScheduleItem running = item_new(9, PRIORITY_HIGH, TECHNIQUE_PRE_COPY);
-    ScheduleItem waiting[2] = { item_new(1, PRIORITY_LOW, TECHNIQUE_PRE_COPY),
+    ScheduleItem waiting[2] = { item_new(1, PRIORITY_MEDIUM, TECHNIQUE_PRE_COPY),
                                 item_new(2, PRIORITY_LOW, TECHNIQUE_PRE_COPY) };
     ScheduleVerdict verdicts[2];
 
@@ -381,19 +447,29 @@ test_plan(void)
     };
     static const double start[5] = { 2, 0, 1, 0, 2 };
     static const double end[5] = { 7, 1, 2, 2, 3 };
+    ScheduleParams params = schedule_params_default();
     SchedulePlanned planned[5];
 
-    g_assert_true(schedule_plan(items, 5, plan_links, 4, NULL, planned));
+    params.stand_by = false;
+    g_assert_true(schedule_plan(items, 5, plan_links, 4, &params, planned));
     for (size_t i = 0; i < 5; i++) {
         g_assert_true(planned[i].start_known && planned[i].end_known);
         g_assert_cmpfloat_with_epsilon(planned[i].start, start[i], 1e-6);
         g_assert_cmpfloat_with_epsilon(planned[i].end, end[i], 1e-6);
     }
-    /* Two of high priority share the link; dirtying slows pre-copy down. */
+    /* Who stands by has a thirty-second of the link, and then what is left to do. */
+    params.stand_by = true;
+    g_assert_true(schedule_plan(items, 5, plan_links, 4, &params, planned));
+    g_assert_cmpfloat_with_epsilon(planned[2].start, 1.0, 1e-6);
+    g_assert_cmpfloat_with_epsilon(planned[2].end, 1 + 32 / 31.0, 1e-6);
+    g_assert_cmpfloat_with_epsilon(planned[0].start, 1.0, 1e-6);
+    g_assert_cmpfloat_with_epsilon(planned[0].end, 7.0, 1e-6);
+    /* Two of high priority take turns on the link; dirtying slows pre-copy down. */
+    params.stand_by = false;
     items[2].item.priority = PRIORITY_HIGH;
     items[0].dirty_rate = 50 * MB;
-    g_assert_true(schedule_plan(items, 3, plan_links, 4, NULL, planned));
-    g_assert_cmpfloat_with_epsilon(planned[1].end, 2.0, 1e-6);
+    g_assert_true(schedule_plan(items, 3, plan_links, 4, &params, planned));
+    g_assert_cmpfloat_with_epsilon(planned[1].end, 32 / 31.0, 1e-6);
     g_assert_cmpfloat_with_epsilon(planned[2].end, 2.0, 1e-6);
     g_assert_cmpfloat_with_epsilon(planned[0].start, 2.0, 1e-6);
     g_assert_cmpfloat_with_epsilon(planned[0].end, 12.0, 1e-6);
@@ -401,7 +477,7 @@ test_plan(void)
     items[1].running = true;
     items[1].bytes = 10 * MB;
     items[2].item.priority = PRIORITY_LOW;
-    g_assert_true(schedule_plan(items, 3, plan_links, 4, NULL, planned));
+    g_assert_true(schedule_plan(items, 3, plan_links, 4, &params, planned));
     g_assert_cmpfloat_with_epsilon(planned[2].start, 0.1, 1e-6);
 }
 
@@ -442,7 +518,7 @@ test_plan_unknown(void)
 {
     SchedulePlanLink links[] = { { true, 0, 100 * MB }, { false, 0, 0 } };
     SchedulePlanItem items[3] = {
-        plan_item(0, PRIORITY_LOW, 100 * MB, 0, SCHEDULE_NO_LINK),
+        plan_item(0, PRIORITY_MEDIUM, 100 * MB, 0, SCHEDULE_NO_LINK),
         plan_item(1, PRIORITY_LOW, 200 * MB, 0, SCHEDULE_NO_LINK),
         plan_item(2, PRIORITY_HIGH, 100 * MB, 1, SCHEDULE_NO_LINK),
     };
@@ -502,6 +578,8 @@ main(int argc, char **argv)
     g_test_add_func("/decision/schedule/rules", test_rules);
     g_test_add_func("/decision/schedule/low-contention", test_low_contention);
     g_test_add_func("/decision/schedule/streams-leave-room", test_streams_leave_room);
+    g_test_add_func("/decision/schedule/stand-by", test_stand_by);
+    g_test_add_func("/decision/schedule/gathering", test_gathering);
     g_test_add_func("/decision/schedule/order", test_order);
     g_test_add_func("/decision/schedule/maximum", test_maximum);
     g_test_add_func("/decision/schedule/configured", test_configured);
