@@ -200,6 +200,9 @@ on_post_copy_entered(Manager *manager, const HypervisorEvent *event)
         migration_note(migration, "post-copy", "the VM runs at the destination");
         manager_store_post_copy(manager, migration);
         manager_input(manager, migration, &entered);
+        /* Its queue is to be short from now on. */
+        if (migration_is_transferring(migration))
+            manager_reshape(manager, migration_direction(migration), NULL, NULL);
     }
 }
 

@@ -29,11 +29,20 @@ static const char *const floor_names[] = {
     "not-used", "enough", "raised", "hybrid", "unknown", NULL
 };
 static const char *const reason_names[] = {
-    "start-high-priority", "start-link-free",    "start-stream-leaves-room",
-    "start-post-copy",     "start-parallel",     "wait-link-busy",
-    "wait-contention",     "wait-high-priority", "wait-turn",
-    "wait-serial",         "wait-maximum",       "start-stand-by",
-    "wait-gathering",      NULL,
+    "start-high-priority",
+    "start-link-free",
+    "start-stream-leaves-room",
+    "start-post-copy",
+    "start-parallel",
+    "wait-link-busy",
+    "wait-contention",
+    "wait-high-priority",
+    "wait-turn",
+    "wait-serial",
+    "wait-maximum",
+    "start-stand-by",
+    "wait-gathering",
+    NULL,
 };
 static const char *const scheduling_names[] = { "automatic", "serial", "parallel", NULL };
 static const char *const deadline_names[] = { "none", "enough", "raised", "missed", NULL };

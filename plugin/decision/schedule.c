@@ -18,8 +18,8 @@ typedef struct {
     bool high_running;
     bool post_copy_running;
     Priority priority; /* of the last one that runs */
-    bool fills; /* a stream on it fills any link */
-    bool settled; /* one that waits for it is not new any more */
+    bool fills;        /* a stream on it fills any link */
+    bool settled;      /* one that waits for it is not new any more */
     /* Of a plan: those of each priority that take turns, and whose turn it is. */
     uint32_t in_turn[3];
     uint16_t turn[3];

@@ -130,6 +130,7 @@ typedef struct {
     uint64_t rate;
     uint64_t ceil;
     unsigned prio;        /* 0 (borrows first) to 7 */
+    bool post_copy;       /* a guest waits for pages behind what is queued */
     unsigned match_count; /* 1 to SHAPING_MATCHES_MAX */
     FlowMatch matches[SHAPING_MATCHES_MAX];
 } ShapingMigration;

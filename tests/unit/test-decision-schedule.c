@@ -54,7 +54,7 @@ test_rules(void)
         g_assert_cmpint(judge_one(&item, NULL, 0), ==,
                         high ? SCHEDULE_START_HIGH_PRIORITY : SCHEDULE_START_LINK_FREE);
         g_assert_cmpint(judge_one(&item, &running, 1), ==,
-                        high               ? SCHEDULE_START_HIGH_PRIORITY
+                        high                ? SCHEDULE_START_HIGH_PRIORITY
                         : p == PRIORITY_LOW ? SCHEDULE_START_STAND_BY
                                             : SCHEDULE_WAIT_LINK_BUSY);
         item.link = 3;

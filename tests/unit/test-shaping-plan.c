@@ -347,6 +347,10 @@ test_egress(void)
     plan->migration_count = 1;
     golden_build(&model, "egress-port-known", plan, &features_small);
 
+    /* It goes on in post-copy: a short queue. */
+    plan->migration[0].post_copy = true;
+    golden_build(&model, "egress-post-copy", plan, &features_small);
+
     removal = shaping_difference_remove("eth0", SHAPING_EGRESS, model.uplink, model.ifb, false);
     golden_check("egress-remove", removal);
     model_clear(&model);
