@@ -64,6 +64,9 @@ stream_room(const Manager *manager, const Migration *migration)
 
     if (!network_workload_last(manager->network, SHAPING_EGRESS, &workload) && !host.valid)
         return 0;
+    /* What it reaches in the holes of another one's stream is not its own rate. */
+    if (migration->share.reason == ALLOCATE_REASON_WAITS)
+        return 0;
     /* Without classes migrations cannot be told from the workload. */
     if (!shaped)
         workload = less(workload, migration->statistics.throughput);

@@ -420,7 +420,9 @@ manager_carry_out(Manager *manager, Migration *migration, unsigned actions, Netw
         migration->running_us = g_get_monotonic_time();
         migration_assign_leaf(manager, migration);
         manager_reshape(manager, migration_direction(migration), done, user_data);
-        manager_forecast(manager, migration);
+        /* Those that have just begun are told as well that they share the link. */
+        for (guint i = 0; i < manager->migrations->len; i++)
+            manager_forecast(manager, g_ptr_array_index(manager->migrations, i));
         manager_measure_memory(manager, migration);
     } else if (done != NULL) {
         done(NULL, user_data);

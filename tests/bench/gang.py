@@ -26,6 +26,12 @@ DEFAULT_CELLS = tuple(cell for cell in gang.CELLS if not cell.startswith("full")
 MODES = ("automatic", "serial", "parallel")
 
 
+def median_known(values):
+    """None where there was no neighbour."""
+    known = [value for value in values if value is not None]
+    return round(series.median(known), 1) if known else None
+
+
 def record_of(cell, runs, members):
     """The record of one CELL from {mode: [figures]}, None while a mode is missing."""
     if not all(runs[mode] for mode in MODES):
@@ -41,8 +47,10 @@ def record_of(cell, runs, members):
         below_floor_s=max(run["below_floor_s"] for run in own),
         worst_second_mbit_s=min(worst, default=None),
         floor_kept=all(run["below_floor_s"] == 0 for run in own),
-        # One that is faster because it takes what the neighbours were promised is no measure.
+        # What a mode is faster by may be what it took from the neighbours.
         floor_kept_by={mode: all(run["below_floor_s"] == 0 for run in runs[mode]) for mode in MODES},
+        neighbour_mbit_s={mode: median_known([run["neighbour_mbit_s"] for run in runs[mode]])
+                          for mode in MODES},
         order_kept=all(gang.order_kept(members, run["order"]) for run in own))
     record["kept"] = (record["makespan_ratio"] <= LIMIT and record["completion_ratio"] <= LIMIT
                       and record["floor_kept"] and record["order_kept"])
@@ -111,7 +119,8 @@ def main():
         bench.verdict(record["kept"], f"{record['cell']}: makespan "
                       f"{record['makespan_ratio']:g}, completion times "
                       f"{record['completion_ratio']:g} of the better one; worst second "
-                      f"{record['worst_second_mbit_s']} Mbit/s, "
+                      f"{record['worst_second_mbit_s']} Mbit/s, neighbours "
+                      f"{'/'.join(str(record['neighbour_mbit_s'][mode]) for mode in MODES)}, "
                       f"high first: {'yes' if record['order_kept'] else 'no'}")
     print(f"bench: {arguments.output}")
     return 0 if all(record["kept"] for record in records) else 1

@@ -198,8 +198,8 @@ def wait_flowing(lab, flows, cell):
 
 
 def floor_seconds(lab, rows, source, flows, begin, end):
-    """Seconds in which a neighbour had less than it was promised, and the worst second."""
-    below, worst = 0.0, None
+    """Seconds in which a neighbour had less than it was promised, the worst second, the mean."""
+    below, worst, means = 0.0, None, []
     for host, outgoing, _ in flows:
         # What is not the migrations' of that link and direction. Two counters are read
         # one after the other, so the difference is exact to a few Mbit/s; where it is the
@@ -214,9 +214,10 @@ def floor_seconds(lab, rows, source, flows, begin, end):
         # A second after the start the classes stand.
         samples = series.samples(seen, begin + 1, end)
         below += sum(1.0 for _, value in samples if value < FLOOR * lab.rate)
-        values = [value for _, value in samples] + ([worst] if worst is not None else [])
-        worst = min(values) if values else worst
-    return below, worst
+        values = [value for _, value in samples]
+        means.append(sum(values) / max(len(values), 1))
+        worst = min(values + ([worst] if worst is not None else []), default=None)
+    return below, worst, sum(means) / len(means) if means else None
 
 
 def run_cell(lab, members, cell, source):
@@ -232,7 +233,7 @@ def run_cell(lab, members, cell, source):
             typed = migrate(lab, members, source)
             end = time.time()
             idle = processors.idle()
-        below, worst = floor_seconds(lab, sampler.rows, source, flows, begin, end)
+        below, worst, mean = floor_seconds(lab, sampler.rows, source, flows, begin, end)
     finally:
         for _, _, identity in flows:
             lab.workloads.stop(identity)
@@ -246,6 +247,7 @@ def run_cell(lab, members, cell, source):
             "order": sorted(seconds, key=seconds.get), "seconds": seconds,
             "cpu_idle": round(idle, 2), "below_floor_s": below,
             "worst_second_mbit_s": None if worst is None else round(worst, 1),
+            "neighbour_mbit_s": None if mean is None else round(mean, 1),
             "moved_mib": round(series.amount(moved, begin, end) * 1e6 / 8 / (1 << 20), 1)}
 
 
