@@ -260,6 +260,7 @@ fill_plan_item(const Manager *manager, const Migration *migration, gint64 now_us
     };
     fill_schedule_item(manager, migration, &item->item);
     item->item.link = 0;
+    item->item.gathering = false; /* a moment, and over by the time that anybody asks */
     fill_predicted(migration, now_us, rate, &remaining);
     item->bytes = remaining_bytes(&remaining, &again);
     item->dirty_rate = again ? migration->dirty_rate : 0;
