@@ -166,8 +166,9 @@ manager_converge(Manager *manager, Migration *migration)
         .dirty_rate = statistics->dirty_rate,
     };
     ConvergeDecision decision = { 0 };
-    /* It is slow because others come first: nothing is to be judged by that. */
-    bool waits = migration->share.reason == ALLOCATE_REASON_WAITS && limits.deadline_us == 0;
+    /* Its class makes it slow because others come first: nothing is to be judged by that. */
+    bool waits = migration->share.reason == ALLOCATE_REASON_WAITS && limits.deadline_us == 0 &&
+                 network_is_shaped(manager->network, SHAPING_EGRESS);
 
     if (migration->machine.state != MIGRATION_RUNNING || waits) {
         migration->polled_often = false;

@@ -421,7 +421,8 @@ manager_carry_out(Manager *manager, Migration *migration, unsigned actions, Netw
         migration_assign_leaf(manager, migration);
         manager_reshape(manager, migration_direction(migration), done, user_data);
         /* Those that have just begun are told as well that they share the link. */
-        for (guint i = 0; i < manager->migrations->len; i++)
+        for (guint i = 0;
+             migration->machine.role == MIGRATION_ROLE_SOURCE && i < manager->migrations->len; i++)
             manager_forecast(manager, g_ptr_array_index(manager->migrations, i));
         manager_measure_memory(manager, migration);
     } else if (done != NULL) {
@@ -494,13 +495,13 @@ manager_free(Manager *manager)
 {
     if (manager == NULL)
         return;
-    if (manager->gathering_timer != 0)
-        g_source_remove(manager->gathering_timer);
     /* The network first: it waits for no libvirtd, and what it calls back needs the rest. */
     if (manager->network != NULL)
         network_free(manager->network);
     g_clear_pointer(&manager->hypervisor, hypervisor_free);
     g_clear_pointer(&manager->workers, workers_free);
+    if (manager->gathering_timer != 0)
+        g_source_remove(manager->gathering_timer);
     for (guint i = 0; manager->history != NULL && i < manager->history->len; i++)
         manager_remember(manager, g_ptr_array_index(manager->history, i));
     g_clear_pointer(&manager->migrations, g_ptr_array_unref);

@@ -82,8 +82,8 @@ planner_allocation_item(const Manager *manager, const Migration *migration, gint
     /* Once post-copy runs nothing is sent twice. */
     if (migration->machine.state != MIGRATION_POST_COPY)
         item.dirty_rate = migration->dirty_rate;
-    /* Who asks for parallel wants all of them to move on. */
-    if (manager->config->scheduling == SCHEDULING_AUTOMATIC)
+    /* Who asks for parallel wants all of them to move on. What is broken moves nothing. */
+    if (manager->config->scheduling == SCHEDULING_AUTOMATIC && !migration->recovery.broken)
         item.turn = migration->machine.state == MIGRATION_POST_COPY ? ALLOCATE_TURN_FIRST
                                                                     : ALLOCATE_TURN_TAKES;
     item.deadline_set = planner_time_left(migration, now_us, &item.time_left_ms);

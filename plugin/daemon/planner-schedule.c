@@ -103,7 +103,8 @@ fill_schedule_item(const Manager *manager, const Migration *migration, ScheduleI
         .available = planner_subtract(network_usable_rate(manager->network), rates.out),
         .enqueued_us = migration->created_us,
         .relief = relief_of(manager, migration),
-        .ending = is_ending(manager, migration),
+        /* Nobody waits for a post-copy that broke: that may take hours. */
+        .ending = migration->recovery.broken || is_ending(manager, migration),
         .gathering = planner_gathering_left(manager, migration) > 0,
     };
 }

@@ -202,7 +202,7 @@ contention_is_low(const ScheduleItem *item, const ScheduleParams *params)
     return (double)item->available >= (double)item->link_rate * (1.0 - params->low_contention);
 }
 
-/* One is beside the first: a third would only dirty what it has sent. */
+/* One, beside the first: what a third one sent would mostly be dirtied again. */
 static bool
 may_stand_by(const Link *link, const ScheduleItem *item, const ScheduleParams *params)
 {

@@ -55,7 +55,8 @@ typedef struct {
     double relief;       /* see schedule_relief(); 0 if unknown */
     /*
      * Running ones only: its memory will have moved by the time that the next one
-     * has prepared. Its link counts as free, so that no link idles in between.
+     * has prepared, or it is broken and moves nothing. Its link counts as free, so that no link
+     * idles in between.
      */
     bool ending;
     /*
@@ -191,9 +192,8 @@ typedef struct {
 /*
  * When will each start and end, if all stays as it is? Plays the rules above
  * forward, on both links of each migration; streams share a link evenly, but those of
- * one priority by turns. One
- * whose duration cannot be known (no bytes and no seconds, a link of rate 0)
- * does not end here, and what waits for it has no known start.
+ * one priority by turns. One whose duration cannot be known (no bytes and no seconds, a
+ * link of rate 0) does not end here, and what waits for it has no known start.
  * ret_planned has item_count places. False, and nothing written, when a count
  * exceeds its maximum. No allocation, about 200 KiB of stack; O(n^2) at worst,
  * milliseconds for 1000.
