@@ -9,7 +9,7 @@ from .guest import Guests
 from .host import Host
 from .migration import Migrations
 from .sampler import LinkSampler
-from .util import LabError, STATE, progress, read_json, run, write_json
+from .util import LabError, STATE, progress, read_json, remove_locks, run, write_json
 from .workload import Workloads
 
 DEFAULT_RATE = 400
@@ -163,8 +163,7 @@ def remove_state_folder():
     """Remove the common folder after the last lab; never another lab's."""
     if not STATE.exists() or lab_names():
         return
-    for lock in STATE.glob(".*.lock"):
-        lock.unlink(missing_ok=True)
+    remove_locks()
     try:
         STATE.rmdir()
     except OSError:

@@ -70,10 +70,36 @@ def progress(what):
 @contextlib.contextmanager
 def locked(name):
     """Hold the lock NAME, shared by all labs of this machine."""
-    STATE.mkdir(parents=True, exist_ok=True)
-    with open(STATE / f".{name}.lock", "w", encoding="ascii") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    path = STATE / f".{name}.lock"
+    while True:
+        STATE.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = open(path, "w", encoding="ascii")  # pylint: disable=consider-using-with
+        except FileNotFoundError:
+            continue                # the folder was removed in between
+        with handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if names(path, handle):
+                yield
+                return
+
+
+def remove_locks():
+    """Remove the locks that nobody holds."""
+    for path in STATE.glob(".*.lock"):
+        with contextlib.suppress(FileNotFoundError, BlockingIOError), \
+                open(path, "r", encoding="ascii") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if names(path, handle):
+                path.unlink()
+
+
+def names(path, handle):
+    """Whether PATH is still the file of HANDLE: a removed lock locks nothing."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(handle.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def read_json(path, default=None):
