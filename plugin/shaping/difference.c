@@ -144,10 +144,10 @@ class_differ(Difference *self, unsigned parent, unsigned minor, const ShapingCla
  * bfifo rather than pfifo: segments of 64 KiB (TSO, GRO) count as one packet,
  * so a limit in packets can mean anything from 50 ms to 2 s. About 50 ms at
  * the ceil for the workload. A migration is one bulk flow with a short way:
- * 12 ms, but never less than five such segments (with the headers of their packets
+ * 12 ms, but never less than four such segments (with the headers of their packets
  * each counts about 68 KB), or what drops in the bursts of a workload beside it is
  * a third of a window: on a link of 200 Mbit/s whose both ends are busy a gang took
- * 66 s with a queue of two segments and 54 s with five. In post-copy the pages a
+ * 66 s with a queue of two segments and 54 s with four. In post-copy the pages a
  * guest waits for queue behind the bulk: 5 ms and two segments.
  */
 typedef enum {
