@@ -36,6 +36,19 @@ rate_full(const Manager *manager, const Migration *migration)
     return rate;
 }
 
+/* What the time that it was held leaves of it; 0: none. */
+static uint64_t
+deadline_since_running(const Migration *migration)
+{
+    uint64_t deadline =
+        migration->description != NULL
+            ? MIN(migration->description->metadata.deadline, G_MAXINT64 / 1000) * 1000
+            : 0;
+    uint64_t held = (uint64_t)MAX(migration->running_us - migration->created_us, 0);
+
+    return deadline == 0 ? 0 : deadline > held ? deadline - held : 1;
+}
+
 static ConvergeLimits
 limits_now(const Manager *manager, const Migration *migration)
 {
@@ -47,10 +60,7 @@ limits_now(const Manager *manager, const Migration *migration)
         .downtime_initial_ms = migration->downtime_limit_ms,
         .downtime_maximum_ms =
             migration->downtime_limit_by_user ? 0 : manager_maximum_downtime(manager, migration),
-        .deadline_us =
-            migration->description != NULL
-                ? MIN(migration->description->metadata.deadline, G_MAXINT64 / 1000) * 1000
-                : 0,
+        .deadline_us = deadline_since_running(migration),
         .rate_full = rate_full(manager, migration),
         .post_copy_allowed =
             machine->decided && machine->post_copy_possible && !machine->post_copy_requested &&
@@ -171,6 +181,8 @@ manager_converge(Manager *manager, Migration *migration)
                  network_is_shaped(manager->network, SHAPING_EGRESS);
 
     if (migration->machine.state != MIGRATION_RUNNING || waits) {
+        if (waits)
+            converge_pause(&migration->converge);
         migration->polled_often = false;
         follow_last_round(manager, migration, &decision);
         return;

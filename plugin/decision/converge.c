@@ -497,6 +497,18 @@ converge_step(ConvergeState *state, const ConvergeSample *sample, const Converge
 }
 
 void
+converge_pause(ConvergeState *state)
+{
+    state->moved_us = 0;
+    state->collapsed_us = 0;
+    state->below_dirty_us = 0;
+    state->stalled_us = 0;
+    state->missed = 0;
+    state->passes = 0;
+    state->in_last_round = false;
+}
+
+void
 converge_refused(ConvergeState *state)
 {
     state->switched = false;

@@ -131,6 +131,12 @@ typedef struct {
 void converge_step(ConvergeState *state, const ConvergeSample *sample, const ConvergeLimits *limits,
                    ConvergeDecision *ret_decision);
 
+/*
+ * It moves slowly because others come first: call it instead of converge_step() for as
+ * long as that lasts. What was measured until then says nothing of what follows.
+ */
+void converge_pause(ConvergeState *state);
+
 /* libvirt did not start post-copy: go on with what else is allowed. */
 void converge_refused(ConvergeState *state);
 

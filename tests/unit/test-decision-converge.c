@@ -273,6 +273,45 @@ test_clock_steps(void)
     }
 }
 
+/* Others came first for a while: what moved meanwhile, and how slowly, says nothing. */
+static void
+test_pause(void)
+{
+    static const int pauses[] = { 2, 20, 60 };
+    ConvergeLimits limits = ALLOWED;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(pauses); i++) {
+        ConvergeState state = { 0 };
+        ConvergeDecision decision;
+        uint64_t moved = 0;
+
+        g_test_message("%d s", pauses[i]);
+        for (int second = 0; second < pauses[i] + 30; second++) {
+            bool waits = second >= 15 && second < 15 + pauses[i];
+            ConvergeSample sample = {
+                .time_us = START + second * S,
+                .iteration = second < 10               ? 1
+                             : second < 15 + pauses[i] ? 2
+                                                       : 3,
+                .remaining = 150 * MB - (uint64_t)(second % 10) * 10 * MB,
+                .transferred = moved,
+                .dirty_rate = 8 * MB,
+            };
+
+            if (waits) {
+                moved += 5 * MB;
+                converge_pause(&state);
+                continue;
+            }
+            moved += 20 * MB;
+            converge_step(&state, &sample, &limits, &decision);
+            g_assert_false(decision.collapsed);
+            g_assert_cmpint(decision.action, ==, CONVERGE_NONE);
+        }
+        g_assert_cmpfloat_with_epsilon(decision.throughput, 20e6, 1e6);
+    }
+}
+
 /* The share is lent for 2 s, and for a window and more after that not again. */
 static void
 test_last_round_is_lent(void)
@@ -549,6 +588,7 @@ main(int argc, char **argv)
     g_test_add_func("/converge/conversations", test_conversations);
     g_test_add_func("/converge/hostile", test_hostile);
     g_test_add_func("/converge/clock-steps", test_clock_steps);
+    g_test_add_func("/decision/converge/pause", test_pause);
     g_test_add_func("/converge/last-round-is-lent", test_last_round_is_lent);
     g_test_add_func("/converge/next-downtime", test_next_downtime);
     g_test_add_func("/converge/simulated/post-copy", test_simulated_post_copy);
