@@ -42,6 +42,9 @@ bool calls_apply(Manager *manager, Migration *migration, const Call *call, GErro
  */
 GVariant *calls_answer_new(const Migration *migration, bool with_parameters,
                            const char *cookie_element, const char *domain_xml);
+/* Of one that was aborted while its answer was due: the caller learns it when it asks for its turn.
+ */
+GVariant *calls_answer_aborted(uint64_t ticket);
 
 /*
  * Waits from now on, unless its turn has come or libvirtd has no worker to spare for a

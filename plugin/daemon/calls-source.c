@@ -54,7 +54,7 @@ find_switchover(const Manager *manager, Migration *migration)
         hypervisor_libvirt_version(manager->hypervisor) < SWITCHOVER_LIBVIRT ||
         hypervisor_qemu_version(manager->hypervisor) < SWITCHOVER_QEMU)
         return;
-    guaranteed = reservation->leaf[migration->priority].rate >> 20;
+    guaranteed = MIN(migration->share.rate, reservation->leaf[migration->priority].rate) >> 20;
     if (guaranteed > migration->user_bandwidth_mib)
         migration->switchover_mib = guaranteed;
 }
@@ -63,6 +63,7 @@ static void
 pending_answer(Pending *pending)
 {
     Migration *migration = manager_find_ticket(pending->manager, pending->ticket);
+    GVariant *answer;
 
     if (pending->invocation == NULL)
         return;
@@ -70,9 +71,14 @@ pending_answer(Pending *pending)
         find_switchover(pending->manager, migration);
         if (migration->has_limits && migration->user_bandwidth_mib == 0)
             migration->speed_by_call = migration->limits.max_bandwidth;
+        answer = calls_answer_new(migration, true, NULL, NULL);
+    } else if (manager_was_aborted(pending->manager, pending->ticket)) {
+        answer = calls_answer_aborted(pending->ticket);
+    } else {
+        answer = calls_answer_new(NULL, false, NULL, NULL);
     }
     convoy_daemon1_complete_enter_call(pending->skeleton, g_steal_pointer(&pending->invocation),
-                                       calls_answer_new(migration, true, NULL, NULL));
+                                       answer);
 }
 
 static gboolean
@@ -107,10 +113,10 @@ pending_shaped(const GError *error, gpointer data)
     pending_unref(pending);
 }
 
+/* Classes first, where its turn has come: memory moves as soon as the call goes on. */
 static void
-pending_resolved(GArray *addresses, const GError *error, gpointer data)
+pending_go_on(Pending *pending)
 {
-    Pending *pending = data;
     Migration *migration = manager_find_ticket(pending->manager, pending->ticket);
 
     if (migration == NULL || !migration_is_active(migration)) {
@@ -118,6 +124,33 @@ pending_resolved(GArray *addresses, const GError *error, gpointer data)
         return;
     }
     migration->answer_pending = false;
+    if (migration->machine.state == MIGRATION_WAITING)
+        pending_shaped(NULL, pending); /* its turn comes later, through WaitTurn */
+    else
+        manager_transfer(pending->manager, migration, pending_shaped, pending);
+}
+
+static gboolean
+pending_gathered(gpointer data)
+{
+    Pending *pending = data;
+
+    manager_schedule(pending->manager);
+    pending_go_on(pending);
+    return G_SOURCE_REMOVE;
+}
+
+static void
+pending_resolved(GArray *addresses, const GError *error, gpointer data)
+{
+    Pending *pending = data;
+    Migration *migration = manager_find_ticket(pending->manager, pending->ticket);
+    gint64 gathering_us;
+
+    if (migration == NULL || !migration_is_active(migration)) {
+        pending_shaped(NULL, pending);
+        return;
+    }
     if (error != NULL)
         migration_note(migration, "peer-unresolved", "reason: %s, selected by: port alone",
                        error->message);
@@ -131,10 +164,12 @@ pending_resolved(GArray *addresses, const GError *error, gpointer data)
 
         network_find_uplink(pending->manager->network, peer);
     }
-    if (migration->machine.state == MIGRATION_WAITING)
-        pending_shaped(NULL, pending); /* its turn comes later, through WaitTurn */
+    /* Only this answer can carry its limits: it waits for what is over in a moment. */
+    gathering_us = planner_gathering_left(pending->manager, migration);
+    if (gathering_us > 0)
+        g_timeout_add((guint)(gathering_us / 1000) + 1, pending_gathered, pending);
     else
-        manager_transfer(pending->manager, migration, pending_shaped, pending);
+        pending_go_on(pending);
 }
 
 static unsigned

@@ -50,6 +50,17 @@ calls_answer_new(const Migration *migration, bool with_parameters, const char *c
     return g_variant_dict_end(&answer);
 }
 
+GVariant *
+calls_answer_aborted(uint64_t ticket)
+{
+    GVariantDict answer;
+
+    g_variant_dict_init(&answer, NULL);
+    g_variant_dict_insert(&answer, "ticket", "t", ticket);
+    g_variant_dict_insert(&answer, "wait", "b", TRUE);
+    return g_variant_dict_end(&answer);
+}
+
 void
 calls_fill_report(const Manager *manager, const Migration *migration, PeerReport *ret_report)
 {
