@@ -420,10 +420,14 @@ manager_carry_out(Manager *manager, Migration *migration, unsigned actions, Netw
         migration->running_us = g_get_monotonic_time();
         migration_assign_leaf(manager, migration);
         manager_reshape(manager, migration_direction(migration), done, user_data);
-        /* Those that have just begun are told as well that they share the link. */
+        /* Its own first: those that have just begun share the link with it for as long. */
+        manager_forecast(manager, migration);
         for (guint i = 0;
-             migration->machine.role == MIGRATION_ROLE_SOURCE && i < manager->migrations->len; i++)
-            manager_forecast(manager, g_ptr_array_index(manager->migrations, i));
+             migration->machine.role == MIGRATION_ROLE_SOURCE && i < manager->migrations->len;
+             i++) {
+            if (g_ptr_array_index(manager->migrations, i) != migration)
+                manager_forecast(manager, g_ptr_array_index(manager->migrations, i));
+        }
         manager_measure_memory(manager, migration);
     } else if (done != NULL) {
         done(NULL, user_data);
