@@ -297,6 +297,10 @@ manager_event(const HypervisorEvent *event, gpointer data)
         migration = manager_find(manager, MIGRATION_ROLE_SOURCE, event->uuid, event->name);
         if (migration != NULL)
             manager_post_copy_broke(manager, migration, "libvirt reports a failure");
+        /* The source resumes it; here it only keeps nobody waiting. */
+        migration = manager_find(manager, MIGRATION_ROLE_DESTINATION, event->uuid, event->name);
+        if (migration != NULL)
+            migration->recovery.broken = true;
         break;
     case HYPERVISOR_MIGRATION_ITERATION:
         on_iteration(manager, event);

@@ -24,7 +24,7 @@
  * libvirt already has a job on a domain whose Prepare is held: its owner cannot
  * abort it, and its host keeps a place for it. So this wait is short.
  */
-#define INCOMING_MAXIMUM_US (60 * G_USEC_PER_SEC)
+#define INCOMING_MAXIMUM_US (30 * G_USEC_PER_SEC)
 /* Between the end of begin and perform the destination prepares. */
 #define ADMITTED_MAXIMUM_US (120 * G_USEC_PER_SEC)
 

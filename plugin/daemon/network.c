@@ -623,6 +623,13 @@ network_is_shaped(const Network *network, ShapingDirection direction)
     return network->side[direction].shaped;
 }
 
+bool
+network_can_shape(const Network *network, ShapingDirection direction)
+{
+    return network->config->shape && network->uplink_known && network_usable_rate(network) != 0 &&
+           network->side[direction].problem == NULL;
+}
+
 const char *
 network_shaping_problem(const Network *network, ShapingDirection direction)
 {

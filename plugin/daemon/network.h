@@ -81,6 +81,8 @@ bool network_shaping_is_due(const Network *network, ShapingDirection direction, 
 /* A change of this direction is under way. */
 bool network_is_busy(const Network *network, ShapingDirection direction);
 bool network_is_shaped(const Network *network, ShapingDirection direction);
+/* Shaped, or nothing known says that a plan handed over now would not stand. */
+bool network_can_shape(const Network *network, ShapingDirection direction);
 /* Why shaping was refused or failed last; NULL: it was not. */
 const char *network_shaping_problem(const Network *network, ShapingDirection direction);
 /* Microseconds that the last change took in the kernel's tools; 0 none yet. */

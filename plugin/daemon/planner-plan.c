@@ -120,8 +120,9 @@ planner_fill_plan(const Manager *manager, ShapingDirection direction,
         leaf->ceil = reservation->leaf[migration_shaped_as(migration)].ceil;
         leaf->prio = reservation->leaf[migration_shaped_as(migration)].prio +
                      (migration->share.reason == ALLOCATE_REASON_WAITS);
-        leaf->post_copy = migration->machine.post_copy_requested ||
-                          migration->machine.state == MIGRATION_POST_COPY;
+        leaf->post_copy =
+            (migration->machine.post_copy_requested && migration->machine.post_copy_possible) ||
+            migration->machine.state == MIGRATION_POST_COPY;
         fill_matches(manager, migration, leaf);
     }
 }

@@ -34,3 +34,13 @@ uint64_t planner_streams_rate(const Manager *manager, const Migration *migration
  */
 AllocateItem planner_allocation_item(const Manager *manager, const Migration *migration,
                                      gint64 now_us);
+
+/*
+ * How it gets along with the others of its priority, see allocate.h: it takes turns where
+ * its flows can be told apart from theirs. QEMU throttles a guest with auto-converge
+ * for what comes slowly: that one keeps its share.
+ */
+AllocateTurn planner_turn(const Manager *manager, const Migration *migration);
+
+/* Monotonic: when it could go on; now for one that waits. The order of turns. */
+gint64 planner_turn_came_us(const Migration *migration, gint64 now_us);

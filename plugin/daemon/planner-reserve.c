@@ -68,7 +68,7 @@ planner_time_left(const Migration *migration, gint64 now_us, int64_t *ret_ms)
 AllocateItem
 planner_allocation_item(const Manager *manager, const Migration *migration, gint64 now_us)
 {
-    unsigned weight = reserve_weight(migration_shaped_as(migration));
+    unsigned weight = reserve_weight(migration->priority);
     bool source = migration->machine.role == MIGRATION_ROLE_SOURCE;
     AllocateItem item = { .weight = (double)weight * weight };
 
@@ -82,10 +82,10 @@ planner_allocation_item(const Manager *manager, const Migration *migration, gint
     /* Once post-copy runs nothing is sent twice. */
     if (migration->machine.state != MIGRATION_POST_COPY)
         item.dirty_rate = migration->dirty_rate;
-    /* Who asks for parallel wants all of them to move on. What is broken moves nothing. */
-    if (manager->config->scheduling == SCHEDULING_AUTOMATIC && !migration->recovery.broken)
-        item.turn = migration->machine.state == MIGRATION_POST_COPY ? ALLOCATE_TURN_FIRST
-                                                                    : ALLOCATE_TURN_TAKES;
+    item.turn = planner_turn(manager, migration);
+    /* High priority never waits: one that is short overtakes there, as in schedule.h. */
+    if (migration->priority != PRIORITY_HIGH)
+        item.place = (uint64_t)planner_turn_came_us(migration, now_us);
     item.deadline_set = planner_time_left(migration, now_us, &item.time_left_ms);
     return item;
 }

@@ -90,6 +90,7 @@ fill_schedule_item(const Manager *manager, const Migration *migration, ScheduleI
     const Uplink *uplink = network_uplink(manager->network);
     TrafficRates rates = network_host_rates(manager->network);
     const Prediction *prediction = &migration->decision.prediction[migration->decision.technique];
+    gint64 now_us = g_get_monotonic_time();
 
     *item = (ScheduleItem){
         .id = migration->ticket,
@@ -101,11 +102,14 @@ fill_schedule_item(const Manager *manager, const Migration *migration, ScheduleI
         .link_rate = network_usable_rate(manager->network),
         .available_known = rates.valid,
         .available = planner_subtract(network_usable_rate(manager->network), rates.out),
-        .enqueued_us = migration->created_us,
+        .enqueued_us = migration->machine.state == MIGRATION_WAITING
+                           ? migration->created_us
+                           : planner_turn_came_us(migration, now_us),
         .relief = relief_of(manager, migration),
-        /* Nobody waits for a post-copy that broke: that may take hours. */
-        .ending = migration->recovery.broken || is_ending(manager, migration),
+        .ending = is_ending(manager, migration),
         .gathering = planner_gathering_left(manager, migration) > 0,
+        .takes_turns = planner_turn(manager, migration) != ALLOCATE_TURN_NONE &&
+                       network_can_shape(manager->network, migration_direction(migration)),
     };
 }
 
@@ -126,7 +130,8 @@ planner_schedule(Manager *manager)
     for (guint i = 0; i < manager->migrations->len; i++) {
         Migration *migration = g_ptr_array_index(manager->migrations, i);
 
-        if (migration->machine.role != MIGRATION_ROLE_SOURCE)
+        /* Nobody waits for a post-copy that broke: that may take hours. */
+        if (migration->machine.role != MIGRATION_ROLE_SOURCE || migration->recovery.broken)
             continue;
         if (migration->machine.state == MIGRATION_WAITING && held->len < SCHEDULE_ITEMS_MAX) {
             fill_schedule_item(manager, migration, &waiting[held->len]);
@@ -165,6 +170,25 @@ planner_schedule(Manager *manager)
     return starting;
 }
 
+/*
+ * Another source waits for longer and is as urgent. A source that lets one of its own
+ * in after the other would keep it out for ever.
+ */
+static bool
+is_behind_another_source(const Manager *manager, const Migration *migration, guint index)
+{
+    for (guint i = 0; i < index; i++) {
+        const Migration *other = g_ptr_array_index(manager->migrations, i);
+
+        if (other->machine.role == MIGRATION_ROLE_DESTINATION &&
+            other->machine.state == MIGRATION_WAITING && other->source_host != 0 &&
+            migration->source_host != 0 && other->source_host != migration->source_host &&
+            other->priority >= migration->priority)
+            return true;
+    }
+    return false;
+}
+
 static void
 fill_incoming(const Manager *manager, const Migration *migration, ScheduleIncoming *incoming)
 {
@@ -192,7 +216,8 @@ planner_admit_incoming(Manager *manager)
         const Migration *migration = g_ptr_array_index(manager->migrations, i);
 
         if (migration->machine.role == MIGRATION_ROLE_DESTINATION &&
-            migration_is_active(migration) && migration->machine.state != MIGRATION_WAITING)
+            migration_is_active(migration) && !migration->recovery.broken &&
+            migration->machine.state != MIGRATION_WAITING)
             fill_incoming(manager, migration, &running[running_count++]);
     }
     for (guint i = 0; i < manager->migrations->len; i++) {
@@ -205,6 +230,10 @@ planner_admit_incoming(Manager *manager)
             continue;
         fill_incoming(manager, migration, &incoming);
         reason = schedule_admit(&incoming, running, running_count, &params);
+        if (params.scheduling == SCHEDULING_AUTOMATIC && migration->priority != PRIORITY_HIGH &&
+            schedule_reason_is_start(reason) && running_count != 0 &&
+            is_behind_another_source(manager, migration, i))
+            reason = SCHEDULE_WAIT_TURN;
         g_free(migration->schedule_reason);
         migration->schedule_reason = g_strdup(schedule_reason_to_string(reason));
         /* First come, first in among equals: the array is in that order. */
@@ -290,7 +319,7 @@ planner_estimate_starts(Manager *manager)
         Migration *migration = g_ptr_array_index(manager->migrations, i);
 
         if (migration->machine.role != MIGRATION_ROLE_SOURCE || !migration_is_active(migration) ||
-            planned_migrations->len >= SCHEDULE_ITEMS_MAX)
+            migration->recovery.broken || planned_migrations->len >= SCHEDULE_ITEMS_MAX)
             continue;
         fill_plan_item(manager, migration, now_us, link.rate / running,
                        &items[planned_migrations->len]);

@@ -190,6 +190,7 @@ static const Field item_fields[] = {
     { FIELD_AT(ScheduleItem, relief, .kind = FIELD_DOUBLE) },
     { FIELD_AT(ScheduleItem, ending, .kind = FIELD_BOOL, .optional = true) },
     { FIELD_AT(ScheduleItem, gathering, .kind = FIELD_BOOL, .optional = true) },
+    { FIELD_AT(ScheduleItem, takes_turns, .kind = FIELD_BOOL, .optional = true) },
     { 0 },
 };
 
@@ -200,7 +201,6 @@ static const Field params_fields[] = {
     { FIELD_ARRAY(ScheduleParams, weight, .kind = FIELD_DOUBLE) },
     { FIELD_AT(ScheduleParams, scheduling, .kind = FIELD_NAME, .names = scheduling_names,
                .optional = true) },
-    { FIELD_AT(ScheduleParams, stand_by, .kind = FIELD_BOOL, .optional = true) },
     { 0 },
 };
 

@@ -175,7 +175,11 @@ comes_before(const AllocateItem *other, const AllocateItem *item)
 
     if (other->turn != item->turn)
         return other->turn > item->turn;
-    return item->turn == ALLOCATE_TURN_TAKES && other->volume != 0 && other->volume < volume;
+    if (item->turn != ALLOCATE_TURN_TAKES)
+        return false;
+    if (other->place != item->place)
+        return other->place < item->place;
+    return other->volume != 0 && other->volume < volume;
 }
 
 bool

@@ -20,7 +20,8 @@
  * That is the least sum for rates that stay. Where they may change whenever one
  * ends, k equal ones that share evenly all end at k T, and one after the other,
  * the shortest first, after (k + 1) / 2 T on average (Smith's rule). So items that
- * take turns hand what they have over to one of their weight, see AllocateTurn.
+ * take turns hand what they have over to one of their weight, see AllocateTurn. By
+ * volume, one that is short overtakes a long one that runs; with places it does not.
  */
 #pragma once
 
@@ -39,7 +40,7 @@ enum {
 /* How one gets along with others of its weight; one of another weight loses nothing. */
 typedef enum {
     ALLOCATE_TURN_NONE = 0, /* keeps its share */
-    ALLOCATE_TURN_TAKES,    /* the one with the least volume first, then in the array's order */
+    ALLOCATE_TURN_TAKES,    /* by place, then the least volume first, then in the array's order */
     ALLOCATE_TURN_FIRST,    /* before those: post-copy, its guest waits for pages */
 } AllocateTurn;
 
@@ -51,6 +52,7 @@ typedef struct {
     bool deadline_set;
     int64_t time_left_ms; /* until the deadline, less the downtime to come; below 1: it is over */
     AllocateTurn turn;
+    uint64_t place; /* among those that take turns, the lowest first; 0 for all: by volume */
 } AllocateItem;
 
 /* Why a rate is what it is. */

@@ -18,6 +18,7 @@ typedef struct {
     bool high_running;
     bool post_copy_running;
     Priority priority; /* of the last one that runs */
+    bool takes_turns;  /* likewise */
     bool fills;        /* a stream on it fills any link */
     bool settled;      /* one that waits for it is not new any more */
     /* Of a plan: those of each priority that take turns, and whose turn it is. */
@@ -39,7 +40,6 @@ schedule_params_default(void)
     return (ScheduleParams){
         .maximum_running = 0,
         .useful_stream = 0.5,
-        .stand_by = true,
         .low_contention = 0.0,
         .weight = { [PRIORITY_LOW] = 1.0, [PRIORITY_MEDIUM] = 2.0, [PRIORITY_HIGH] = 4.0 },
     };
@@ -180,6 +180,7 @@ link_occupy(Link *link, const ScheduleItem *item)
     if (item->technique == TECHNIQUE_POST_COPY)
         link->post_copy_running = true;
     link->priority = item->priority;
+    link->takes_turns = item->takes_turns;
 }
 
 /* Is there room on the link for a useful part of one more stream? */
@@ -204,10 +205,10 @@ contention_is_low(const ScheduleItem *item, const ScheduleParams *params)
 
 /* One, beside the first: what a third one sent would mostly be dirtied again. */
 static bool
-may_stand_by(const Link *link, const ScheduleItem *item, const ScheduleParams *params)
+may_stand_by(const Link *link, const ScheduleItem *item)
 {
-    return params->stand_by && link->running == 1 && link->priority == item->priority &&
-           !link->post_copy_running && item->technique != TECHNIQUE_POST_COPY;
+    return link->running == 1 && link->priority == item->priority && link->takes_turns &&
+           item->takes_turns && !link->post_copy_running && item->technique != TECHNIQUE_POST_COPY;
 }
 
 static ScheduleReason
@@ -235,7 +236,7 @@ judge(const Link *link, const ScheduleItem *item, uint64_t running_total,
         return SCHEDULE_START_STREAM_LEAVES_ROOM;
     if (link->high_running)
         return SCHEDULE_WAIT_HIGH_PRIORITY;
-    if (may_stand_by(link, item, params))
+    if (may_stand_by(link, item))
         return SCHEDULE_START_STAND_BY;
     if (item->technique != TECHNIQUE_POST_COPY || !(params->low_contention > 0.0))
         return SCHEDULE_WAIT_LINK_BUSY;
@@ -347,11 +348,12 @@ schedule_admit(const ScheduleIncoming *candidate, const ScheduleIncoming *runnin
                size_t running_count, const ScheduleParams *params)
 {
     ScheduleParams used = params_or_default(params);
+    ScheduleItem item = candidate->item;
     uint64_t others = 0;
     Link link = { 0 };
 
     used.maximum_running = 0;
-    used.stand_by = false;
+    item.takes_turns = false;
     for (size_t i = 0; i < running_count; i++) {
         if (candidate->source == 0 || running[i].source == 0 ||
             running[i].source == candidate->source || running[i].item.ending)
@@ -359,7 +361,7 @@ schedule_admit(const ScheduleIncoming *candidate, const ScheduleIncoming *runnin
         link_occupy(&link, &running[i].item);
         others++;
     }
-    return judge(&link, &candidate->item, others, &used);
+    return judge(&link, &item, others, &used);
 }
 
 /* ---- a whole gang ------------------------------------------------------ */
@@ -379,8 +381,10 @@ typedef struct {
     Link links[SCHEDULE_PLAN_LINKS_MAX];
     uint16_t order[SCHEDULE_ITEMS_MAX];
     PlanState states[SCHEDULE_ITEMS_MAX];
-    double left[SCHEDULE_ITEMS_MAX]; /* bytes, or seconds alone on its links */
+    double left[SCHEDULE_ITEMS_MAX];   /* bytes, or seconds alone on its links */
+    int64_t place[SCHEDULE_ITEMS_MAX]; /* the order in which they began */
     uint64_t running_total;
+    int64_t started;
 } Plan;
 
 static const SchedulePlanLink *
@@ -401,12 +405,20 @@ plan_counts_bytes(const Plan *plan, const SchedulePlanItem *item)
     return (source == NULL || source->known) && (destination == NULL || destination->known);
 }
 
-/* By allocate.h: the one with the least left has what the others hand over. */
 static bool
 plan_takes_turns(const Plan *plan, const SchedulePlanItem *item)
 {
-    return plan->params.scheduling == SCHEDULING_AUTOMATIC && plan_counts_bytes(plan, item) &&
-           item->item.technique != TECHNIQUE_POST_COPY;
+    return plan->params.scheduling == SCHEDULING_AUTOMATIC && item->item.takes_turns &&
+           plan_counts_bytes(plan, item) && item->item.technique != TECHNIQUE_POST_COPY;
+}
+
+/* Who has what the others of its priority hand over: see ScheduleItem.takes_turns. */
+static bool
+plan_is_before(const Plan *plan, size_t index, size_t other)
+{
+    if (priority_checked(plan->items[index].item.priority) == PRIORITY_HIGH)
+        return plan->left[index] < plan->left[other];
+    return plan->place[index] < plan->place[other];
 }
 
 static void
@@ -422,7 +434,7 @@ plan_occupy_on(Plan *plan, size_t index, uint32_t link_index)
     link_occupy(link, &item->item);
     if (!plan_takes_turns(plan, item))
         return;
-    if (link->in_turn[priority]++ == 0 || plan->left[index] < plan->left[link->turn[priority]])
+    if (link->in_turn[priority]++ == 0 || plan_is_before(plan, index, link->turn[priority]))
         link->turn[priority] = (uint16_t)index;
 }
 
@@ -478,6 +490,7 @@ plan_admit(Plan *plan, size_t waiting_count, double now, SchedulePlanned *ret_pl
         if (plan_judge_on(plan, item, item->item.link) &&
             plan_judge_on(plan, item, item->destination)) {
             plan->states[index] = PLAN_RUNNING;
+            plan->place[index] = INT64_MAX - SCHEDULE_ITEMS_MAX + plan->started++;
             ret_planned[index].start_known = true;
             ret_planned[index].start = now;
             plan_occupy(plan, index);
@@ -577,6 +590,7 @@ schedule_plan(const SchedulePlanItem *items, size_t item_count, const SchedulePl
     plan.table = links;
     plan.link_count = link_count;
     plan.params = params_or_default(params);
+    plan.started = 0;
     order_sort(&context, plan.order, item_count);
     for (size_t rank = 0; rank < item_count; rank++) {
         uint16_t index = plan.order[rank];
@@ -588,6 +602,7 @@ schedule_plan(const SchedulePlanItem *items, size_t item_count, const SchedulePl
         plan.left[index] = plan_counts_bytes(&plan, item) ? (double)item->bytes
                            : timed                        ? item->item.seconds
                                                           : INFINITY;
+        plan.place[index] = item->item.enqueued_us;
         if (item->running) {
             ret_planned[index].start_known = true;
             continue;

@@ -18,7 +18,8 @@
  * other traffic one stream leaves holes all the time. So the next one in the order
  * runs already, but by turns (allocate.h): the sum is that of serial, the total that
  * of parallel. Not in post-copy, where a guest would wait for its pages meanwhile,
- * and not for another priority, whose turns are not compared.
+ * not for another priority, whose turns are not compared, and not where nothing makes
+ * it wait: two that share evenly both end at 2 T.
  *
  * Post-copy moves memory once, so side by side its total is the same. But all of them
  * end late, and all guests wait for pages all that time: low_contention is 0 unless
@@ -51,14 +52,19 @@ typedef struct {
     /* bytes/s on it for all migrations together, workload subtracted. */
     bool available_known;
     uint64_t available;
-    int64_t enqueued_us; /* monotonic; ignored for running ones */
+    int64_t enqueued_us; /* monotonic; of running ones when their turn came, for the plan alone */
     double relief;       /* see schedule_relief(); 0 if unknown */
     /*
      * Running ones only: its memory will have moved by the time that the next one
-     * has prepared, or it is broken and moves nothing. Its link counts as free, so that no link
+     * has prepared, or nothing of it moves. Its link counts as free, so that no link
      * idles in between.
      */
     bool ending;
+    /*
+     * Its class makes it wait for its turn while others of its priority move: those of
+     * high priority by what is left, others in the order in which they began.
+     */
+    bool takes_turns;
     /*
      * Waiting ones only: it came so shortly ago that others, typed together with it,
      * may still come. None but high priority starts while all on a link are so new.
@@ -93,7 +99,6 @@ typedef struct {
     Scheduling scheduling;    /* serial and parallel leave the table above aside */
     uint32_t maximum_running; /* all links together; 0: no limit but the rules */
     double useful_stream;     /* fraction of a stream that must have room; 0.5 */
-    bool stand_by;            /* the next one runs beside the first; true */
     double low_contention;    /* workload below this fraction of the link is little; 0: never */
     double weight[3];         /* w of the order index by Priority; 1, 2, 4 */
 } ScheduleParams;

@@ -7,7 +7,7 @@
 
 #define MB UINT64_C(1000000)
 
-/* A 100 MB/s link, idle, and a stream that fills it. */
+/* A 100 MB/s link, idle, and a stream that fills it; classes make it wait for its turn. */
 static ScheduleItem
 item_new(uint64_t id, Priority priority, Technique technique)
 {
@@ -22,6 +22,7 @@ item_new(uint64_t id, Priority priority, Technique technique)
         .available_known = true,
         .available = 95 * MB,
         .enqueued_us = (int64_t)id,
+        .takes_turns = true,
     };
 }
 
@@ -89,7 +90,7 @@ test_low_contention(void)
 
 /* What eight on one link cost by the rules, in completion times; one takes a second. */
 static double
-planned_sum(Technique technique, unsigned int high, const ScheduleParams *params)
+planned_sum(Technique technique, unsigned int high, bool turns, const ScheduleParams *params)
 {
     static const SchedulePlanLink link = { true, 100 * MB, 100 * MB };
     SchedulePlanItem items[8];
@@ -104,6 +105,7 @@ planned_sum(Technique technique, unsigned int high, const ScheduleParams *params
         };
         items[i].item.link = 0;
         items[i].item.available = 100 * MB;
+        items[i].item.takes_turns = turns;
     }
     g_assert_true(schedule_plan(items, 8, &link, 1, params, planned));
     for (unsigned int i = 0; i < 8; i++)
@@ -117,15 +119,14 @@ test_plan_sums(void)
 {
     ScheduleParams params = schedule_params_default();
 
-    g_assert_cmpfloat(fabs(planned_sum(TECHNIQUE_POST_COPY, 0, &params) - 36), <, 1e-6);
-    g_assert_cmpfloat(fabs(planned_sum(TECHNIQUE_PRE_COPY, 0, &params) - 36.25), <, 0.25);
-    g_assert_cmpfloat(fabs(planned_sum(TECHNIQUE_PRE_COPY, 3, &params) - 36.25), <, 0.25);
-    params.stand_by = false;
-    g_assert_cmpfloat(fabs(planned_sum(TECHNIQUE_PRE_COPY, 0, &params) - 36), <, 1e-6);
+    g_assert_cmpfloat(fabs(planned_sum(TECHNIQUE_POST_COPY, 0, true, &params) - 36), <, 1e-6);
+    g_assert_cmpfloat(fabs(planned_sum(TECHNIQUE_PRE_COPY, 0, true, &params) - 36.25), <, 0.25);
+    g_assert_cmpfloat(fabs(planned_sum(TECHNIQUE_PRE_COPY, 3, true, &params) - 36.25), <, 0.25);
+    g_assert_cmpfloat(fabs(planned_sum(TECHNIQUE_PRE_COPY, 0, false, &params) - 36), <, 1e-6);
     params.low_contention = 0.5;
-    g_assert_cmpfloat(fabs(planned_sum(TECHNIQUE_POST_COPY, 0, &params) - 64), <, 1e-6);
+    g_assert_cmpfloat(fabs(planned_sum(TECHNIQUE_POST_COPY, 0, true, &params) - 64), <, 1e-6);
     params.scheduling = SCHEDULING_PARALLEL; /* no turns: even shares */
-    g_assert_cmpfloat(fabs(planned_sum(TECHNIQUE_PRE_COPY, 0, &params) - 64), <, 1e-6);
+    g_assert_cmpfloat(fabs(planned_sum(TECHNIQUE_PRE_COPY, 0, true, &params) - 64), <, 1e-6);
 }
 
 /* A 10 GB/s link carries several streams of 1.1 GB/s, but not any number. */
@@ -166,11 +167,11 @@ test_stand_by(void)
         Priority running, waiting;
         Technique running_technique, waiting_technique;
         unsigned int count;
-        bool switched_off;
+        bool running_shares, waiting_shares; /* no class makes it wait */
         ScheduleReason reason;
     } rows[] = {
         { .waiting = PRIORITY_LOW, .count = 1, .reason = SCHEDULE_START_STAND_BY },
-        { PRIORITY_MEDIUM, PRIORITY_MEDIUM, TECHNIQUE_HYBRID, TECHNIQUE_HYBRID, 1, false,
+        { PRIORITY_MEDIUM, PRIORITY_MEDIUM, TECHNIQUE_HYBRID, TECHNIQUE_HYBRID, 1, false, false,
           SCHEDULE_START_STAND_BY },
         { PRIORITY_MEDIUM, PRIORITY_LOW, .count = 1, .reason = SCHEDULE_WAIT_LINK_BUSY },
         { PRIORITY_LOW, PRIORITY_MEDIUM, .count = 1, .reason = SCHEDULE_WAIT_LINK_BUSY },
@@ -178,18 +179,19 @@ test_stand_by(void)
         { .count = 2, .reason = SCHEDULE_WAIT_LINK_BUSY },
         { .running_technique = TECHNIQUE_POST_COPY, .count = 1, .reason = SCHEDULE_WAIT_LINK_BUSY },
         { .waiting_technique = TECHNIQUE_POST_COPY, .count = 1, .reason = SCHEDULE_WAIT_LINK_BUSY },
-        { .count = 1, .switched_off = true, .reason = SCHEDULE_WAIT_LINK_BUSY },
+        { .count = 1, .running_shares = true, .reason = SCHEDULE_WAIT_LINK_BUSY },
+        { .count = 1, .waiting_shares = true, .reason = SCHEDULE_WAIT_LINK_BUSY },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
         ScheduleItem waiting = item_new(9, rows[i].waiting, rows[i].waiting_technique);
         ScheduleItem running[2] = { item_new(1, rows[i].running, rows[i].running_technique),
                                     item_new(2, rows[i].running, rows[i].running_technique) };
-        ScheduleParams params = schedule_params_default();
 
         g_test_message("row %" G_GSIZE_FORMAT, i);
-        params.stand_by = !rows[i].switched_off;
-        g_assert_cmpint(judge_by(&waiting, running, rows[i].count, &params), ==, rows[i].reason);
+        waiting.takes_turns = !rows[i].waiting_shares;
+        running[0].takes_turns = !rows[i].running_shares;
+        g_assert_cmpint(judge_one(&waiting, running, rows[i].count), ==, rows[i].reason);
     }
 }
 
@@ -450,25 +452,26 @@ test_plan(void)
     ScheduleParams params = schedule_params_default();
     SchedulePlanned planned[5];
 
-    params.stand_by = false;
-    g_assert_true(schedule_plan(items, 5, plan_links, 4, &params, planned));
+    for (size_t i = 0; i < 5; i++)
+        items[i].item.takes_turns = false;
+    g_assert_true(schedule_plan(items, 5, plan_links, 4, NULL, planned));
     for (size_t i = 0; i < 5; i++) {
         g_assert_true(planned[i].start_known && planned[i].end_known);
         g_assert_cmpfloat_with_epsilon(planned[i].start, start[i], 1e-6);
         g_assert_cmpfloat_with_epsilon(planned[i].end, end[i], 1e-6);
     }
     /* Who stands by has a thirty-second of the link, and then what is left to do. */
-    params.stand_by = true;
-    g_assert_true(schedule_plan(items, 5, plan_links, 4, &params, planned));
+    for (size_t i = 0; i < 5; i++)
+        items[i].item.takes_turns = true;
+    g_assert_true(schedule_plan(items, 5, plan_links, 4, NULL, planned));
     g_assert_cmpfloat_with_epsilon(planned[2].start, 1.0, 1e-6);
     g_assert_cmpfloat_with_epsilon(planned[2].end, 1 + 32 / 31.0, 1e-6);
     g_assert_cmpfloat_with_epsilon(planned[0].start, 1.0, 1e-6);
     g_assert_cmpfloat_with_epsilon(planned[0].end, 7.0, 1e-6);
     /* Two of high priority take turns on the link; dirtying slows pre-copy down. */
-    params.stand_by = false;
     items[2].item.priority = PRIORITY_HIGH;
     items[0].dirty_rate = 50 * MB;
-    g_assert_true(schedule_plan(items, 3, plan_links, 4, &params, planned));
+    g_assert_true(schedule_plan(items, 3, plan_links, 4, NULL, planned));
     g_assert_cmpfloat_with_epsilon(planned[1].end, 32 / 31.0, 1e-6);
     g_assert_cmpfloat_with_epsilon(planned[2].end, 2.0, 1e-6);
     g_assert_cmpfloat_with_epsilon(planned[0].start, 2.0, 1e-6);
@@ -479,6 +482,31 @@ test_plan(void)
     items[2].item.priority = PRIORITY_LOW;
     g_assert_true(schedule_plan(items, 3, plan_links, 4, &params, planned));
     g_assert_cmpfloat_with_epsilon(planned[2].start, 0.1, 1e-6);
+}
+
+/* A short one that comes later overtakes in high priority alone. */
+static void
+test_plan_places(void)
+{
+    static const struct {
+        Priority priority;
+        double long_end, short_end;
+    } rows[] = {
+        { PRIORITY_LOW, 32 / 31.0 * 10, 11 },
+        { PRIORITY_MEDIUM, 32 / 31.0 * 10, 11 },
+        { PRIORITY_HIGH, 11, 32 / 31.0 },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        SchedulePlanItem items[2] = { plan_item(1, rows[i].priority, 1000 * MB, 0, 2),
+                                      plan_item(2, rows[i].priority, 100 * MB, 0, 2) };
+        SchedulePlanned planned[2];
+
+        items[0].running = true;
+        g_assert_true(schedule_plan(items, 2, plan_links, 4, NULL, planned));
+        g_assert_cmpfloat_with_epsilon(planned[0].end, rows[i].long_end, 1e-6);
+        g_assert_cmpfloat_with_epsilon(planned[1].end, rows[i].short_end, 1e-6);
+    }
 }
 
 static void
@@ -579,6 +607,7 @@ main(int argc, char **argv)
     g_test_add_func("/decision/schedule/low-contention", test_low_contention);
     g_test_add_func("/decision/schedule/streams-leave-room", test_streams_leave_room);
     g_test_add_func("/decision/schedule/stand-by", test_stand_by);
+    g_test_add_func("/decision/schedule/plan-places", test_plan_places);
     g_test_add_func("/decision/schedule/gathering", test_gathering);
     g_test_add_func("/decision/schedule/order", test_order);
     g_test_add_func("/decision/schedule/maximum", test_maximum);

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Whom a class can make wait for its turn, and when it comes; see planner.h. */
+#include "daemon/planner-private.h"
+
+#include <libvirt/libvirt.h>
+#include <netinet/in.h>
+#include <string.h>
+
+/* Its connections go to a port that no other migration uses. */
+static bool
+has_own_port(const Migration *migration)
+{
+    /* Disks are copied through ports of their own. */
+    if (migration->tunnelled ||
+        (migration->user_flags & (VIR_MIGRATE_NON_SHARED_DISK | VIR_MIGRATE_NON_SHARED_INC)))
+        return false;
+    /* A direct migration names its port when memory is about to move. */
+    return migration->port_first != 0 ||
+           (!migration->peer_to_peer && !migration_is_transferring(migration));
+}
+
+static bool
+addresses_equal(const FlowAddress *a, const FlowAddress *b)
+{
+    size_t length = a->family == AF_INET ? 4 : sizeof a->bytes;
+
+    return a->family == b->family && memcmp(a->bytes, b->bytes, length) == 0;
+}
+
+static bool
+peers_differ(const Migration *migration, const Migration *other)
+{
+    for (guint i = 0; i < migration->peer_addresses->len; i++) {
+        const FlowAddress *address = &g_array_index(migration->peer_addresses, FlowAddress, i);
+
+        for (guint j = 0; j < other->peer_addresses->len; j++) {
+            if (addresses_equal(address, &g_array_index(other->peer_addresses, FlowAddress, j)))
+                return false;
+        }
+    }
+    return migration->peer_addresses->len != 0 && other->peer_addresses->len != 0;
+}
+
+/* Each that leaves beside it has a filter of its own, so that a class can slow one of them. */
+static bool
+is_told_apart(const Manager *manager, const Migration *migration)
+{
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        const Migration *other = g_ptr_array_index(manager->migrations, i);
+
+        if (other != migration && migration_is_active(other) &&
+            other->machine.role == migration->machine.role &&
+            !(has_own_port(migration) && has_own_port(other)) && !peers_differ(migration, other))
+            return false;
+    }
+    return true;
+}
+
+AllocateTurn
+planner_turn(const Manager *manager, const Migration *migration)
+{
+    /* Who asks for parallel wants all of them to move on. What is broken moves nothing. */
+    if (manager->config->scheduling != SCHEDULING_AUTOMATIC || migration->recovery.broken ||
+        !is_told_apart(manager, migration))
+        return ALLOCATE_TURN_NONE;
+    if (migration->machine.state == MIGRATION_POST_COPY || migration->last_round)
+        return ALLOCATE_TURN_FIRST;
+    /* QEMU would throttle the guest for what we made slow. */
+    return migration->flags & VIR_MIGRATE_AUTO_CONVERGE ? ALLOCATE_TURN_NONE : ALLOCATE_TURN_TAKES;
+}
+
+gint64
+planner_turn_came_us(const Migration *migration, gint64 now_us)
+{
+    if (migration->machine.state == MIGRATION_WAITING)
+        return now_us;
+    return migration->admitted_us != 0 ? migration->admitted_us : migration->created_us;
+}
