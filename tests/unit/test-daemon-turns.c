@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Whom a class can make wait for its turn beside another migration, and in what order. */
+#include "daemon/planner-private.h"
+
+#include <libvirt/libvirt.h>
+
+#define NOW_US (1000 * G_USEC_PER_SEC)
+
+typedef struct {
+    bool peer_to_peer;
+    bool tunnelled;
+    bool moves;
+    bool incoming;
+    bool ended;
+    unsigned port;
+    const char *peer; /* NULL: not known yet */
+    uint64_t flags;
+} Facts;
+
+static Migration *
+add(Manager *manager, const Facts *facts)
+{
+    MigrationRole role = facts->incoming ? MIGRATION_ROLE_DESTINATION : MIGRATION_ROLE_SOURCE;
+    Migration *migration = migration_new(manager->migrations->len + 1, role, "web", NULL, NOW_US);
+    FlowAddress address;
+
+    migration->peer_to_peer = facts->peer_to_peer;
+    migration->tunnelled = facts->tunnelled;
+    migration->port_first = migration->port_last = facts->port;
+    migration->flags = migration->user_flags = facts->flags;
+    migration->machine.state = facts->ended   ? MIGRATION_ENDED
+                               : facts->moves ? MIGRATION_RUNNING
+                                              : MIGRATION_WAITING;
+    if (facts->peer != NULL) {
+        g_assert_true(flow_address_parse(facts->peer, &address));
+        g_array_append_val(migration->peer_addresses, address);
+    }
+    g_ptr_array_add(manager->migrations, migration);
+    return migration;
+}
+
+static void
+free_migration(gpointer data)
+{
+    migration_free(data);
+}
+
+static void
+manager_begin(Manager *manager, Config *config)
+{
+    *config = (Config){ .scheduling = SCHEDULING_AUTOMATIC };
+    *manager =
+        (Manager){ .config = config, .migrations = g_ptr_array_new_with_free_func(free_migration) };
+}
+
+static void
+test_told_apart(void)
+{
+    static const struct {
+        const char *name;
+        Facts one, other;
+        AllocateTurn turn;
+    } rows[] = {
+        { "direct ones will name their ports", { 0 }, { 0 }, ALLOCATE_TURN_TAKES },
+        { "direct ones with ports",
+          { .moves = true, .port = 49152 },
+          { .moves = true, .port = 49153 },
+          ALLOCATE_TURN_TAKES },
+        { "a direct one that moves without a port",
+          { .moves = true, .peer = "192.0.2.1" },
+          { .port = 49153, .peer = "192.0.2.1" },
+          ALLOCATE_TURN_NONE },
+        { "peer-to-peer to one host",
+          { .peer_to_peer = true, .peer = "192.0.2.1" },
+          { .peer_to_peer = true, .peer = "192.0.2.1" },
+          ALLOCATE_TURN_NONE },
+        { "peer-to-peer to one host by IPv6",
+          { .peer_to_peer = true, .peer = "2001:db8::1" },
+          { .peer_to_peer = true, .peer = "2001:db8::1" },
+          ALLOCATE_TURN_NONE },
+        { "peer-to-peer to two hosts",
+          { .peer_to_peer = true, .peer = "192.0.2.1" },
+          { .peer_to_peer = true, .peer = "192.0.2.2" },
+          ALLOCATE_TURN_TAKES },
+        { "peer-to-peer to a host not known yet",
+          { .peer_to_peer = true, .peer = "192.0.2.1" },
+          { .peer_to_peer = true },
+          ALLOCATE_TURN_NONE },
+        { "peer-to-peer with ports",
+          { .peer_to_peer = true, .port = 49152, .peer = "192.0.2.1" },
+          { .peer_to_peer = true, .port = 49153, .peer = "192.0.2.1" },
+          ALLOCATE_TURN_TAKES },
+        { "a range takes a port in",
+          { .port = 49152, .moves = true, .peer = "192.0.2.1" },
+          { .peer_to_peer = true, .peer = "192.0.2.1" },
+          ALLOCATE_TURN_NONE },
+        { "disks", { .flags = VIR_MIGRATE_NON_SHARED_INC }, { 0 }, ALLOCATE_TURN_NONE },
+        { "tunnelled", { .tunnelled = true }, { 0 }, ALLOCATE_TURN_NONE },
+        { "beside one that ended",
+          { .peer_to_peer = true },
+          { .peer_to_peer = true, .ended = true },
+          ALLOCATE_TURN_TAKES },
+        { "beside one that arrives",
+          { .peer_to_peer = true },
+          { .peer_to_peer = true, .incoming = true },
+          ALLOCATE_TURN_TAKES },
+        { "QEMU would throttle it",
+          { .flags = VIR_MIGRATE_AUTO_CONVERGE },
+          { 0 },
+          ALLOCATE_TURN_NONE },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        Config config;
+        Manager manager;
+        Migration *one;
+
+        g_test_message("%s", rows[i].name);
+        manager_begin(&manager, &config);
+        one = add(&manager, &rows[i].one);
+        add(&manager, &rows[i].other);
+        g_assert_cmpint(planner_turn(&manager, one), ==, rows[i].turn);
+        config.scheduling = SCHEDULING_PARALLEL;
+        g_assert_cmpint(planner_turn(&manager, one), ==, ALLOCATE_TURN_NONE);
+        g_ptr_array_unref(manager.migrations);
+    }
+}
+
+static void
+test_first(void)
+{
+    static const Facts facts = { .flags = VIR_MIGRATE_AUTO_CONVERGE };
+    Config config;
+    Manager manager;
+    Migration *one;
+
+    manager_begin(&manager, &config);
+    one = add(&manager, &facts);
+    one->last_round = true;
+    g_assert_cmpint(planner_turn(&manager, one), ==, ALLOCATE_TURN_FIRST);
+    one->last_round = false;
+    one->machine.state = MIGRATION_POST_COPY;
+    g_assert_cmpint(planner_turn(&manager, one), ==, ALLOCATE_TURN_FIRST);
+    one->recovery.broken = true;
+    g_assert_cmpint(planner_turn(&manager, one), ==, ALLOCATE_TURN_NONE);
+    g_ptr_array_unref(manager.migrations);
+}
+
+/* What waits is last; what began comes in the order of its admission; high goes by volume. */
+static void
+test_places(void)
+{
+    static const Facts facts = { 0 };
+    Config config;
+    Manager manager;
+    Migration *one;
+
+    manager_begin(&manager, &config);
+    one = add(&manager, &facts);
+    one->priority = PRIORITY_MEDIUM;
+    g_assert_cmpuint(planner_allocation_item(&manager, one, NOW_US + 7).place, ==, NOW_US + 7);
+    one->machine.state = MIGRATION_RUNNING;
+    g_assert_cmpuint(planner_allocation_item(&manager, one, NOW_US + 7).place, ==, NOW_US);
+    one->admitted_us = NOW_US + 5;
+    g_assert_cmpuint(planner_allocation_item(&manager, one, NOW_US + 7).place, ==, NOW_US + 5);
+    one->last_round = true; /* its turn, with the weight of its priority */
+    g_assert_cmpint(planner_allocation_item(&manager, one, NOW_US + 7).turn, ==,
+                    ALLOCATE_TURN_FIRST);
+    g_assert_cmpfloat(planner_allocation_item(&manager, one, NOW_US).weight, <,
+                      reserve_weight(PRIORITY_HIGH) * reserve_weight(PRIORITY_HIGH));
+    one->priority = PRIORITY_HIGH;
+    g_assert_cmpuint(planner_allocation_item(&manager, one, NOW_US + 7).place, ==, 0);
+    g_ptr_array_unref(manager.migrations);
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/daemon/turns/told-apart", test_told_apart);
+    g_test_add_func("/daemon/turns/first", test_first);
+    g_test_add_func("/daemon/turns/places", test_places);
+    return g_test_run();
+}
