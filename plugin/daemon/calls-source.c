@@ -195,6 +195,10 @@ propose_parallel(const Manager *manager, Migration *migration, uint32_t destinat
         gate_parallel_flags(migration->user_flags, migration->migrate_uri, false) != NULL)
         return 0;
     connections = parallel_connections(&input);
+    recorder_add(manager->recorder, &(Recording){ .kind = RECORDING_PARALLEL,
+                                                  .wall_us = g_get_real_time(),
+                                                  .about = migration->name,
+                                                  .parallel = { input, { connections } } });
     if (connections != 0)
         migration_note(migration, "parallel",
                        "connections: %u, one_stream: %" G_GUINT64_FORMAT

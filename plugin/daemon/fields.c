@@ -38,6 +38,35 @@ unsigned_store(void *at, size_t size, uint64_t value)
         memcpy(at, &narrow, sizeof(narrow));
 }
 
+static gint64
+signed_load(const void *at, size_t size)
+{
+    gint64 wide;
+    gint32 narrow;
+
+    if (size == sizeof(narrow)) {
+        memcpy(&narrow, at, sizeof(narrow));
+        return narrow;
+    }
+    memcpy(&wide, at, sizeof(wide));
+    return wide;
+}
+
+/* False: it is too large for so many bytes. */
+static bool
+signed_store(void *at, size_t size, gint64 value)
+{
+    gint32 narrow = (gint32)value;
+
+    if (size != sizeof(narrow))
+        memcpy(at, &value, sizeof(value));
+    else if (narrow == value)
+        memcpy(at, &narrow, sizeof(narrow));
+    else
+        return false;
+    return true;
+}
+
 static double
 double_load(const void *at)
 {
@@ -128,7 +157,6 @@ static JsonNode *
 element_write(const Field *field, const char *at)
 {
     uint64_t number;
-    gint64 signed_number;
     const char *pointed;
     bool truth;
 
@@ -139,8 +167,7 @@ element_write(const Field *field, const char *at)
     case FIELD_UNSIGNED:
         return unsigned_write(unsigned_load(at, field->size));
     case FIELD_SIGNED:
-        memcpy(&signed_number, at, sizeof(signed_number));
-        return json_node_init_int(json_node_alloc(), signed_number);
+        return json_node_init_int(json_node_alloc(), signed_load(at, field->size));
     case FIELD_DOUBLE:
         return double_write(double_load(at));
     case FIELD_NAME:
@@ -303,7 +330,6 @@ element_read(const Reading *reading, const Field *field, JsonNode *node, char *a
     uint64_t number = 0;
     double value = 0.0;
     uint32_t name = 0;
-    gint64 signed_number;
     bool truth;
     bool pointer = field->kind == FIELD_TEXT_POINTER || field->kind == FIELD_STRUCT_POINTER;
 
@@ -322,10 +348,8 @@ element_read(const Reading *reading, const Field *field, JsonNode *node, char *a
         unsigned_store(at, field->size, number);
         return true;
     case FIELD_SIGNED:
-        if (!node_is(node, G_TYPE_INT64))
-            return reading_fail(reading, "is not a whole number");
-        signed_number = json_node_get_int(node);
-        memcpy(at, &signed_number, sizeof(signed_number));
+        if (!node_is(node, G_TYPE_INT64) || !signed_store(at, field->size, json_node_get_int(node)))
+            return reading_fail(reading, "is not a whole number that fits");
         return true;
     case FIELD_DOUBLE:
         if (!double_read(reading, field, node, &value))

@@ -20,7 +20,7 @@
 typedef enum {
     FIELD_BOOL = 0,
     FIELD_UNSIGNED, /* of size bytes: 4 or 8 */
-    FIELD_SIGNED,   /* of 8 bytes */
+    FIELD_SIGNED,   /* likewise */
     FIELD_DOUBLE,
     FIELD_NAME,         /* an enum of 4 bytes, from 0, written as names[] */
     FIELD_TEXT,         /* char[] in place, NUL-terminated */

@@ -176,6 +176,11 @@ manager_converge(Manager *manager, Migration *migration)
         .dirty_rate = statistics->dirty_rate,
     };
     ConvergeDecision decision = { 0 };
+    Recording recording = {
+        .kind = RECORDING_CONVERGE,
+        .wall_us = g_get_real_time(),
+        .about = migration->name,
+    };
     /* Its class makes it slow because others come first: nothing is to be judged by that. */
     bool waits = migration->share.reason == ALLOCATE_REASON_WAITS && limits.deadline_us == 0 &&
                  network_is_shaped(manager->network, SHAPING_EGRESS);
@@ -187,7 +192,12 @@ manager_converge(Manager *manager, Migration *migration)
         follow_last_round(manager, migration, &decision);
         return;
     }
+    recording.converge.input = (ConvergeInput){ migration->converge, sample, limits };
     converge_step(&migration->converge, &sample, &limits, &decision);
+    recording.converge.decision = decision;
+    /* It is asked every second; what it orders is worth a line. */
+    if (decision.action != CONVERGE_NONE || decision.last_round != migration->last_round)
+        recorder_add(manager->recorder, &recording);
     migration->polled_often = decision.near;
     follow_last_round(manager, migration, &decision);
     hold_post_copy(manager, migration, &decision);

@@ -190,7 +190,7 @@ manager_tell_deadlines(Manager *manager, ShapingDirection direction, const Reser
 
     if (reservation->deadline == RESERVE_DEADLINE_NONE)
         return;
-    planner_allocate(manager, direction, reservation, shares);
+    planner_allocate(manager, direction, reservation, false, shares);
     for (guint i = 0; i < manager->migrations->len; i++) {
         Migration *migration = g_ptr_array_index(manager->migrations, i);
         const AllocateShare *share = &shares[migration->leaf];

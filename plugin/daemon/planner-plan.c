@@ -100,7 +100,7 @@ planner_fill_plan(const Manager *manager, ShapingDirection direction,
 {
     AllocateShare shares[SHAPING_MIGRATIONS_MAX + 1];
 
-    planner_allocate(manager, direction, reservation, shares);
+    planner_allocate(manager, direction, reservation, true, shares);
     plan->workload = (ShapingClass){ reservation->workload.rate, reservation->workload.ceil,
                                      reservation->workload.prio };
     plan->migrations = (ShapingClass){ reservation->migration.rate, reservation->migration.ceil,

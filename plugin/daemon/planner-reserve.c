@@ -90,13 +90,28 @@ planner_allocation_item(const Manager *manager, const Migration *migration, gint
     return item;
 }
 
+static void
+record_allocation(const Manager *manager, ShapingDirection direction, AllocateItem *items,
+                  size_t count, uint64_t available, AllocateShare *shares, bool divided)
+{
+    Recording recording = {
+        .kind = RECORDING_ALLOCATE,
+        .wall_us = g_get_real_time(),
+        .about = direction == SHAPING_EGRESS ? "egress" : "ingress",
+        .allocate = { { count, items, available }, { divided ? count : 0, shares } },
+    };
+
+    recorder_add(manager->recorder, &recording);
+}
+
 void
 planner_allocate(const Manager *manager, ShapingDirection direction, const Reservation *reservation,
-                 AllocateShare ret_shares[SHAPING_MIGRATIONS_MAX + 1])
+                 bool record, AllocateShare ret_shares[SHAPING_MIGRATIONS_MAX + 1])
 {
     AllocateItem items[SHAPING_MIGRATIONS_MAX];
     AllocateShare shares[SHAPING_MIGRATIONS_MAX] = { { 0 } };
     unsigned leaves[SHAPING_MIGRATIONS_MAX];
+    bool divided;
     gint64 now_us = g_get_monotonic_time();
     size_t count = 0;
 
@@ -110,9 +125,11 @@ planner_allocate(const Manager *manager, ShapingDirection direction, const Reser
         leaves[count] = migration->leaf;
         items[count++] = planner_allocation_item(manager, migration, now_us);
     }
-    if (!allocate_rates(items, count, reservation->migration.rate, shares))
-        return;
-    for (size_t i = 0; i < count; i++)
+    divided = allocate_rates(items, count, reservation->migration.rate, shares);
+    if (record && count > 1)
+        record_allocation(manager, direction, items, count, reservation->migration.rate, shares,
+                          divided);
+    for (size_t i = 0; divided && i < count; i++)
         ret_shares[leaves[i]] = shares[i];
 }
 
@@ -205,7 +222,7 @@ planner_shares_differ(const Manager *manager, ShapingDirection direction,
     uint64_t tolerance = network_usable_rate(manager->network) / 50;
     AllocateShare shares[SHAPING_MIGRATIONS_MAX + 1];
 
-    planner_allocate(manager, direction, reservation, shares);
+    planner_allocate(manager, direction, reservation, false, shares);
     for (guint i = 0; i < manager->migrations->len; i++) {
         const Migration *migration = g_ptr_array_index(manager->migrations, i);
         uint64_t now = shares[migration->leaf].rate;

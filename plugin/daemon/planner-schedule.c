@@ -170,25 +170,6 @@ planner_schedule(Manager *manager)
     return starting;
 }
 
-/*
- * Another source waits for longer and is as urgent. A source that lets one of its own
- * in after the other would keep it out for ever.
- */
-static bool
-is_behind_another_source(const Manager *manager, const Migration *migration, guint index)
-{
-    for (guint i = 0; i < index; i++) {
-        const Migration *other = g_ptr_array_index(manager->migrations, i);
-
-        if (other->machine.role == MIGRATION_ROLE_DESTINATION &&
-            other->machine.state == MIGRATION_WAITING && other->source_host != 0 &&
-            migration->source_host != 0 && other->source_host != migration->source_host &&
-            other->priority >= migration->priority)
-            return true;
-    }
-    return false;
-}
-
 static void
 fill_incoming(const Manager *manager, const Migration *migration, ScheduleIncoming *incoming)
 {
@@ -203,39 +184,59 @@ fill_incoming(const Manager *manager, const Migration *migration, ScheduleIncomi
     incoming->item.ending = false; /* libvirt has no statistics of an incoming job */
 }
 
+/* Asked every second and whenever anything changes; only what is new is worth a line. */
+static void
+record_admission(const Manager *manager, Migration *migration, const AdmitInput *input,
+                 ScheduleReason reason)
+{
+    const char *text = schedule_reason_to_string(reason);
+    Recording recording = {
+        .kind = RECORDING_ADMIT,
+        .wall_us = g_get_real_time(),
+        .about = migration->name,
+        .admit = { *input, { reason } },
+    };
+
+    if (g_strcmp0(migration->schedule_reason, text) == 0)
+        return;
+    g_free(migration->schedule_reason);
+    migration->schedule_reason = g_strdup(text);
+    recorder_add(manager->recorder, &recording);
+}
+
 Migration *
 planner_admit_incoming(Manager *manager)
 {
     g_autofree ScheduleIncoming *running = g_new0(ScheduleIncoming, manager->migrations->len);
-    ScheduleParams params = schedule_params_default();
+    g_autofree ScheduleIncoming *ahead = g_new0(ScheduleIncoming, manager->migrations->len);
+    AdmitInput input = {
+        .running = running,
+        .ahead = ahead,
+        .params = schedule_params_default(),
+    };
     Migration *first = NULL;
-    size_t running_count = 0;
 
-    params.scheduling = manager->config->scheduling;
+    input.params.scheduling = manager->config->scheduling;
     for (guint i = 0; i < manager->migrations->len; i++) {
         const Migration *migration = g_ptr_array_index(manager->migrations, i);
 
         if (migration->machine.role == MIGRATION_ROLE_DESTINATION &&
             migration_is_active(migration) && !migration->recovery.broken &&
             migration->machine.state != MIGRATION_WAITING)
-            fill_incoming(manager, migration, &running[running_count++]);
+            fill_incoming(manager, migration, &running[input.running_count++]);
     }
     for (guint i = 0; i < manager->migrations->len; i++) {
         Migration *migration = g_ptr_array_index(manager->migrations, i);
-        ScheduleIncoming incoming;
         ScheduleReason reason;
 
         if (migration->machine.role != MIGRATION_ROLE_DESTINATION ||
             migration->machine.state != MIGRATION_WAITING)
             continue;
-        fill_incoming(manager, migration, &incoming);
-        reason = schedule_admit(&incoming, running, running_count, &params);
-        if (params.scheduling == SCHEDULING_AUTOMATIC && migration->priority != PRIORITY_HIGH &&
-            schedule_reason_is_start(reason) && running_count != 0 &&
-            is_behind_another_source(manager, migration, i))
-            reason = SCHEDULE_WAIT_TURN;
-        g_free(migration->schedule_reason);
-        migration->schedule_reason = g_strdup(schedule_reason_to_string(reason));
+        fill_incoming(manager, migration, &input.candidate);
+        reason = schedule_admit(&input.candidate, running, input.running_count, ahead,
+                                input.ahead_count, &input.params);
+        record_admission(manager, migration, &input, reason);
+        ahead[input.ahead_count++] = input.candidate;
         /* First come, first in among equals: the array is in that order. */
         if (schedule_reason_is_start(reason) &&
             (first == NULL || migration->priority > first->priority))

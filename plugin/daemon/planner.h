@@ -37,10 +37,10 @@ void planner_fill_plan(const Manager *manager, ShapingDirection direction,
 
 /*
  * What each migration of that direction gets of the migrations class. ret_shares
- * is by leaf number, zeroed where there is none.
+ * is by leaf number, zeroed where there is none. record: it is put into a plan.
  */
 void planner_allocate(const Manager *manager, ShapingDirection direction,
-                      const Reservation *reservation,
+                      const Reservation *reservation, bool record,
                       AllocateShare ret_shares[SHAPING_MIGRATIONS_MAX + 1]);
 
 /*

@@ -46,7 +46,14 @@ static const char *const reason_names[] = {
 };
 static const char *const scheduling_names[] = { "automatic", "serial", "parallel", NULL };
 static const char *const deadline_names[] = { "none", "enough", "raised", "missed", NULL };
-static const char *const kind_names[] = { "technique", "schedule", "reserve", NULL };
+static const char *const kind_names[] = { "technique", "schedule", "reserve",  "allocate",
+                                          "admit",     "converge", "parallel", NULL };
+static const char *const turn_names[] = { "none", "takes", "first", NULL };
+static const char *const share_names[] = { "weight", "dirty-rate", "deadline", "scaled",
+                                           "turn",   "waits",      NULL };
+static const char *const action_names[] = { "none", "raise-downtime", "start-post-copy",
+                                            "wait", "last-round",     "report-stall",
+                                            NULL };
 
 /* ---- technique ----------------------------------------------------------- */
 
@@ -270,6 +277,173 @@ static const Field reserve_decision_fields[] = {
     { 0 },
 };
 
+/* ---- allocate ------------------------------------------------------------ */
+
+static const Field allocate_item_fields[] = {
+    { FIELD_AT(AllocateItem, volume, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(AllocateItem, dirty_rate, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(AllocateItem, weight, .kind = FIELD_DOUBLE) },
+    { FIELD_AT(AllocateItem, deadline_set, .kind = FIELD_BOOL) },
+    { FIELD_AT(AllocateItem, time_left_ms, .kind = FIELD_SIGNED) },
+    { FIELD_AT(AllocateItem, turn, .kind = FIELD_NAME, .names = turn_names) },
+    { FIELD_AT(AllocateItem, place, .kind = FIELD_UNSIGNED) },
+    { 0 },
+};
+
+static const Field allocate_input_fields[] = {
+    { FIELD_LIST(AllocateInput, item, ALLOCATE_MAX, .kind = FIELD_STRUCT,
+                 .fields = allocate_item_fields, FIELD_COUNTED_BY(AllocateInput, count)) },
+    { FIELD_AT(AllocateInput, available, .kind = FIELD_UNSIGNED) },
+    { 0 },
+};
+
+static const Field share_fields[] = {
+    { FIELD_AT(AllocateShare, rate, PREDICTED(FIELD_UNSIGNED)) },
+    { FIELD_AT(AllocateShare, least, PREDICTED(FIELD_UNSIGNED)) },
+    { FIELD_AT(AllocateShare, reason, .kind = FIELD_NAME, .names = share_names) },
+    { 0 },
+};
+
+static const Field allocate_decision_fields[] = {
+    { FIELD_LIST(AllocateDecision, share, ALLOCATE_MAX, .kind = FIELD_STRUCT,
+                 .fields = share_fields, FIELD_COUNTED_BY(AllocateDecision, count)) },
+    { 0 },
+};
+
+/* ---- admit --------------------------------------------------------------- */
+
+static const Field incoming_fields[] = {
+    { FIELD_AT(ScheduleIncoming, item, .kind = FIELD_STRUCT, .fields = item_fields) },
+    { FIELD_AT(ScheduleIncoming, source, .kind = FIELD_UNSIGNED) },
+    { 0 },
+};
+
+static const Field admit_input_fields[] = {
+    { FIELD_AT(AdmitInput, candidate, .kind = FIELD_STRUCT, .fields = incoming_fields) },
+    { FIELD_LIST(AdmitInput, running, SCHEDULE_ITEMS_MAX, .kind = FIELD_STRUCT,
+                 .fields = incoming_fields, FIELD_COUNTED_BY(AdmitInput, running_count)) },
+    { FIELD_LIST(AdmitInput, ahead, SCHEDULE_ITEMS_MAX, .kind = FIELD_STRUCT,
+                 .fields = incoming_fields, FIELD_COUNTED_BY(AdmitInput, ahead_count)) },
+    { FIELD_AT(AdmitInput, params, .kind = FIELD_STRUCT, .fields = params_fields) },
+    { 0 },
+};
+
+static const Field admit_decision_fields[] = {
+    { FIELD_AT(AdmitDecision, reason, .kind = FIELD_NAME, .names = reason_names) },
+    { 0 },
+};
+
+/* ---- converge ------------------------------------------------------------ */
+
+/* What ConvergeState's passes are made of; their struct has no name. */
+typedef struct {
+    int64_t begun_us;
+    double bytes;
+} ConvergePass;
+
+G_STATIC_ASSERT(sizeof(ConvergePass) == sizeof(((ConvergeState *)0)->pass[0]));
+
+static const Field pass_fields[] = {
+    { FIELD_AT(ConvergePass, begun_us, .kind = FIELD_SIGNED) },
+    { FIELD_AT(ConvergePass, bytes, SECONDS_AND_BYTES) },
+    { 0 },
+};
+
+static const Field state_fields[] = {
+    { FIELD_AT(ConvergeState, begun, .kind = FIELD_BOOL) },
+    { FIELD_AT(ConvergeState, started_us, .kind = FIELD_SIGNED) },
+    { FIELD_AT(ConvergeState, sampled_us, .kind = FIELD_SIGNED) },
+    { FIELD_AT(ConvergeState, iteration, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ConvergeState, pass_us, .kind = FIELD_SIGNED) },
+    { FIELD_AT(ConvergeState, pass_bytes, SECONDS_AND_BYTES) },
+    { FIELD_AT(ConvergeState, pass_seconds, SECONDS_AND_BYTES) },
+    { FIELD_ARRAY(ConvergeState, pass, .kind = FIELD_STRUCT, .fields = pass_fields,
+                  FIELD_COUNTED_BY(ConvergeState, passes)) },
+    { FIELD_AT(ConvergeState, best, SECONDS_AND_BYTES) },
+    { FIELD_AT(ConvergeState, moved, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ConvergeState, left, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ConvergeState, moved_us, .kind = FIELD_SIGNED) },
+    { FIELD_AT(ConvergeState, throughput, SECONDS_AND_BYTES) },
+    { FIELD_AT(ConvergeState, throughput_now, SECONDS_AND_BYTES) },
+    { FIELD_AT(ConvergeState, collapsed_us, .kind = FIELD_SIGNED) },
+    { FIELD_AT(ConvergeState, below_dirty_us, .kind = FIELD_SIGNED) },
+    { FIELD_AT(ConvergeState, stalled_us, .kind = FIELD_SIGNED) },
+    { FIELD_AT(ConvergeState, missed, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ConvergeState, downtime_ms, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ConvergeState, raised_us, .kind = FIELD_SIGNED) },
+    { FIELD_AT(ConvergeState, in_last_round, .kind = FIELD_BOOL) },
+    { FIELD_AT(ConvergeState, last_round_us, .kind = FIELD_SIGNED) },
+    { FIELD_AT(ConvergeState, last_rounds, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ConvergeState, reported_us, .kind = FIELD_SIGNED) },
+    { FIELD_AT(ConvergeState, reports, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ConvergeState, switched, .kind = FIELD_BOOL) },
+    { 0 },
+};
+
+static const Field sample_fields[] = {
+    { FIELD_AT(ConvergeSample, time_us, .kind = FIELD_SIGNED) },
+    { FIELD_AT(ConvergeSample, iteration, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ConvergeSample, remaining, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ConvergeSample, transferred, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ConvergeSample, dirty_rate, .kind = FIELD_UNSIGNED) },
+    { 0 },
+};
+
+static const Field limits_fields[] = {
+    { FIELD_AT(ConvergeLimits, priority, .kind = FIELD_NAME, .names = priority_names) },
+    { FIELD_AT(ConvergeLimits, memory, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ConvergeLimits, downtime_initial_ms, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ConvergeLimits, downtime_maximum_ms, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ConvergeLimits, deadline_us, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ConvergeLimits, rate_full, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ConvergeLimits, post_copy_allowed, .kind = FIELD_BOOL) },
+    { FIELD_AT(ConvergeLimits, expected_not_to_end, .kind = FIELD_BOOL) },
+    { 0 },
+};
+
+static const Field converge_input_fields[] = {
+    { FIELD_AT(ConvergeInput, state, .kind = FIELD_STRUCT, .fields = state_fields) },
+    { FIELD_AT(ConvergeInput, sample, .kind = FIELD_STRUCT, .fields = sample_fields) },
+    { FIELD_AT(ConvergeInput, limits, .kind = FIELD_STRUCT, .fields = limits_fields) },
+    { 0 },
+};
+
+static const Field converge_decision_fields[] = {
+    { FIELD_AT(ConvergeDecision, action, .kind = FIELD_NAME, .names = action_names) },
+    { FIELD_AT(ConvergeDecision, downtime_ms, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ConvergeDecision, last_round, .kind = FIELD_BOOL) },
+    { FIELD_AT(ConvergeDecision, collapsed, .kind = FIELD_BOOL) },
+    { FIELD_AT(ConvergeDecision, near, .kind = FIELD_BOOL) },
+    { FIELD_AT(ConvergeDecision, left, PREDICTED(FIELD_DOUBLE)) },
+    { FIELD_AT(ConvergeDecision, throughput, PREDICTED(FIELD_DOUBLE)) },
+    { FIELD_AT(ConvergeDecision, dirty_rate, PREDICTED(FIELD_DOUBLE)) },
+    { FIELD_AT(ConvergeDecision, downtime_needed, PREDICTED(FIELD_DOUBLE)) },
+    { FIELD_AT(ConvergeDecision, reason, .kind = FIELD_TEXT, .use = FIELD_PROSE) },
+    { 0 },
+};
+
+/* ---- parallel ------------------------------------------------------------ */
+
+static const Field parallel_input_fields[] = {
+    { FIELD_AT(ParallelInput, technique, .kind = FIELD_NAME, .names = technique_names) },
+    { FIELD_AT(ParallelInput, post_copy_flag, .kind = FIELD_BOOL) },
+    { FIELD_AT(ParallelInput, tunnelled, .kind = FIELD_BOOL) },
+    { FIELD_AT(ParallelInput, both_ends_agree, .kind = FIELD_BOOL) },
+    { FIELD_AT(ParallelInput, source_qemu, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ParallelInput, destination_qemu, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ParallelInput, available_known, .kind = FIELD_BOOL) },
+    { FIELD_AT(ParallelInput, available, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ParallelInput, one_stream_rate, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ParallelInput, setting, .kind = FIELD_SIGNED) },
+    { FIELD_AT(ParallelInput, cores, .kind = FIELD_UNSIGNED) },
+    { 0 },
+};
+
+static const Field parallel_decision_fields[] = {
+    { FIELD_AT(ParallelDecision, connections, .kind = FIELD_UNSIGNED) },
+    { 0 },
+};
+
 /* ---- the line ------------------------------------------------------------ */
 
 typedef struct {
@@ -302,6 +476,17 @@ static const struct {
     [RECORDING_RESERVE] = { reserve_input_fields, reserve_decision_fields,
                             offsetof(Recording, reserve.input),
                             offsetof(Recording, reserve.decision) },
+    [RECORDING_ALLOCATE] = { allocate_input_fields, allocate_decision_fields,
+                             offsetof(Recording, allocate.input),
+                             offsetof(Recording, allocate.decision) },
+    [RECORDING_ADMIT] = { admit_input_fields, admit_decision_fields,
+                          offsetof(Recording, admit.input), offsetof(Recording, admit.decision) },
+    [RECORDING_CONVERGE] = { converge_input_fields, converge_decision_fields,
+                             offsetof(Recording, converge.input),
+                             offsetof(Recording, converge.decision) },
+    [RECORDING_PARALLEL] = { parallel_input_fields, parallel_decision_fields,
+                             offsetof(Recording, parallel.input),
+                             offsetof(Recording, parallel.decision) },
 };
 
 const char *
@@ -424,6 +609,12 @@ recording_from_line(const char *line, gsize length, GPtrArray *notes, GError **e
                             "decision.verdict has not one element for each of input.waiting");
         return NULL;
     }
+    if (head.kind == RECORDING_ALLOCATE && recording->allocate.decision.count != 0 &&
+        recording->allocate.decision.count != recording->allocate.input.count) {
+        g_set_error_literal(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
+                            "decision.share has not one element for each of input.item");
+        return NULL;
+    }
     return g_steal_pointer(&recording);
 }
 
@@ -442,8 +633,12 @@ Recording *
 recording_decide_again(const Recording *recording)
 {
     Recording *again = g_memdup2(recording, sizeof(*recording));
-    ScheduleInput *schedule = &again->schedule.input;
+    const ScheduleInput *schedule = &recording->schedule.input;
+    const AllocateInput *allocate = &recording->allocate.input;
+    const AdmitInput *admit = &recording->admit.input;
     ScheduleVerdict *verdicts;
+    AllocateShare *shares;
+    ConvergeState state;
 
     again->memory = g_ptr_array_new_with_free_func(g_free);
     switch (again->kind) {
@@ -461,6 +656,30 @@ recording_decide_again(const Recording *recording)
         memset(&again->reserve.decision, 0, sizeof(again->reserve.decision));
         again->reserve.decision.divided =
             reserve_divide(&recording->reserve.input, &again->reserve.decision.reservation);
+        break;
+    case RECORDING_ALLOCATE:
+        shares = g_new0(AllocateShare, ALLOCATE_MAX);
+        g_ptr_array_add(again->memory, shares);
+        again->allocate.decision = (AllocateDecision){
+            allocate_rates(allocate->item, allocate->count, allocate->available, shares)
+                ? allocate->count
+                : 0,
+            shares,
+        };
+        break;
+    case RECORDING_ADMIT:
+        again->admit.decision.reason =
+            schedule_admit(&admit->candidate, admit->running, admit->running_count, admit->ahead,
+                           admit->ahead_count, &admit->params);
+        break;
+    case RECORDING_CONVERGE:
+        state = recording->converge.input.state;
+        memset(&again->converge.decision, 0, sizeof(again->converge.decision));
+        converge_step(&state, &recording->converge.input.sample, &recording->converge.input.limits,
+                      &again->converge.decision);
+        break;
+    case RECORDING_PARALLEL:
+        again->parallel.decision.connections = parallel_connections(&recording->parallel.input);
         break;
     }
     return again;
@@ -560,6 +779,18 @@ reserve_describe(const ReserveDecision *decision)
         (double)reservation->migration.ceil / 1e6);
 }
 
+static char *
+allocate_describe(const AllocateDecision *decision)
+{
+    GString *text = g_string_new(decision->count == 0 ? "not divided" : NULL);
+
+    for (size_t i = 0; i < decision->count; i++)
+        g_string_append_printf(text, "%s%.2f MB/s (%s)", i ? "; " : "",
+                               (double)decision->share[i].rate / 1e6,
+                               allocate_reason_to_string(decision->share[i].reason));
+    return g_string_free(text, FALSE);
+}
+
 char *
 recording_describe(const Recording *recording)
 {
@@ -570,6 +801,15 @@ recording_describe(const Recording *recording)
         return schedule_describe(recording);
     case RECORDING_RESERVE:
         return reserve_describe(&recording->reserve.decision);
+    case RECORDING_ALLOCATE:
+        return allocate_describe(&recording->allocate.decision);
+    case RECORDING_ADMIT:
+        return g_strdup(schedule_reason_to_string(recording->admit.decision.reason));
+    case RECORDING_CONVERGE:
+        return g_strdup(recording->converge.decision.reason);
+    case RECORDING_PARALLEL:
+        return g_strdup_printf("%" G_GUINT32_FORMAT " connections",
+                               recording->parallel.decision.connections);
     }
     return g_strdup("unknown");
 }

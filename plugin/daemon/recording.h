@@ -12,6 +12,9 @@
  */
 #pragma once
 
+#include "decision/allocate.h"
+#include "decision/converge.h"
+#include "decision/parallel.h"
 #include "decision/reserve.h"
 #include "decision/schedule.h"
 #include "decision/technique.h"
@@ -25,6 +28,10 @@ typedef enum {
     RECORDING_TECHNIQUE = 0,
     RECORDING_SCHEDULE,
     RECORDING_RESERVE,
+    RECORDING_ALLOCATE,
+    RECORDING_ADMIT,
+    RECORDING_CONVERGE,
+    RECORDING_PARALLEL,
 } RecordingKind;
 
 /* Of schedule_decide(). Everything is owned by the recording. */
@@ -47,6 +54,44 @@ typedef struct {
     Reservation reservation;
 } ReserveDecision;
 
+/* Of allocate_rates(); no shares when it did not divide. */
+typedef struct {
+    size_t count;
+    AllocateItem *item;
+    uint64_t available;
+} AllocateInput;
+
+typedef struct {
+    size_t count; /* 0, or that of the input */
+    AllocateShare *share;
+} AllocateDecision;
+
+/* Of schedule_admit(). */
+typedef struct {
+    ScheduleIncoming candidate;
+    size_t running_count;
+    size_t ahead_count;
+    ScheduleIncoming *running;
+    ScheduleIncoming *ahead;
+    ScheduleParams params;
+} AdmitInput;
+
+typedef struct {
+    ScheduleReason reason;
+} AdmitDecision;
+
+/* Of converge_step(); the state is that before it. */
+typedef struct {
+    ConvergeState state;
+    ConvergeSample sample;
+    ConvergeLimits limits;
+} ConvergeInput;
+
+/* Of parallel_connections(). */
+typedef struct {
+    uint32_t connections;
+} ParallelDecision;
+
 typedef struct {
     RecordingKind kind;
     gint64 wall_us;    /* when, g_get_real_time() */
@@ -64,6 +109,22 @@ typedef struct {
             ReserveInput input;
             ReserveDecision decision;
         } reserve;
+        struct {
+            AllocateInput input;
+            AllocateDecision decision;
+        } allocate;
+        struct {
+            AdmitInput input;
+            AdmitDecision decision;
+        } admit;
+        struct {
+            ConvergeInput input;
+            ConvergeDecision decision;
+        } converge;
+        struct {
+            ParallelInput input;
+            ParallelDecision decision;
+        } parallel;
     };
     GPtrArray *memory; /* what a read recording points to; NULL: the caller's */
 } Recording;
@@ -102,7 +163,7 @@ typedef struct {
  */
 GPtrArray *recording_compare(const Recording *before, const Recording *now, double tolerance);
 
-/* "technique", "schedule" or "reserve". */
+/* "technique", "schedule", ... */
 const char *recording_kind_to_string(RecordingKind kind);
 
 /* One line for people: what was decided. Free with g_free. */

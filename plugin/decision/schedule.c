@@ -343,9 +343,16 @@ schedule_decide(const ScheduleItem *waiting, size_t waiting_count, const Schedul
     return true;
 }
 
+static bool
+sources_differ(const ScheduleIncoming *one, const ScheduleIncoming *other)
+{
+    return one->source != 0 && other->source != 0 && one->source != other->source;
+}
+
 ScheduleReason
 schedule_admit(const ScheduleIncoming *candidate, const ScheduleIncoming *running,
-               size_t running_count, const ScheduleParams *params)
+               size_t running_count, const ScheduleIncoming *ahead, size_t ahead_count,
+               const ScheduleParams *params)
 {
     ScheduleParams used = params_or_default(params);
     ScheduleItem item = candidate->item;
@@ -355,12 +362,15 @@ schedule_admit(const ScheduleIncoming *candidate, const ScheduleIncoming *runnin
     used.maximum_running = 0;
     item.takes_turns = false;
     for (size_t i = 0; i < running_count; i++) {
-        if (candidate->source == 0 || running[i].source == 0 ||
-            running[i].source == candidate->source || running[i].item.ending)
+        if (!sources_differ(candidate, &running[i]) || running[i].item.ending)
             continue;
         link_occupy(&link, &running[i].item);
         others++;
     }
+    for (size_t i = 0; i < ahead_count && running_count != 0; i++)
+        link.somebody_waits |=
+            sources_differ(candidate, &ahead[i]) &&
+            priority_checked(ahead[i].item.priority) >= priority_checked(item.priority);
     return judge(&link, &item, others, &used);
 }
 

@@ -152,12 +152,15 @@ typedef struct {
 /*
  * May the destination let `candidate` in beside those that it has let in? By
  * the rules above, but one source's own migrations do not hold each other up
- * here: that source has already decided to run them side by side. Where either
- * source is unknown nobody waits, since they may be the same. Maximum_running
- * and standing by are the source's affair, too.
+ * here: that source has already decided to run them side by side. But it lets none
+ * of them in before one of another source that is among `ahead`, those that wait for
+ * longer, and is as urgent: a source that always has a next one would keep it out
+ * for ever. Where either source is unknown nobody waits, since they may be the same.
+ * Maximum_running and standing by are the source's affair, too.
  */
 ScheduleReason schedule_admit(const ScheduleIncoming *candidate, const ScheduleIncoming *running,
-                              size_t running_count, const ScheduleParams *params);
+                              size_t running_count, const ScheduleIncoming *ahead,
+                              size_t ahead_count, const ScheduleParams *params);
 
 /* Does it say that the migration may start? */
 bool schedule_reason_is_start(ScheduleReason reason);

@@ -92,6 +92,88 @@ reserve_recording(void)
     return recording;
 }
 
+static const AllocateItem shared_items[] = {
+    { .volume = 100 * MB, .weight = 16, .turn = ALLOCATE_TURN_TAKES, .place = UINT64_MAX },
+    { .dirty_rate = MB, .weight = -1, .deadline_set = true, .time_left_ms = INT64_MIN },
+};
+
+static Recording
+allocate_recording(AllocateShare *shares)
+{
+    return (Recording){
+        .kind = RECORDING_ALLOCATE,
+        .about = "ingress",
+        .allocate = { { G_N_ELEMENTS(shared_items), (AllocateItem *)shared_items, 30 * MB },
+                      { allocate_rates(shared_items, G_N_ELEMENTS(shared_items), 30 * MB, shares)
+                            ? G_N_ELEMENTS(shared_items)
+                            : 0,
+                        shares } },
+    };
+}
+
+static Recording
+admit_recording(ScheduleIncoming *running, ScheduleIncoming *ahead)
+{
+    Recording recording = { .kind = RECORDING_ADMIT, .about = "web" };
+    AdmitInput *input = &recording.admit.input;
+
+    *running = (ScheduleIncoming){ .item = running_items[0], .source = 7 };
+    *ahead = (ScheduleIncoming){ .item = waiting_items[1], .source = 8 };
+    *input = (AdmitInput){ .candidate = { .item = waiting_items[0], .source = 7 },
+                           .running = running,
+                           .running_count = 1,
+                           .ahead = ahead,
+                           .ahead_count = 1,
+                           .params = schedule_params_default() };
+    recording.admit.decision.reason =
+        schedule_admit(&input->candidate, running, 1, ahead, 1, &input->params);
+    g_assert_cmpint(recording.admit.decision.reason, ==, SCHEDULE_WAIT_TURN);
+    return recording;
+}
+
+/* The state is that before the step: it must survive with all that it remembers. */
+static Recording
+converge_recording(void)
+{
+    Recording recording = { .kind = RECORDING_CONVERGE, .about = "web" };
+    ConvergeInput *input = &recording.converge.input;
+    ConvergeState state = { 0 };
+
+    input->limits = (ConvergeLimits){ .memory = 200 * MB, .post_copy_allowed = true };
+    for (unsigned second = 0; second < 60; second++) {
+        input->state = state;
+        input->sample = (ConvergeSample){
+            .time_us = G_GINT64_CONSTANT(1000000000) + second * G_GINT64_CONSTANT(1000000),
+            .iteration = second / 5 + 1,
+            .remaining = 200 * MB - second % 5 * 20 * MB,
+            .transferred = second * 20 * MB,
+            .dirty_rate = 30 * MB,
+        };
+        converge_step(&state, &input->sample, &input->limits, &recording.converge.decision);
+        if (recording.converge.decision.action == CONVERGE_START_POST_COPY)
+            return recording;
+    }
+    g_assert_not_reached();
+}
+
+static Recording
+parallel_recording(void)
+{
+    Recording recording = { .kind = RECORDING_PARALLEL, .about = "web" };
+
+    recording.parallel.input = (ParallelInput){ .both_ends_agree = true,
+                                                .source_qemu = 8002000,
+                                                .destination_qemu = 8002000,
+                                                .available_known = true,
+                                                .available = 3000 * MB,
+                                                .one_stream_rate = 1000 * MB,
+                                                .setting = PARALLEL_AUTO,
+                                                .cores = 8 };
+    recording.parallel.decision.connections = parallel_connections(&recording.parallel.input);
+    g_assert_cmpuint(recording.parallel.decision.connections, >, 1);
+    return recording;
+}
+
 static Recording *
 read_line(const char *line)
 {
@@ -129,6 +211,13 @@ test_round_trip(void)
     Recording technique = technique_recording();
     Recording schedule = schedule_recording(verdicts);
     Recording reserve = reserve_recording();
+    AllocateShare shares[G_N_ELEMENTS(shared_items)];
+    Recording allocate = allocate_recording(shares);
+    ScheduleIncoming running;
+    ScheduleIncoming ahead;
+    Recording admit = admit_recording(&running, &ahead);
+    Recording converge = converge_recording();
+    Recording parallel = parallel_recording();
     TechniqueWeights weights = { 1e-300, 0.1, -0.0, 1e300 };
     g_autofree char *line = recording_to_line(&technique);
     g_autoptr(Recording) back = read_line(line);
@@ -136,6 +225,10 @@ test_round_trip(void)
     check_round_trip(&technique);
     check_round_trip(&schedule);
     check_round_trip(&reserve);
+    check_round_trip(&allocate);
+    check_round_trip(&admit);
+    check_round_trip(&converge);
+    check_round_trip(&parallel);
     g_assert_cmpuint(back->technique.input.vm.in, ==, UINT64_MAX);
     g_assert_cmpuint(back->technique.input.vm.out, ==, (UINT64_C(1) << 53) + 1);
     g_assert_cmpuint(back->technique.input.destination_link, ==, UINT64_C(1) << 63);
@@ -206,6 +299,20 @@ test_tables_cover(void)
         ROW(class_fields, ReserveClass),
         ROW(reservation_fields, Reservation),
         ROW(reserve_decision_fields, ReserveDecision),
+        ROW(allocate_item_fields, AllocateItem),
+        ROW(allocate_input_fields, AllocateInput),
+        ROW(share_fields, AllocateShare),
+        ROW(allocate_decision_fields, AllocateDecision),
+        ROW(incoming_fields, ScheduleIncoming),
+        ROW(admit_input_fields, AdmitInput),
+        ROW(admit_decision_fields, AdmitDecision),
+        ROW(state_fields, ConvergeState),
+        ROW(sample_fields, ConvergeSample),
+        ROW(limits_fields, ConvergeLimits),
+        ROW(converge_input_fields, ConvergeInput),
+        ROW(converge_decision_fields, ConvergeDecision),
+        ROW(parallel_input_fields, ParallelInput),
+        ROW(parallel_decision_fields, ParallelDecision),
 #undef ROW
     };
     const Field without_last[] = {
@@ -265,6 +372,12 @@ reason_name(unsigned value)
     return schedule_reason_to_string((ScheduleReason)value);
 }
 
+static const char *
+share_name(unsigned value)
+{
+    return allocate_reason_to_string((AllocateReason)value);
+}
+
 static void
 test_names(void)
 {
@@ -273,6 +386,7 @@ test_names(void)
     check_names(class_names, class_name, true);
     check_names(rule_names, rule_name, true);
     check_names(reason_names, reason_name, false);
+    check_names(share_names, share_name, false);
 }
 
 static void

@@ -396,25 +396,64 @@ test_admit(void)
     ScheduleIncoming running = { item_new(1, PRIORITY_LOW, TECHNIQUE_PRE_COPY), .source = 8 };
     ScheduleParams params = schedule_params_default();
 
-    g_assert_cmpint(schedule_admit(&candidate, NULL, 0, NULL), ==, SCHEDULE_START_LINK_FREE);
-    g_assert_cmpint(schedule_admit(&candidate, &running, 1, NULL), ==, SCHEDULE_WAIT_LINK_BUSY);
+    g_assert_cmpint(schedule_admit(&candidate, NULL, 0, NULL, 0, NULL), ==,
+                    SCHEDULE_START_LINK_FREE);
+    g_assert_cmpint(schedule_admit(&candidate, &running, 1, NULL, 0, NULL), ==,
+                    SCHEDULE_WAIT_LINK_BUSY);
     params.scheduling = SCHEDULING_PARALLEL;
-    g_assert_cmpint(schedule_admit(&candidate, &running, 1, &params), ==, SCHEDULE_START_PARALLEL);
+    g_assert_cmpint(schedule_admit(&candidate, &running, 1, NULL, 0, &params), ==,
+                    SCHEDULE_START_PARALLEL);
     /* A stream that leaves room, and one whose room the workload has. */
     running.item.stream_rate = candidate.item.stream_rate = 40 * MB;
-    g_assert_cmpint(schedule_admit(&candidate, &running, 1, NULL), ==,
+    g_assert_cmpint(schedule_admit(&candidate, &running, 1, NULL, 0, NULL), ==,
                     SCHEDULE_START_STREAM_LEAVES_ROOM);
     candidate.item.available = 50 * MB;
-    g_assert_cmpint(schedule_admit(&candidate, &running, 1, NULL), ==, SCHEDULE_WAIT_LINK_BUSY);
+    g_assert_cmpint(schedule_admit(&candidate, &running, 1, NULL, 0, NULL), ==,
+                    SCHEDULE_WAIT_LINK_BUSY);
     /* The same source has decided already; an unknown one may be the same. */
     running.source = 7;
-    g_assert_cmpint(schedule_admit(&candidate, &running, 1, NULL), ==, SCHEDULE_START_LINK_FREE);
+    g_assert_cmpint(schedule_admit(&candidate, &running, 1, NULL, 0, NULL), ==,
+                    SCHEDULE_START_LINK_FREE);
     running.source = 0;
-    g_assert_cmpint(schedule_admit(&candidate, &running, 1, NULL), ==, SCHEDULE_START_LINK_FREE);
+    g_assert_cmpint(schedule_admit(&candidate, &running, 1, NULL, 0, NULL), ==,
+                    SCHEDULE_START_LINK_FREE);
     running.source = 8;
     candidate.item.priority = PRIORITY_HIGH;
-    g_assert_cmpint(schedule_admit(&candidate, &running, 1, NULL), ==,
+    g_assert_cmpint(schedule_admit(&candidate, &running, 1, NULL, 0, NULL), ==,
                     SCHEDULE_START_HIGH_PRIORITY);
+}
+
+/* A source that always has a next one does not keep another one out. */
+static void
+test_admit_in_turn(void)
+{
+    static const struct {
+        uint64_t ahead_source;
+        Priority ahead_priority, priority;
+        size_t running_count;
+        ScheduleReason reason;
+    } rows[] = {
+        { 8, PRIORITY_LOW, PRIORITY_LOW, 1, SCHEDULE_WAIT_TURN },
+        { 8, PRIORITY_MEDIUM, PRIORITY_LOW, 1, SCHEDULE_WAIT_TURN },
+        { 8, PRIORITY_LOW, PRIORITY_MEDIUM, 1, SCHEDULE_START_LINK_FREE },
+        { 8, PRIORITY_HIGH, PRIORITY_HIGH, 1, SCHEDULE_START_HIGH_PRIORITY },
+        { 7, PRIORITY_HIGH, PRIORITY_LOW, 1, SCHEDULE_START_LINK_FREE },
+        { 0, PRIORITY_HIGH, PRIORITY_LOW, 1, SCHEDULE_START_LINK_FREE },
+        { 8, PRIORITY_LOW, PRIORITY_LOW, 0, SCHEDULE_START_LINK_FREE },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        ScheduleIncoming running = { item_new(1, PRIORITY_LOW, TECHNIQUE_PRE_COPY), .source = 7 };
+        ScheduleIncoming ahead = { item_new(2, rows[i].ahead_priority, TECHNIQUE_PRE_COPY),
+                                   .source = rows[i].ahead_source };
+        ScheduleIncoming candidate = { item_new(3, rows[i].priority, TECHNIQUE_PRE_COPY),
+                                       .source = 7 };
+
+        g_test_message("row %" G_GSIZE_FORMAT, i);
+        g_assert_cmpint(
+            schedule_admit(&candidate, &running, rows[i].running_count, &ahead, 1, NULL), ==,
+            rows[i].reason);
+    }
 }
 
 static SchedulePlanItem
@@ -616,6 +655,7 @@ main(int argc, char **argv)
     g_test_add_func("/decision/schedule/relief", test_relief);
     g_test_add_func("/decision/schedule/seconds-left", test_seconds_left);
     g_test_add_func("/decision/schedule/admit", test_admit);
+    g_test_add_func("/decision/schedule/admit-in-turn", test_admit_in_turn);
     g_test_add_func("/decision/schedule/plan", test_plan);
     g_test_add_func("/decision/schedule/turn", test_turn);
     g_test_add_func("/decision/schedule/plan-sums", test_plan_sums);
