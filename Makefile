@@ -117,7 +117,7 @@ FUZZ_SOURCES := $(wildcard plugin/common/units.c plugin/common/types.c plugin/co
 $(BUILD)/fuzz/fuzz-recording: FUZZ_EXTRA := plugin/daemon/recording.c plugin/daemon/fields.c \
                                 $(wildcard plugin/decision/*.c)
 $(BUILD)/fuzz/fuzz-call: FUZZ_EXTRA := plugin/daemon/calls-read.c plugin/daemon/gates.c \
-                           plugin/common/ipc.c plugin/common/ipc_socket.c
+                           plugin/decision/parallel.c plugin/common/ipc.c plugin/common/ipc_socket.c
 $(BUILD)/fuzz/fuzz-answer: FUZZ_EXTRA := plugin/libvirtd/answer.c plugin/libvirtd/rules.c \
                              plugin/common/ipc.c plugin/common/ipc_socket.c
 $(BUILD)/fuzz/fuzz-tc: FUZZ_EXTRA := $(filter-out plugin/shaping/observe.c,$(wildcard plugin/shaping/*.c))
@@ -220,9 +220,9 @@ fuzz: $(FUZZ_TARGETS) ## fuzz every parser of outside bytes for T seconds each
 
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(wildcard tests/fuzz/*.h) $(FUZZ_SOURCES) $(GENERATED) \
                  $(wildcard plugin/daemon/recording.c plugin/daemon/fields.c plugin/daemon/gates.c \
-                   plugin/daemon/calls-read.c plugin/decision/*.c plugin/libvirtd/cookie.c \
-                   plugin/libvirtd/answer.c plugin/libvirtd/rules.c plugin/common/ipc*.c \
-                   plugin/shaping/*.c)
+                   plugin/daemon/calls-read.c plugin/decision/*.c \
+                   plugin/libvirtd/cookie.c plugin/libvirtd/answer.c plugin/libvirtd/rules.c \
+                   plugin/common/ipc*.c plugin/shaping/*.c)
 	$(Q)mkdir -p $(@D)
 	$(Q)clang $(FUZZ_CFLAGS) $< $(FUZZ_SOURCES) $(FUZZ_EXTRA) $(PACKAGE_LIBS) -lm -o $@
 

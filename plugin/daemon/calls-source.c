@@ -349,7 +349,6 @@ calls_perform(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *
     Migration *migration =
         peer_to_peer ? NULL : manager_find(manager, MIGRATION_ROLE_SOURCE, call->uuid, call->name);
     static const MigrationInput turn = { .type = MIGRATION_INPUT_TURN };
-    MigrationInput decided = { .type = MIGRATION_INPUT_DECIDED };
     g_autoptr(GError) error = NULL;
     Pending *pending;
 
@@ -367,17 +366,13 @@ calls_perform(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *
     migration->user_flags = call->flags;
     g_free(migration->migrate_uri);
     migration->migrate_uri = g_strdup(call->migrate_uri);
-    if (peer_to_peer) {
+    if (peer_to_peer)
         perform_peer_to_peer_agree(manager, migration);
-    } else {
+    else
         perform_direct_agree(manager, migration, call);
-        manager_decide(manager, migration);
-    }
+    if (!migration->offer_wanted)
+        manager_settle(manager, migration, !peer_to_peer);
     add_auto_converge(manager, migration);
-    if (!migration->offer_wanted) {
-        decided.technique = migration->decision.technique;
-        manager_input(manager, migration, &decided);
-    }
     if (!(call->flags & (VIR_MIGRATE_NON_SHARED_DISK | VIR_MIGRATE_NON_SHARED_INC)))
         peer_port_from_uri(call->migrate_uri, &migration->port_first, &migration->port_last);
     migration_note(migration, "perform",

@@ -2,6 +2,8 @@
 /* Gates over migration flags; see gates.h. */
 #include "daemon/gates.h"
 
+#include "decision/parallel.h"
+
 #include <errno.h>
 #include <glib.h>
 #include <libvirt/libvirt.h>
@@ -70,6 +72,20 @@ gate_post_copy_flags(uint64_t flags, const char *migrate_uri)
     return all_reasons(flags & VIR_MIGRATE_LIVE ? NULL : "the migration is not live",
                        uri_is_plain_tcp(migrate_uri) ? NULL : "the migration does not use TCP",
                        flags, reasons, G_N_ELEMENTS(reasons));
+}
+
+const char *
+gate_start_post_copy(const uint64_t *flags, uint32_t source_qemu, uint32_t destination_qemu)
+{
+    const uint64_t both = VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_PARALLEL;
+
+    if (technique_gate_versions(TECHNIQUE_POST_COPY, source_qemu, destination_qemu))
+        return NULL;
+    if (flags == NULL)
+        return "the caller's flags are not known: its connections may be parallel";
+    return (*flags & both) == both
+               ? "with parallel connections it needs QEMU 10.1 or newer at both ends"
+               : NULL;
 }
 
 const char *

@@ -3,8 +3,9 @@
  * What the caller's flags and the two hypervisors leave open for us to add.
  *
  * Rules 2, 3 and 5 of the design in one place: the user's explicit choice is
- * never weakened, multifd and post-copy never meet below QEMU 10.1, post-copy
- * needs a live, direct data path. Pure: flags are VIR_MIGRATE_*.
+ * never weakened, multifd and post-copy are never put together below QEMU 10.1, nor
+ * is what the user put together switched, post-copy needs a live, direct data path.
+ * Pure: flags are VIR_MIGRATE_*.
  */
 #pragma once
 
@@ -18,6 +19,15 @@ const char *gate_auto_converge_flags(uint64_t flags);
  * reasons, interned; NULL when it may be. migrate_uri may be NULL.
  */
 const char *gate_post_copy_flags(uint64_t flags, const char *migrate_uri);
+
+/*
+ * Why a migration that began with these flags must not be switched to post-copy,
+ * static; NULL when it may be. flags NULL: unknown. Versions as in
+ * decision/parallel.h: too old an end loses the VM if its memory moves by parallel
+ * connections, and libvirt does not refuse that.
+ */
+const char *gate_start_post_copy(const uint64_t *flags, uint32_t source_qemu,
+                                 uint32_t destination_qemu);
 
 /*
  * Why this host cannot receive by post-copy: QEMU takes the pages in through

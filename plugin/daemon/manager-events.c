@@ -70,7 +70,6 @@ static Migration *
 manager_observe(Manager *manager, const HypervisorEvent *event)
 {
     DomainDescription *known = registry_copy(manager->registry, event->uuid);
-    MigrationInput decided = { .type = MIGRATION_INPUT_DECIDED };
     Migration *migration;
 
     migration = manager_add(manager, MIGRATION_ROLE_SOURCE, event->name, event->uuid);
@@ -81,10 +80,9 @@ manager_observe(Manager *manager, const HypervisorEvent *event)
         manager_describe(manager, migration, known);
     else
         migration->priority = manager->config->default_priority;
+    migration->flags_unknown = true;
     migration_note(migration, "observed", "flags: as the caller gave them");
-    manager_decide(manager, migration);
-    decided.technique = migration->decision.technique;
-    migration_machine_step(&migration->machine, &decided);
+    manager_settle(manager, migration, true);
     manager_measure_memory(manager, migration);
     return migration;
 }

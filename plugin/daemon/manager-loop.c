@@ -205,21 +205,15 @@ manager_follow_uplink(Manager *manager)
 void
 manager_offer_answered(Manager *manager, Migration *migration, const char *problem)
 {
-    MigrationInput decided = { .type = MIGRATION_INPUT_DECIDED };
-
     migration->offer_asked_us = 0;
-    if (problem != NULL) {
+    if (problem != NULL)
         migration_note(migration, "offer-none", "reason: %s", problem);
-    } else {
+    else
         migration_note(migration, "offer",
                        "destination_in: %" G_GUINT64_FORMAT
                        " B/s, destination_out: %" G_GUINT64_FORMAT " B/s",
                        migration->peer.host.in, migration->peer.host.out);
-        manager_decide(manager, migration);
-        manager_forecast(manager, migration);
-    }
-    decided.technique = migration->decision.technique;
-    manager_input(manager, migration, &decided);
+    manager_settle(manager, migration, problem == NULL);
 }
 
 void

@@ -8,6 +8,7 @@
 #include "daemon/manager-private.h"
 
 #include "common/log.h"
+#include "daemon/gates.h"
 #include "daemon/planner.h"
 #include "daemon/report.h"
 
@@ -197,6 +198,24 @@ manager_decide(Manager *manager, Migration *migration)
                    technique_rule_to_string(migration->decision.rule),
                    priority_to_string(migration->priority), migration->decision.available_pre,
                    migration->decision.available_post, migration->decision.reason);
+}
+
+void
+manager_settle(Manager *manager, Migration *migration, bool anew)
+{
+    MigrationInput decided = { .type = MIGRATION_INPUT_DECIDED };
+    const char *reason =
+        gate_start_post_copy(migration->flags_unknown ? NULL : &migration->flags,
+                             hypervisor_qemu_version(manager->hypervisor),
+                             migration->peer_known ? migration->peer.qemu_version : 0);
+
+    manager_exclude_post_copy(migration, reason);
+    if (anew || reason != NULL) {
+        manager_decide(manager, migration);
+        manager_forecast(manager, migration);
+    }
+    decided.technique = migration->decision.technique;
+    manager_input(manager, migration, &decided);
 }
 
 static void

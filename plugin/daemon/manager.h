@@ -121,6 +121,12 @@ uint64_t manager_stream_rate(const Manager *manager, const Migration *migration)
 void manager_decide(Manager *manager, Migration *migration);
 
 /*
+ * The technique of a source's migration is final: nothing more will be told of its
+ * destination. anew: more is known than when it was decided last.
+ */
+void manager_settle(Manager *manager, Migration *migration, bool anew);
+
+/*
  * How a direction is to be divided for what transfers now, and for joining as
  * well when it is not NULL. False: the link rate is unknown.
  */

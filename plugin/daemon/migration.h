@@ -48,7 +48,8 @@ typedef struct {
     MigrationMachine machine;
     bool peer_to_peer;
     bool tunnelled;
-    bool observed; /* seen from events only: flags are the user's and unknown */
+    bool observed;      /* seen from events only: flags are the user's */
+    bool flags_unknown; /* likewise, and nobody told them */
     bool from_hook;
 
     DomainDescription *description;

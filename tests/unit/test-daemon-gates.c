@@ -76,6 +76,45 @@ test_reasons(void)
                         reasons[i].reason);
 }
 
+/* Whoever asked for both: no switch below QEMU 10.1, nor where it is not known. */
+static void
+test_start(void)
+{
+    static const uint64_t post_copy = LIVE | VIR_MIGRATE_POSTCOPY;
+    static const uint64_t parallel = LIVE | VIR_MIGRATE_PARALLEL;
+    static const uint64_t both = LIVE | VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_PARALLEL;
+    static const struct {
+        const uint64_t *flags;
+        uint32_t source;
+        uint32_t destination;
+        bool allowed;
+    } starts[] = {
+        { &post_copy, 7002022, 7002022, true },
+        { &post_copy, 0, 0, true },
+        { &parallel, 7002022, 7002022, true }, /* libvirt refuses it by itself */
+        { &both, 7002022, 7002022, false },
+        { &both, 10000002, 10000002, false },
+        { &both, 10001000, 10000099, false },
+        { &both, 10000099, 10001000, false },
+        { &both, 10001000, 0, false },
+        { &both, 0, 10001000, false },
+        { &both, 0, 0, false },
+        { &both, 10001000, 10001000, true },
+        { &both, UINT32_MAX, UINT32_MAX, true },
+        { NULL, 7002022, 7002022, false },
+        { NULL, 10001000, 0, false },
+        { NULL, 10001000, 10001000, true },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(starts); i++) {
+        const char *reason =
+            gate_start_post_copy(starts[i].flags, starts[i].source, starts[i].destination);
+
+        g_test_message("row %zu: %s", i, reason != NULL ? reason : "allowed");
+        g_assert_cmpint(reason == NULL, ==, starts[i].allowed);
+    }
+}
+
 static void
 test_userfaultfd(void)
 {
@@ -99,6 +138,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/gates/rows", test_rows);
     g_test_add_func("/gates/reasons", test_reasons);
+    g_test_add_func("/gates/start", test_start);
     g_test_add_func("/gates/userfaultfd", test_userfaultfd);
     g_test_add_func("/gates/steerable", test_steerable);
     return g_test_run();
