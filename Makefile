@@ -121,6 +121,7 @@ $(BUILD)/fuzz/fuzz-call: FUZZ_EXTRA := plugin/daemon/calls-read.c plugin/daemon/
 $(BUILD)/fuzz/fuzz-answer: FUZZ_EXTRA := plugin/libvirtd/answer.c plugin/libvirtd/rules.c \
                              plugin/common/ipc.c plugin/common/ipc_socket.c
 $(BUILD)/fuzz/fuzz-tc: FUZZ_EXTRA := $(filter-out plugin/shaping/observe.c,$(wildcard plugin/shaping/*.c))
+$(BUILD)/fuzz/fuzz-job-flags: FUZZ_EXTRA := plugin/daemon/job-flags.c
 $(BUILD)/fuzz/fuzz-cookie: FUZZ_EXTRA := plugin/libvirtd/cookie.c
 $(BUILD)/fuzz/fuzz-journal: FUZZ_EXTRA := $(filter-out plugin/shaping/journal.c, \
                               $(wildcard plugin/shaping/*.c))
@@ -220,7 +221,7 @@ fuzz: $(FUZZ_TARGETS) ## fuzz every parser of outside bytes for T seconds each
 
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(wildcard tests/fuzz/*.h) $(FUZZ_SOURCES) $(GENERATED) \
                  $(wildcard plugin/daemon/recording.c plugin/daemon/fields.c plugin/daemon/gates.c \
-                   plugin/daemon/calls-read.c plugin/decision/*.c \
+                   plugin/daemon/calls-read.c plugin/daemon/job-flags.c plugin/decision/*.c \
                    plugin/libvirtd/cookie.c plugin/libvirtd/answer.c plugin/libvirtd/rules.c \
                    plugin/common/ipc*.c plugin/shaping/*.c)
 	$(Q)mkdir -p $(@D)

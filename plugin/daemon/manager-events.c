@@ -3,6 +3,7 @@
 #include "daemon/manager-private.h"
 
 #include "common/log.h"
+#include "daemon/job-flags.h"
 
 #include <string.h>
 
@@ -65,6 +66,28 @@ offer_read(const char *text, const GError *error, gpointer data)
                                          : NULL);
 }
 
+static void
+observe_flags(Migration *migration)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!job_flags_read(JOB_FLAGS_DIRECTORY, migration->name, migration->uuid,
+                        &migration->user_flags, &error)) {
+        migration->flags_unknown = true;
+        /* Only the caller knows whether he began with post-copy: libvirt refuses otherwise. */
+        migration->machine.post_copy_possible = true;
+        migration_note(migration, "observed", "flags: as the caller gave them, unknown: %s",
+                       error->message);
+        return;
+    }
+    migration->flags = migration->user_flags;
+    migration->machine.post_copy_possible = migration->flags & VIR_MIGRATE_POSTCOPY;
+    if (!migration->machine.post_copy_possible)
+        manager_exclude_post_copy(migration, "it began without post-copy");
+    migration_note(migration, "observed",
+                   "flags: as the caller gave them, 0x%" G_GINT64_MODIFIER "x", migration->flags);
+}
+
 /* A migration that nobody announced: no plugin here, or the daemon is new. */
 static Migration *
 manager_observe(Manager *manager, const HypervisorEvent *event)
@@ -74,14 +97,11 @@ manager_observe(Manager *manager, const HypervisorEvent *event)
 
     migration = manager_add(manager, MIGRATION_ROLE_SOURCE, event->name, event->uuid);
     migration->observed = true;
-    /* Only the caller knows whether he began with post-copy: libvirt refuses otherwise. */
-    migration->machine.post_copy_possible = true;
     if (known != NULL)
         manager_describe(manager, migration, known);
     else
         migration->priority = manager->config->default_priority;
-    migration->flags_unknown = true;
-    migration_note(migration, "observed", "flags: as the caller gave them");
+    observe_flags(migration);
     manager_settle(manager, migration, true);
     manager_measure_memory(manager, migration);
     return migration;

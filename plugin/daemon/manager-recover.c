@@ -35,7 +35,7 @@ recovery_uri(const Manager *manager, const Migration *migration, const char **re
     if (!manager->config->resume_post_copy)
         *ret_why = "the configuration does not allow it";
     else if (migration->observed)
-        *ret_why = "the caller's flags are not known";
+        *ret_why = "the caller's parameters are not known";
     else if (migration->destination_uri != NULL)
         uri = g_strdup(migration->destination_uri);
     else
@@ -200,7 +200,7 @@ manager_store_post_copy(const Manager *manager, Migration *migration)
     };
     g_autoptr(GError) error = NULL;
 
-    /* One that is only seen from events could not be resumed: its flags are not known. */
+    /* One that is only seen from events could not be resumed: its parameters are not known. */
     if (migration->machine.role != MIGRATION_ROLE_SOURCE || migration->observed ||
         migration->uuid == NULL || migration->recovery.stored)
         return;

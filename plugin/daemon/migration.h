@@ -49,7 +49,7 @@ typedef struct {
     bool peer_to_peer;
     bool tunnelled;
     bool observed;      /* seen from events only: flags are the user's */
-    bool flags_unknown; /* likewise, and nobody told them */
+    bool flags_unknown; /* likewise, and libvirtd's state did not tell them */
     bool from_hook;
 
     DomainDescription *description;
