@@ -9,10 +9,11 @@ import os
 import sys
 
 from support.stage import LIBVIRTD_PID, OTHER, LabError, component, main
-from support.witness import HYBRID, POST_COPY
+from support.witness import HYBRID, POST_COPY, PRE_COPY
 
 GUEST, STORE = "web", "store"
 MIB = 1 << 20
+QEMU_REFUSES_BOTH = 8002000             # multifd with post-copy; the one before loses the VM
 UNLIMITED = str((2**63 - 1) >> 20)      # MiB/s, libvirt's largest
 DIRECT, P2P = ("--live",), ("--live", "--p2p")
 
@@ -41,13 +42,14 @@ def check_loading(stage, host):
            f"QEMU on {host} has no part of virt-convoy")
 
 
-def done(stage, title, outcome, source, guest=GUEST):
+def done(stage, title, outcome, source, guest=GUEST, both_by_user=False):
     """What holds after every migration; returns where the guest is."""
     tap = stage.tap
     tap.note(f"{title}: {outcome.seconds:.1f} s, {outcome.technique}")
     good = tap.ok(outcome.returncode == 0, f"{title}: succeeds", outcome.describe())
-    tap.ok(stage.never_both(outcome), f"{title}: multifd and post-copy never together",
-           outcome.describe())
+    if not both_by_user:
+        tap.ok(stage.never_both(outcome), f"{title}: multifd and post-copy never together",
+               outcome.describe())
     where = OTHER[source] if good else stage.lab.guests.where(guest) or source
     stage.alive(guest, where, f"{title}: the guest goes on")
     stage.clean_xml(guest, where, f"{title}: nothing of ours is left in the XML")
@@ -107,9 +109,9 @@ def check_storage(stage):
     stage.lab.guests.stop(STORE)
 
 
-def capability(outcome, name):
-    """(at the source, at the destination)"""
-    return outcome.source.ever_on(name), outcome.destination.ever_on(name)
+def capability(outcome, *names):
+    """All at once: (at the source, at the destination)"""
+    return outcome.source.ever_on(*names), outcome.destination.ever_on(*names)
 
 
 def check_bandwidth(stage, source, flags, title):
@@ -213,6 +215,40 @@ def check_parallel(stage, source):
     return source
 
 
+def check_both(stage, source, mode=""):
+    """The user's --postcopy and --parallel stay, but QEMU before 10.1 would lose the VM."""
+    tap, version = stage.tap, stage.status(source)["qemu_version"]
+    if version >= QEMU_REFUSES_BOTH:
+        tap.skip("--postcopy --parallel by the user", f"QEMU {version} refuses both or can do both")
+        return source
+    stage.command(source, "set", GUEST, "--technique", "post-copy")
+    for flags in (DIRECT, P2P):
+        title = f"{mode}{flags[-1]} --postcopy --parallel by the user"
+        outcome = stage.migrate(GUEST, source, (*flags, "--postcopy", "--parallel"))
+        record = stage.explain(source, GUEST)
+        source = done(stage, title, outcome, source, both_by_user=True)
+        tap.equal(capability(outcome, "multifd", "postcopy-ram"), (True, True),
+                  f"{title}: both kept", outcome.describe())
+        tap.equal((outcome.technique, outcome.source.commands.count("migrate-start-postcopy")),
+                  (PRE_COPY, 0), f"{title}: post-copy is not started", outcome.describe())
+        tap.ok("with parallel connections it needs QEMU 10.1" in record.get("reason", ""),
+               f"{title}: explain says why", record)
+    return source
+
+
+def check_hook_only(stage, source):
+    """Nobody tells the daemon the flags: it finds them itself."""
+    stage.set_modes("hook-only", "hook-only")
+    stage.command(source, "set", GUEST, "--technique", "post-copy")
+    for flags in (DIRECT, P2P):
+        title = f"hook only, {flags[-1]} --postcopy by the user"
+        outcome = stage.migrate(GUEST, source, (*flags, "--postcopy"))
+        source = done(stage, title, outcome, source)
+        stage.tap.equal(outcome.technique, POST_COPY, f"{title}: post-copy is started",
+                        outcome.describe())
+    return check_both(stage, source, "hook only, ")
+
+
 def check_parallel_added(stage, source):
     """Where virt-convoy itself adds it. The daemons are configured for it."""
     tap = stage.tap
@@ -271,7 +307,9 @@ def check(stage):
     source = check_paused(stage, source)
     source = check_post_copy_by_user(stage, source)
     source = check_parallel(stage, source)
+    source = check_both(stage, source)
     source = check_parallel_added(stage, source)
+    source = check_hook_only(stage, source)
     check_one_end(stage, source)
 
 
