@@ -34,9 +34,9 @@
 #define XML_MAXIMUM (4u * 1024u * 1024u) /* bytes read from standard input */
 #define TIMEOUT_MINIMUM 10u              /* ms */
 #define TIMEOUT_MAXIMUM 60000u
-#define RELEASE_TIMEOUT 300u        /* ms; nobody needs the answer */
-#define WAIT_TURN_ANSWER_TIME 1000u /* ms the daemon may take by contract */
-#define WAIT_TURN_PACE 100000       /* microseconds between two, at least */
+#define RELEASE_TIMEOUT 300u       /* ms; nobody needs the answer */
+#define WAIT_TURN_ANSWER_TIME 1000 /* ms the daemon may take by contract */
+#define WAIT_TURN_PACE 100         /* ms between two, at least */
 
 /* The daemon has use for these only; all others end before anything is done. */
 static bool
@@ -157,9 +157,18 @@ method_call_new(const char *method)
     return dbus_message_new_method_call(NULL, IPC_OBJECT_PATH, IPC_INTERFACE, method);
 }
 
-/* False: the migration was aborted while it waited. No answer means go on. */
+static gint64
+milliseconds_since(gint64 start)
+{
+    return (g_get_monotonic_time() - start) / 1000;
+}
+
+/*
+ * False: the migration was aborted while it waited. No answer means go on. left: ms of the
+ * timeout; the daemon has those, or the contract's when they are more.
+ */
 static bool
-wait_for_turn(DBusConnection *connection, dbus_uint64_t ticket, unsigned timeout)
+wait_for_turn(DBusConnection *connection, dbus_uint64_t ticket, gint64 left)
 {
     bool waiting = true, aborted = false;
 
@@ -175,7 +184,7 @@ wait_for_turn(DBusConnection *connection, dbus_uint64_t ticket, unsigned timeout
             dbus_message_unref(call);
             return true;
         }
-        deadline_set(timeout + WAIT_TURN_ANSWER_TIME);
+        deadline_set((unsigned)MAX(left, WAIT_TURN_ANSWER_TIME));
         reply = connection_call(connection, call, "ss");
         deadline_set(0);
         if (reply == NULL)
@@ -188,9 +197,10 @@ wait_for_turn(DBusConnection *connection, dbus_uint64_t ticket, unsigned timeout
         if (aborted)
             fprintf(stderr, "virt-convoy: migration aborted: %.512s\n", message);
         dbus_message_unref(reply);
-        spent = g_get_monotonic_time() - start;
+        spent = milliseconds_since(start);
+        left -= MAX(spent - WAIT_TURN_ANSWER_TIME, 0);
         if (waiting && spent < WAIT_TURN_PACE)
-            g_usleep((gulong)(WAIT_TURN_PACE - spent));
+            g_usleep((gulong)(WAIT_TURN_PACE - spent) * 1000);
     }
     return !aborted;
 }
@@ -228,6 +238,7 @@ notify_hook(DBusConnection *connection, const char *domain, const char *operatio
 static int
 notify_daemon(const char *domain, const char *operation, const char *sub_operation, const char *xml)
 {
+    const gint64 start = g_get_monotonic_time();
     unsigned timeout = call_timeout();
     /* A daemon that hangs has cost this migration its timeout already. */
     unsigned limit = strcmp(operation, "release") == 0 ? MIN(timeout, RELEASE_TIMEOUT) : timeout;
@@ -246,7 +257,8 @@ notify_daemon(const char *domain, const char *operation, const char *sub_operati
     if (reply != NULL &&
         dbus_message_get_args(reply, NULL, DBUS_TYPE_UINT64, &ticket, DBUS_TYPE_BOOLEAN, &wait,
                               DBUS_TYPE_STRING, &xml_out, DBUS_TYPE_INVALID)) {
-        if (wait && ticket != 0 && !wait_for_turn(connection, ticket, timeout))
+        if (wait && ticket != 0 &&
+            !wait_for_turn(connection, ticket, timeout - milliseconds_since(start)))
             status = EXIT_FAILURE;
         else
             print_domain_xml(xml_out);

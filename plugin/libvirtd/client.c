@@ -14,8 +14,8 @@
 
 #define TIMEOUT_MINIMUM 10u /* ms */
 #define TIMEOUT_MAXIMUM 60000u
-#define WAIT_TURN_ANSWER_TIME 1000u /* ms the daemon may take by contract */
-#define WAIT_TURN_PACE 100000       /* microseconds between two, at least */
+#define WAIT_TURN_ANSWER_TIME G_USEC_PER_SEC /* the daemon may take it by contract */
+#define WAIT_TURN_PACE 100000                /* microseconds between two, at least */
 
 static pthread_mutex_t connection_lock = PTHREAD_MUTEX_INITIALIZER;
 static GDBusConnection *kept_connection;
@@ -175,7 +175,9 @@ client_wait_turn(ClientBudget *budget, uint64_t ticket, char **ret_message)
     if (budget->given_up)
         return CLIENT_TURN_FAILED;
     reply = call_daemon("WaitTurn", g_variant_new("(t)", (guint64)ticket), "(ss)",
-                        start + ((gint64)call_timeout() + WAIT_TURN_ANSWER_TIME) * 1000);
+                        start + MAX(budget->left, WAIT_TURN_ANSWER_TIME));
+    spent = g_get_monotonic_time() - start;
+    budget->left -= MAX(spent - WAIT_TURN_ANSWER_TIME, 0);
     if (reply == NULL) {
         budget->given_up = true;
         return CLIENT_TURN_FAILED;
@@ -190,7 +192,6 @@ client_wait_turn(ClientBudget *budget, uint64_t ticket, char **ret_message)
     if (strcmp(state, "waiting") != 0)
         return CLIENT_TURN_FAILED;
     /* A daemon that answers at once must not make us spin. */
-    spent = g_get_monotonic_time() - start;
     if (spent < WAIT_TURN_PACE)
         g_usleep((gulong)(WAIT_TURN_PACE - spent));
     return CLIENT_TURN_WAITING;

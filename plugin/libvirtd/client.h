@@ -32,7 +32,10 @@ typedef enum {
     CLIENT_TURN_FAILED,  /* no answer: go on as the user asked */
 } ClientTurn;
 
-/* WaitTurn. Does not use up the budget, but gives it up when it fails. */
+/*
+ * WaitTurn. One second is the daemon's by contract; what it takes beyond is charged to the
+ * budget, and it has no more than what is left of that, or the second.
+ */
 ClientTurn client_wait_turn(ClientBudget *budget, uint64_t ticket, char **ret_message);
 
 /*

@@ -441,6 +441,18 @@ scenario_silent(virDomainPtr domain, const char *name, bool params)
     CHECK(trip.total < slowness() * 1200 * 1000, trip.total);
 }
 
+/* The budget of the run is 2 s, once for each end; the daemon's second for an answer is in it. */
+static void
+scenario_hung_turn(virDomainPtr domain, const char *name, bool params)
+{
+    Trip trip = migrate_direct(params, domain, name, LIVE_DIRECT);
+
+    CHECK(trip.complete, 0);
+    CHECK(trip.begin == LIVE_DIRECT && trip.perform == LIVE_DIRECT, trip.perform);
+    CHECK(trip.longest < slowness() * 2700 * 1000, trip.longest);
+    CHECK(trip.total < slowness() * 5000 * 1000, trip.total);
+}
+
 static void
 scenario_wait(virDomainPtr domain, const char *name, bool params)
 {
@@ -624,6 +636,7 @@ static const struct {
     { "hung", scenario_silent, 1 },
     { "late", scenario_silent, 1 },
     { "stopped", scenario_silent, 1 },
+    { "hung-turn", scenario_hung_turn, 1 },
     { "wait", scenario_wait, 1 },
     { "hold", scenario_hold, 1 },
     { "hurry", scenario_hurry, 1 },

@@ -17,6 +17,7 @@
  * refuse        wait, then aborted
  * refuse-perform  as post-copy, but Perform waits and is aborted
  * dies          as hold, but exits at the first WaitTurn
+ * hung-turn     as hold, but never answers WaitTurn
  * begin-only    as parallel, exits after the first LeaveCall of "prepare"
  */
 #include <glib-unix.h>
@@ -158,7 +159,7 @@ on_enter_call(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation, const ch
         add_garbage(&builder);
     else
         add_good_answer(&builder, entry, call);
-    if (mode_is("wait") || mode_is("hold") || mode_is("dies") ||
+    if (mode_is("wait") || mode_is("hold") || mode_is("dies") || mode_is("hung-turn") ||
         (mode_is("refuse-perform") && strcmp(entry, "perform") == 0))
         add(&builder, "wait", g_variant_new_boolean(TRUE));
     answer = g_variant_builder_end(&builder);
@@ -192,6 +193,8 @@ on_wait_turn(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation, guint64 t
     (void)data;
     if (mode_is("dies"))
         exit(0);
+    if (mode_is("hung-turn"))
+        return TRUE;
     g_hash_table_insert(turns, key, GUINT_TO_POINTER(asked + 1));
     if (mode_is("hold"))
         state = state_of_held(g_hash_table_lookup(uuids, key));
@@ -248,7 +251,8 @@ on_notify_hook(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation, const c
     if (mode_is("hung"))
         return TRUE;
     convoy_daemon1_complete_notify_hook(daemon, invocation, ++last_ticket,
-                                        mode_is("wait") || mode_is("hold") || mode_is("refuse"),
+                                        mode_is("wait") || mode_is("hold") || mode_is("refuse") ||
+                                            mode_is("hung-turn"),
                                         mode_is("post-copy") ? xml : "");
     return TRUE;
 }
