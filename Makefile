@@ -201,7 +201,7 @@ $(PLUGIN_STUB)/peer-call: tests/integration/plugin-stub/peer-call.c
 test-plugin: $(BUILD)/virt-convoy-libvirtd.so $(BUILD)/virt-convoy-hook $(BUILD)/virt-convoyd \
              $(PLUGIN_STUB_PROGRAMS) $(PLUGIN_STUB)/peer-call ## plugin and hook against good and bad daemons, who may call the daemon
 	$(Q)prove -e '' tests/integration/plugin-stub/run :: --build $(PLUGIN_STUB) \
-	  --plugin $(BUILD)/virt-convoy-libvirtd.so
+	  --plugin $(BUILD)/virt-convoy-libvirtd.so --hook $(BUILD)/virt-convoy-hook
 	$(Q)prove -e '' tests/integration/hook-test :: --hook $(BUILD)/virt-convoy-hook \
 	  --daemon $(PLUGIN_STUB)/canned-daemon
 	$(Q)prove -e '' tests/integration/access-test :: --build $(BUILD)
@@ -253,14 +253,14 @@ $(BUILD)/tidy/%.checked: %.c .clang-tidy $(wildcard plugin/*/*.h hook/*.h) $(GEN
 
 # GLib is not built for TSan: what it does with its own memory is not looked at. libtsan has to
 # be loaded before the plugin; a report makes the program's exit status 66.
-sanitize-thread: $(PLUGIN_STUB)/canned-daemon ## the plugin in 20 threads under TSan, a minute
+sanitize-thread: $(PLUGIN_STUB)/canned-daemon $(BUILD)/virt-convoy-hook ## the plugin in 20 threads under TSan, a minute
 	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/thread SANITIZE=thread \
 	  $(BUILD)/thread/virt-convoy-libvirtd.so $(BUILD)/thread/tests/plugin-stub/libvirtd
 	$(Q)suppressions=$(abspath tests/integration/plugin-stub/thread-sanitizer.supp); \
 	TSAN_OPTIONS="ignore_noninstrumented_modules=1 suppressions=$$suppressions" \
 	  prove -e '' tests/integration/plugin-stub/run :: --build $(BUILD)/thread/tests/plugin-stub \
 	  --plugin $(BUILD)/thread/virt-convoy-libvirtd.so --daemon $(PLUGIN_STUB)/canned-daemon \
-	  --preload $$($(CC) -print-file-name=libtsan.so)
+	  --hook $(BUILD)/virt-convoy-hook --preload $$($(CC) -print-file-name=libtsan.so)
 
 sanitize-unit: ## the unit tests under ASan and UBSan
 	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/sanitize SANITIZE=address,undefined test-unit

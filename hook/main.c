@@ -15,6 +15,7 @@
  *
  * An interval timer bounds every exchange with the daemon, whatever libdbus is
  * doing: when it fires, the process ends with success and has printed nothing.
+ * Where the plugin has asked the daemon already, nothing is asked here.
  */
 #include <dbus/dbus.h>
 #include <errno.h>
@@ -29,6 +30,7 @@
 #include <unistd.h>
 
 #include "common/config.h"
+#include "common/ipc_claim.h"
 #include "common/ipc_socket.h"
 
 #define XML_MAXIMUM (4u * 1024u * 1024u) /* bytes read from standard input */
@@ -275,7 +277,7 @@ main(int argc, char **argv)
 {
     g_autofree char *xml = NULL;
 
-    if (argc < 4 || !operation_is_wanted(argv[2], argv[3]))
+    if (argc < 4 || !operation_is_wanted(argv[2], argv[3]) || ipc_claim_stands(argv[2], argv[1]))
         return EXIT_SUCCESS;
     signal(SIGPIPE, SIG_IGN);
     /* libdbus takes no other text. */

@@ -15,6 +15,9 @@
  * peer-to-peer migration the source's flags travel by themselves and Prepare
  * may not add any. Finish is never held up by a question: the guest is paused.
  *
+ * The hook that libvirtd runs within a call knows nothing of all this: a claim tells it not
+ * to ask again, at Prepare in any case, at the guest's end where the daemon was given up.
+ *
  * libvirt's error of this thread is that of the real function in the end; calls
  * into libvirt of our own come before it, or save and restore the error.
  */
@@ -24,6 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/ipc_claim.h"
 #include "libvirtd/answer.h"
 #include "libvirtd/arguments.h"
 #include "libvirtd/client.h"
@@ -113,6 +117,14 @@ standing_bandwidth(virDomainPtr domain)
     return mib;
 }
 
+static const char *
+domain_name(virDomainPtr domain)
+{
+    const Real *real = real_functions();
+
+    return real->get_name != NULL ? real->get_name(domain) : NULL;
+}
+
 static void
 ask_daemon(Phase *phase, const Call *call, const char *uuid, const char *name, const char *xml)
 {
@@ -126,8 +138,7 @@ ask_daemon(Phase *phase, const Call *call, const char *uuid, const char *name, c
         return;
     }
     if (call->domain != NULL) {
-        if (real->get_name != NULL)
-            facts.name = real->get_name(call->domain);
+        facts.name = domain_name(call->domain);
         if (real->get_xml != NULL)
             live = real->get_xml(call->domain, 0);
         facts.domain_xml = live;
@@ -267,6 +278,18 @@ tell_daemon(const Phase *phase, const Call *call, uint64_t ticket, bool success)
     client_leave_call(&phase->budget, phase->entry, ticket, g_variant_builder_end(&builder));
 }
 
+/*
+ * For ipc_claim_drop. The guest's end at the source is in the call that comes next: when the
+ * daemon hangs, the hook is not to wait for it again.
+ */
+static int
+claim_release(const Phase *phase, virDomainPtr domain)
+{
+    const char *name = phase->budget.given_up ? domain_name(domain) : NULL;
+
+    return name != NULL ? ipc_claim_make(IPC_CLAIM_RELEASE, name) : -1;
+}
+
 /* What the next phase of this end has to know. */
 static Record
 record_of(const Phase *phase)
@@ -379,6 +402,7 @@ prepare_with_daemon(Phase *phase, Call *call, bool tunnel, const char *name, con
     const char *new_xml = NULL;
     Record record;
     RunningCall running;
+    int claim;
 
     running_call_enter(&running, NULL, NULL);
     ask_daemon(phase, call, NULL, name, xml);
@@ -398,12 +422,14 @@ prepare_with_daemon(Phase *phase, Call *call, bool tunnel, const char *name, con
     phase->additions.bandwidth_switchover = 0;
     if (cookie_domain_is_extension(xml, phase->answer.domain_xml))
         new_xml = phase->answer.domain_xml;
+    claim = ipc_claim_make(IPC_CLAIM_MIGRATE, name);
     run_with_additions(phase, call, new_xml);
     /* A tunnel's stream is used up by the first try. */
     if (!call_succeeded(call) && !tunnel &&
         (rules_adds_anything(&phase->additions) || new_xml != NULL) &&
         rules_setup_error_is_repeatable(real_last_error_code()))
         run_as_asked_again(phase, call);
+    ipc_claim_drop(claim);
 
     if (call_succeeded(call)) {
         record = record_of(phase);
@@ -461,12 +487,15 @@ perform_peer_to_peer(Phase *phase, Call *call, RunningCall *running)
     Asked asked = arguments_asked(call);
     virErrorPtr error;
     bool repeat;
+    int claim;
 
     /* Asked once more: it may have been paused while the call was held. */
     asked.flags |= implied_flags(call);
     asked.bandwidth |= phase->standing_bandwidth != 0;
     phase->additions = rules_reduce(&asked, MATCHING_FLAGS | SOURCE_FLAGS, &phase->answer.wanted);
+    claim = claim_release(phase, call->domain);
     run_with_additions(phase, call, NULL);
+    ipc_claim_drop(claim);
     if (call_succeeded(call) || !rules_adds_anything(&phase->additions) ||
         running_call_is_aborted(running) || real->set_error == NULL ||
         real->save_last_error == NULL || real->free_error == NULL ||
@@ -584,17 +613,20 @@ call_confirm(Call *call)
     char uuid[VIR_UUID_STRING_BUFLEN];
     Record record;
     Phase phase;
+    int claim;
 
     if (!real_domain_uuid(call->domain, uuid) || !records_get(RECORD_SOURCE, uuid, &record)) {
         call->run(call, &call->asked);
         return;
     }
     arguments.flags |= record.added_flags;
+    phase = phase_after("confirm", &record);
+    claim = claim_release(&phase, call->domain);
     call->run(call, &arguments);
+    ipc_claim_drop(claim);
     if (call_was_denied(call))
         return;
     records_drop(RECORD_SOURCE, uuid, &record);
-    phase = phase_after("confirm", &record);
     /* It succeeds at resuming the guest: the migration has failed all the same. */
     tell_daemon(&phase, call, record.ticket, call_succeeded(call) && !call->cancelled);
 }

@@ -187,6 +187,7 @@ migrate_direct(bool params, virDomainPtr domain, const char *name, unsigned long
     trip.confirm = stub_seen()->flags;
     CHECK(status == 0, status);
     CHECK(virGetLastError() == NULL, 0);
+    CHECK(stub_seen()->hooks_failed == 0, stub_seen()->hooks_failed);
     trip.complete = true;
 out:
     free(begun);
@@ -629,6 +630,7 @@ static const struct {
 } scenarios[] = {
     { "absent", scenario_absent, ROUNDS },
     { "plain", scenario_unchanged, ROUNDS },
+    { "hook", scenario_unchanged, 1 },
     { "garbage", scenario_unchanged, ROUNDS },
     { "post-copy", scenario_post_copy, ROUNDS },
     { "parallel", scenario_parallel, ROUNDS },

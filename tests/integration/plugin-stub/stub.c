@@ -4,15 +4,20 @@
  */
 #include "stub.h"
 
+#include <fcntl.h>
 #include <pthread.h>
+#include <spawn.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
+#define STUB_SETTINGS_MAXIMUM 8
 #define COOKIE "<qemu-migration>\n  <name>stub</name>\n</qemu-migration>\n"
 #define DOMAIN_XML "<domain type='qemu'><name>%s</name></domain>"
 
@@ -136,6 +141,31 @@ set_error(int code)
     last_error.message = code != VIR_ERR_OK ? strdup("stub error") : NULL;
 }
 
+/* $STUB_HOOK, waited for and told nothing but our settings, as libvirt does. */
+static void
+run_hook(const char *name, const char *operation, const char *sub_operation)
+{
+    char *hook = getenv("STUB_HOOK");
+    char *arguments[] = { hook, (char *)name, (char *)operation, (char *)sub_operation, "-", NULL };
+    char *settings[STUB_SETTINGS_MAXIMUM + 1] = { NULL };
+    posix_spawn_file_actions_t actions;
+    pid_t child;
+    int count = 0, status;
+
+    if (hook == NULL)
+        return;
+    for (char **each = environ; *each != NULL && count < STUB_SETTINGS_MAXIMUM; each++) {
+        if (strncmp(*each, "VIRT_CONVOY_", strlen("VIRT_CONVOY_")) == 0)
+            settings[count++] = *each;
+    }
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    seen.hooks_failed += posix_spawn(&child, hook, &actions, NULL, arguments, settings) != 0 ||
+                         waitpid(child, &status, 0) != child || !WIFEXITED(status) ||
+                         WEXITSTATUS(status) != 0;
+    posix_spawn_file_actions_destroy(&actions);
+}
+
 /* Remembers the call; false (with the error set) when it is to fail. */
 static bool
 enter(unsigned long flags, unsigned long bandwidth, virTypedParameterPtr parameters,
@@ -157,6 +187,22 @@ enter(unsigned long flags, unsigned long bandwidth, virTypedParameterPtr paramet
         return false;
     }
     return true;
+}
+
+/* The incoming domain's name is in its XML, which enter() keeps. */
+static int
+prepare(unsigned long flags, unsigned long bandwidth, virTypedParameterPtr parameters,
+        int n_parameters, const char *xml)
+{
+    char name[64];
+    const char *tag;
+
+    if (!enter(flags, bandwidth, parameters, n_parameters, xml))
+        return -1;
+    tag = strstr(seen.xml, "<name>");
+    if (tag != NULL && sscanf(tag, "<name>%63[^<]", name) == 1)
+        run_hook(name, "migrate", "begin");
+    return 0;
 }
 
 /* Finish and Confirm ask this first. */
@@ -221,7 +267,7 @@ virDomainMigratePrepare3(virConnectPtr dconn, const char *cookiein, int cookiein
     (void)dname;
     give_cookie(cookieout, cookieoutlen);
     *uri_out = strdup("tcp:host-b:49152");
-    return enter(flags, bandwidth, NULL, 0, dom_xml) ? 0 : -1;
+    return prepare(flags, bandwidth, NULL, 0, dom_xml);
 }
 
 int
@@ -234,7 +280,7 @@ virDomainMigratePrepare3Params(virConnectPtr dconn, virTypedParameterPtr params,
     (void)cookieinlen;
     give_cookie(cookieout, cookieoutlen);
     *uri_out = strdup("tcp:host-b:49152");
-    return enter(flags, 0, params, nparams, NULL) ? 0 : -1;
+    return prepare(flags, 0, params, nparams, NULL);
 }
 
 int
@@ -249,7 +295,7 @@ virDomainMigratePrepareTunnel3(virConnectPtr dconn, virStreamPtr st, const char 
     (void)cookieinlen;
     (void)dname;
     give_cookie(cookieout, cookieoutlen);
-    return enter(flags, bandwidth, NULL, 0, dom_xml) ? 0 : -1;
+    return prepare(flags, bandwidth, NULL, 0, dom_xml);
 }
 
 int
@@ -263,7 +309,7 @@ virDomainMigratePrepareTunnel3Params(virConnectPtr dconn, virStreamPtr st,
     (void)cookiein;
     (void)cookieinlen;
     give_cookie(cookieout, cookieoutlen);
-    return enter(flags, 0, params, nparams, NULL) ? 0 : -1;
+    return prepare(flags, 0, params, nparams, NULL);
 }
 
 int
@@ -332,6 +378,15 @@ virDomainMigrateFinish3Params(virConnectPtr dconn, virTypedParameterPtr params, 
     return enter(flags, 0, params, nparams, NULL) ? stub_domain("", "finished") : NULL;
 }
 
+static int
+confirm(virDomainPtr domain, unsigned long flags, virTypedParameterPtr parameters, int n_parameters)
+{
+    if (!enter(flags, 0, parameters, n_parameters, NULL))
+        return -1;
+    run_hook(domain->name, "release", "end");
+    return 0;
+}
+
 int
 virDomainMigrateConfirm3(virDomainPtr domain, const char *cookiein, int cookieinlen,
                          unsigned long flags, int cancelled)
@@ -341,7 +396,7 @@ virDomainMigrateConfirm3(virDomainPtr domain, const char *cookiein, int cookiein
     (void)cancelled;
     if (refuse_read_only(domain->connection))
         return -1;
-    return enter(flags, 0, NULL, 0, NULL) ? 0 : -1;
+    return confirm(domain, flags, NULL, 0);
 }
 
 int
@@ -354,7 +409,7 @@ virDomainMigrateConfirm3Params(virDomainPtr domain, virTypedParameterPtr params,
     (void)cancelled;
     if (refuse_read_only(domain->connection))
         return -1;
-    return enter(flags, 0, params, nparams, NULL) ? 0 : -1;
+    return confirm(domain, flags, params, nparams);
 }
 
 int

@@ -20,6 +20,7 @@ typedef struct {
     virTypedParameter parameters[STUB_PARAMETERS_MAXIMUM];
     char xml[4096];
     bool gathered; /* see stub_gather */
+    unsigned hooks_failed;
 } StubSeen;
 
 StubSeen *stub_seen(void);
