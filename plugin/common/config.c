@@ -104,8 +104,8 @@ static const ConfigOption options[] = {
       "it, so that the most urgent one starts first. High priority does not wait. 0: nobody does.",
       FIELD(gathering_time) },
     { "daemon", "call-timeout", CONFIG_TYPE_DURATION, "ms", 50, MINUTE, "2s",
-      "Longest time in all that asking the daemon may delay one migration. When it has "
-      "passed, libvirt goes on as if virt-convoy were not there.",
+      "Longest time in all that asking the daemon may delay one migration, on each of its two "
+      "hosts. When it has passed, libvirt goes on as if virt-convoy were not there.",
       FIELD(call_timeout) },
     { "daemon", "sample-interval", CONFIG_TYPE_DURATION, "ms", 50, MINUTE, "250ms",
       "Time between two readings of the traffic counters.", FIELD(sample_interval) },

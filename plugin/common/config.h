@@ -51,7 +51,7 @@ typedef struct {
     bool resume_post_copy;
     char *destination_uri; /* "%s" stands for the other host; "" = not known */
     /* [daemon] */
-    unsigned call_timeout;     /* ms a held libvirt call may cost in all */
+    unsigned call_timeout;     /* ms that asking may cost a migration on this host */
     unsigned sample_interval;  /* ms */
     unsigned reshape_interval; /* ms */
     unsigned held_calls_maximum;
