@@ -20,13 +20,29 @@ uri_parse(const char *text)
     return g_uri_parse(fixed ? fixed : text, G_URI_FLAGS_NONE, NULL);
 }
 
+/*
+ * A name, an IPv4 address, or an IPv6 address with or without its zone. The other host
+ * chooses the text, and GUri has decoded it: a '/', '?' or '@' in it would turn into
+ * parts of the URI that it is put into.
+ */
+static bool
+host_is_plain(const char *host)
+{
+    const bool address = strchr(host, ':') != NULL;
+
+    for (const char *p = host; *p != '\0'; p++)
+        if (!g_ascii_isalnum(*p) && strchr("._:-", *p) == NULL && !(address && *p == '%'))
+            return false;
+    return host[0] != '\0' && host[0] != '-';
+}
+
 char *
 peer_host_from_uri(const char *text)
 {
     g_autoptr(GUri) uri = uri_parse(text);
     const char *host = uri ? g_uri_get_host(uri) : NULL;
 
-    return host != NULL && host[0] != '\0' ? g_strdup(host) : NULL;
+    return host != NULL && host_is_plain(host) ? g_strdup(host) : NULL;
 }
 
 char *

@@ -23,7 +23,7 @@ typedef void (*PeerAddressFunc)(GArray *addresses, const GError *error, gpointer
 void peer_address_resolve(const char *migrate_uri, const char *destination_uri,
                           PeerAddressFunc func, gpointer user_data);
 
-/* The host of such a URI; NULL: none. Free with g_free. Pure. */
+/* The host of such a URI; NULL: none, or no plain name or address. Free with g_free. Pure. */
 char *peer_host_from_uri(const char *uri);
 
 /*

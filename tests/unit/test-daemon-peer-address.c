@@ -26,6 +26,16 @@ static const Row rows[] = {
     { "tcp:", NULL, 0 },
     { "", NULL, 0 },
     { "\"; rm -rf /", NULL, 0 },
+    { "tcp://[fe80::1%25eth0.2]:49152", "fe80::1%eth0.2", 49152 },
+    { "tcp:host_b.example-1.org:49152", "host_b.example-1.org", 49152 },
+    { "tcp://h%2Fsystem%3Fno_verify%3D1:49152", NULL, 49152 },
+    { "tcp://h%3Fcommand%3D%2Fbin%2Fx", NULL, 0 },
+    { "tcp://root%40host-b", NULL, 0 },
+    { "tcp://host-b%23", NULL, 0 },
+    { "tcp://h%252Fsystem", NULL, 0 },
+    { "tcp://host%20b", NULL, 0 },
+    { "tcp://[fe80::1%25eth0%2Fsystem%3Fno_verify%3D1]", NULL, 0 },
+    { "tcp://-oProxyCommand:1", NULL, 1 },
     { NULL, NULL, 0 },
 };
 
@@ -71,6 +81,7 @@ test_forms(void)
         { "qemu://%s/system", NULL, NULL },
         { "qemu://%s/system", "", NULL },
         { "qemu://%s/system", "unix:///run/socket", NULL },
+        { "qemu+ssh://%s/system", "tcp://h%2Fsystem%3Fcommand%3D%2Fbin%2Fx%23:49152", NULL },
         { "%s%s%n", "tcp:host-b", "host-b%s%n" },
     };
 
