@@ -118,9 +118,14 @@ $(BUILD)/fuzz/fuzz-recording: FUZZ_EXTRA := plugin/daemon/recording.c plugin/dae
                                 $(wildcard plugin/decision/*.c)
 $(BUILD)/fuzz/fuzz-call: FUZZ_EXTRA := plugin/daemon/calls-read.c plugin/daemon/gates.c \
                            plugin/decision/parallel.c plugin/common/ipc.c plugin/common/ipc_socket.c
+$(BUILD)/fuzz/fuzz-leave: FUZZ_EXTRA := plugin/daemon/calls-leave.c plugin/daemon/migration.c \
+                            plugin/daemon/migration-state.c plugin/daemon/peer-address.c \
+                            plugin/common/log.c plugin/shaping/plan.c
 $(BUILD)/fuzz/fuzz-answer: FUZZ_EXTRA := plugin/libvirtd/answer.c plugin/libvirtd/rules.c \
                              plugin/common/ipc.c plugin/common/ipc_socket.c
 $(BUILD)/fuzz/fuzz-tc: FUZZ_EXTRA := $(filter-out plugin/shaping/observe.c,$(wildcard plugin/shaping/*.c))
+$(BUILD)/fuzz/fuzz-failure: FUZZ_EXTRA := $(filter-out plugin/shaping/tc.c,$(wildcard plugin/shaping/*.c))
+$(BUILD)/fuzz/fuzz-counters: FUZZ_EXTRA := plugin/traffic/netlink.c plugin/traffic/error.c
 $(BUILD)/fuzz/fuzz-job-flags: FUZZ_EXTRA := plugin/daemon/job-flags.c
 $(BUILD)/fuzz/fuzz-cookie: FUZZ_EXTRA := plugin/libvirtd/cookie.c
 $(BUILD)/fuzz/fuzz-journal: FUZZ_EXTRA := $(filter-out plugin/shaping/journal.c, \
@@ -128,7 +133,7 @@ $(BUILD)/fuzz/fuzz-journal: FUZZ_EXTRA := $(filter-out plugin/shaping/journal.c,
 FUZZ_CFLAGS := -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
                -D_GNU_SOURCE -DCONVOY_SYSCONFDIR='"$(SYSCONFDIR)"' -Iplugin -I$(BUILD)/generated $(PACKAGE_CFLAGS)
 # Seconds that each fuzz target runs.
-T ?= 5
+T ?= 4
 # What these judge by times and rates: each has the machine to itself.
 MEASURING_TESTS := $(addprefix tests/integration/,priority.py deadline.py convergence.py techniques.py)
 LAB_TESTS := $(filter-out $(MEASURING_TESTS),$(wildcard tests/lab/selftest tests/integration/*.py))
@@ -221,9 +226,10 @@ fuzz: $(FUZZ_TARGETS) ## fuzz every parser of outside bytes for T seconds each
 
 $(BUILD)/fuzz/%: tests/fuzz/%.c $(wildcard tests/fuzz/*.h) $(FUZZ_SOURCES) $(GENERATED) \
                  $(wildcard plugin/daemon/recording.c plugin/daemon/fields.c plugin/daemon/gates.c \
-                   plugin/daemon/calls-read.c plugin/daemon/job-flags.c plugin/decision/*.c \
+                   plugin/daemon/calls-read.c plugin/daemon/calls-leave.c plugin/daemon/migration*.c \
+                   plugin/daemon/peer-address.c plugin/daemon/job-flags.c plugin/decision/*.c \
                    plugin/libvirtd/cookie.c plugin/libvirtd/answer.c plugin/libvirtd/rules.c \
-                   plugin/common/ipc*.c plugin/shaping/*.c)
+                   plugin/common/ipc*.c plugin/common/log.c plugin/traffic/*.c plugin/shaping/*.c)
 	$(Q)mkdir -p $(@D)
 	$(Q)clang $(FUZZ_CFLAGS) $< $(FUZZ_SOURCES) $(FUZZ_EXTRA) $(PACKAGE_LIBS) -lm -o $@
 

@@ -1,40 +1,36 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Any bytes as the kernel's answers about links, qdiscs, classes and filters,
- * and what is concluded from them: each message is a kind (0 to 3), its length
- * (two bytes, little-endian) and what follows the netlink header. The corpus
- * has what a kernel said about trees of ours and of others.
+ * Any bytes as the kernel's answers about links, qdiscs, classes and filters
+ * (kinds 0 to 3), and what is concluded from them. The corpus has what a kernel
+ * said about trees of ours and of others.
  */
 #include <stdlib.h>
 
+#include "message.h"
 #include "shaping/observe.c"
 #include "shaping/tc.h"
 
 #define IFINDEX 7
-#define MESSAGE_MAXIMUM 4096u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void
-message_feed(Dump *dump, unsigned kind, const uint8_t *payload, size_t length)
+message_read(unsigned kind, struct nl_msg *message, size_t length, void *data)
 {
     static int (*const receivers[])(struct nl_msg *, void *) = { link_received, qdisc_received,
                                                                  class_received, filter_received };
-    /* No byte more than the message has: who reads on is found. */
-    struct nl_msg *message = nlmsg_alloc_size(NLMSG_HDRLEN + NLMSG_ALIGN(length));
-    struct nlmsghdr *header = nlmsg_put(message, 0, 0, RTM_NEWQDISC, (int)length, 0);
+    struct nlmsghdr *header = nlmsg_hdr(message);
+    Dump *dump = data;
     struct tcmsg tc;
 
-    memcpy(nlmsg_data(header), payload, length);
     if (kind != 0 && length >= sizeof tc) {
-        memcpy(&tc, payload, sizeof tc);
+        memcpy(&tc, nlmsg_data(header), sizeof tc);
         tc.tcm_ifindex = IFINDEX;
         memcpy(nlmsg_data(header), &tc, sizeof tc);
     }
     if (receivers[kind](message, dump) != NL_OK)
         abort();
     dump->observed->ifindex = IFINDEX;
-    nlmsg_free(message);
 }
 
 static void
@@ -96,16 +92,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     g_autoptr(Observed) observed = observed_new_empty();
     Dump dump = { .observed = observed };
-    size_t at = 0;
 
     observed->ifindex = IFINDEX;
-    while (at + 3 <= size) {
-        size_t length = data[at + 1] | (size_t)data[at + 2] << 8;
-
-        length = MIN(MIN(length, MESSAGE_MAXIMUM), size - at - 3);
-        message_feed(&dump, data[at] % 4, data + at + 3, length);
-        at += 3 + length;
-    }
+    messages_feed(data, size, 4, RTM_NEWQDISC, message_read, &dump);
     check_conclusions(observed);
     return 0;
 }
