@@ -92,6 +92,33 @@ test_minimal(void)
     g_assert_cmpuint(description->metadata.techniques, ==, TECHNIQUE_ALLOW_ALL);
 }
 
+/* A bridge or a tap that is named like a command or a way out of a folder is none. */
+static void
+test_interface_names(void)
+{
+    static const struct {
+        const char *escaped;
+        const char *expected; /* NULL: no such bridge or tap is known */
+    } rows[] = {
+        { "br0", "br0" }, { "../../x", NULL },   { "&quot;; rm -rf /", NULL },
+        { "a b", NULL },  { "br0&#10;x", NULL }, { "", NULL },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autofree char *xml =
+            g_strdup_printf(HEAD "<devices><interface type='bridge'><source bridge='%s'/>"
+                                 "<target dev='%s'/></interface></devices></domain>",
+                            rows[i].escaped, rows[i].escaped);
+        g_autoptr(DomainDescription) description = parse(xml);
+        const DomainInterface *interface;
+
+        g_assert_cmpuint(description->interfaces->len, ==, 1);
+        interface = description->interfaces->pdata[0];
+        g_assert_cmpstr(interface->source, ==, rows[i].expected);
+        g_assert_cmpstr(interface->device, ==, rows[i].expected);
+    }
+}
+
 static void
 test_post_copy_obstacles(void)
 {
@@ -399,6 +426,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/domain/description", test_description);
     g_test_add_func("/domain/minimal", test_minimal);
+    g_test_add_func("/domain/interface-names", test_interface_names);
     g_test_add_func("/domain/post-copy-obstacles", test_post_copy_obstacles);
     g_test_add_func("/domain/refused", test_refused);
     g_test_add_func("/domain/bad-metadata", test_bad_metadata);
