@@ -48,14 +48,15 @@ static struct {
     pthread_cond_t all_here;
     unsigned wanted;
     unsigned here;
-} gathering = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0 };
+    unsigned rounds; /* how often all were there */
+    bool missed;     /* somebody did not come: nobody is waited for any more */
+} gathering = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0, 0, false };
 
 void
 stub_gather(unsigned count)
 {
     pthread_mutex_lock(&gathering.lock);
     gathering.wanted = count;
-    gathering.here = 0;
     pthread_mutex_unlock(&gathering.lock);
 }
 
@@ -63,19 +64,28 @@ static void
 gather(void)
 {
     struct timespec until;
+    unsigned round;
 
     /* Set before there are threads. A forked child could not take the lock. */
     if (gathering.wanted == 0)
         return;
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += GATHER_SECONDS;
+    seen.gatherings++;
     pthread_mutex_lock(&gathering.lock);
-    if (++gathering.here >= gathering.wanted)
+    round = gathering.rounds;
+    if (++gathering.here == gathering.wanted) {
+        gathering.here = 0;
+        gathering.rounds++;
         pthread_cond_broadcast(&gathering.all_here);
-    while (gathering.here < gathering.wanted &&
-           pthread_cond_timedwait(&gathering.all_here, &gathering.lock, &until) == 0)
-        continue;
-    seen.gathered = gathering.here >= gathering.wanted;
+    }
+    while (gathering.rounds == round && !gathering.missed)
+        if (pthread_cond_timedwait(&gathering.all_here, &gathering.lock, &until) != 0 &&
+            gathering.rounds == round) {
+            gathering.missed = true;
+            pthread_cond_broadcast(&gathering.all_here);
+        }
+    seen.gathered += gathering.rounds != round;
     pthread_mutex_unlock(&gathering.lock);
 }
 
@@ -182,6 +192,7 @@ enter(unsigned long flags, unsigned long bandwidth, virTypedParameterPtr paramet
         if (strcmp(parameters[i].field, VIR_MIGRATE_PARAM_DEST_XML) == 0)
             snprintf(seen.xml, sizeof(seen.xml), "%s", parameters[i].value.s);
     }
+    gather();
     if (flags & fail_mask) {
         set_error(fail_code);
         return false;
@@ -325,7 +336,6 @@ virDomainMigratePerform3(virDomainPtr domain, const char *xmlin, const char *coo
     if (!enter(flags, bandwidth, NULL, 0, xmlin) || refuse_paused(dconnuri, flags))
         return -1;
     atomic_store(&domain->moves, true);
-    gather();
     give_cookie(cookieout, cookieoutlen);
     return 0;
 }
@@ -341,7 +351,6 @@ virDomainMigratePerform3Params(virDomainPtr domain, const char *dconnuri,
     if (!enter(flags, 0, params, nparams, NULL) || refuse_paused(dconnuri, flags))
         return -1;
     atomic_store(&domain->moves, true);
-    gather();
     give_cookie(cookieout, cookieoutlen);
     return 0;
 }
@@ -415,6 +424,9 @@ virDomainMigrateConfirm3Params(virDomainPtr domain, virTypedParameterPtr params,
 int
 virDomainAbortJob(virDomainPtr domain)
 {
+    /* The plugin asks so whether the client may change anything. */
+    if (!domain->temporary)
+        gather();
     set_error(domain->connection->read_only ? VIR_ERR_OPERATION_DENIED
               : domain->temporary           ? VIR_ERR_NO_DOMAIN
                                             : VIR_ERR_OPERATION_INVALID);
@@ -425,6 +437,7 @@ virDomainAbortJob(virDomainPtr domain)
 int
 virDomainGetJobInfo(virDomainPtr domain, virDomainJobInfoPtr info)
 {
+    gather();
     memset(info, 0, sizeof(*info));
     if (atomic_load(&domain->moves)) {
         info->type = VIR_DOMAIN_JOB_UNBOUNDED;
@@ -436,6 +449,7 @@ virDomainGetJobInfo(virDomainPtr domain, virDomainJobInfoPtr info)
 static int
 note_request(virDomainPtr domain, int request)
 {
+    gather();
     set_error(VIR_ERR_OK);
     atomic_fetch_or(&domain->requests,
                     request | (atomic_load(&domain->moves) ? 0 : STUB_TOO_EARLY));

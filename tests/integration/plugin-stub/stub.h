@@ -19,7 +19,8 @@ typedef struct {
     int n_parameters;
     virTypedParameter parameters[STUB_PARAMETERS_MAXIMUM];
     char xml[4096];
-    bool gathered; /* see stub_gather */
+    unsigned gatherings; /* see stub_gather */
+    unsigned gathered;
     unsigned hooks_failed;
 } StubSeen;
 
@@ -29,8 +30,9 @@ StubSeen *stub_seen(void);
 void stub_fail_on(unsigned long mask, int code);
 
 /*
- * Each Perform waits inside for so many of them, from all threads. Call it before there
- * are any. StubSeen.gathered says whether they came within GATHER_SECONDS.
+ * Each function that the plugin stands in front of waits inside until so many threads are
+ * in one. Call it before there are any; all then make the same calls. StubSeen.gatherings
+ * says how often this thread waited, and gathered how often all came within GATHER_SECONDS.
  */
 void stub_gather(unsigned count);
 #define GATHER_SECONDS 10
