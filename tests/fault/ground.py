@@ -19,8 +19,8 @@ from support.stage import (DAEMON_PID, LIBVIRTD_PID, OTHER, LabError, Stage,  # 
                            component, run, wait_until)
 
 __all__ = ["CONFIG", "DAEMON_LOG", "DAEMON_PID", "GUEST", "KINDS", "LIBVIRTD_PID", "OTHER",
-           "SIGCONT", "SIGKILL", "SIGSTOP", "SPEED_UNLIMITED", "TECHNIQUES", "Account", "Ground", "LabError",
-           "component", "run", "wait_until"]
+           "SIGCONT", "SIGKILL", "SIGSTOP", "SPEED_UNLIMITED", "STATE", "TECHNIQUES", "Account", "Ground",
+           "LabError", "component", "run", "wait_until"]
 
 GUEST = "web"
 GUEST_OPTIONS = {"memory": 144, "fill": 24, "working_set": 8, "dirty_rate": 1}
@@ -33,7 +33,11 @@ SETTLE_SECONDS = 20
 BOOT_SECONDS = 300              # 4 s on an idle machine
 DAEMON_LOG = "/var/log/virt-convoy/virt-convoyd.log"
 SPEED_UNLIMITED = str((2**63 - 1) >> 20)    # MiB/s, as virsh migrate-getspeed says it
-JOURNAL = "/run/virt-convoy/shaping.journal"
+STATE = "/run/virt-convoy"
+JOURNAL = f"{STATE}/shaping.journal"
+# What is in a daemon's folder between migrations. Workers, speeds and post-copies that are
+# written down there are to be put back, lifted and resumed. The filler is of a row.
+KEPT = {"socket", "shaping.journal", "post-copy", "filler"}
 
 
 class Account:
@@ -92,6 +96,7 @@ class Ground(Stage):
         super().__init__(lab, Quiet())
         self.random = random.Random()
         self.before = None
+        self.pools = {}
         self.source = "host-a"
 
     @property
@@ -109,6 +114,7 @@ class Ground(Stage):
         if not self.lab.guests.where(GUEST):
             self.fresh_guest()
         self.before = self.networks()
+        self.pools = {host: self.pool(host) for host in self.lab.hosts}
 
     def fresh_guest(self, **options):
         with contextlib.suppress(LabError):
@@ -208,8 +214,7 @@ class Ground(Stage):
         if alive:
             self.source = where[0]
             for host in self.lab.hosts:
-                if host == self.source:
-                    self.clean_xml(GUEST, host, f"{title}: XML without our elements")
+                self.clean_xml(GUEST, host, f"{title}: XML on {host} without our elements")
         else:
             self.account.lost += 1
             self.fresh_guest()
@@ -228,7 +233,7 @@ class Ground(Stage):
             self.leak(f"{title}: the guest's migration speed stays at {told} MiB/s")
 
     def clean(self, host, title):
-        """No open migration, no busy worker, no journal entry on HOST."""
+        """No open migration, no busy worker, nothing to be undone on HOST."""
         node = self.host(host)
         answer = node.virsh("list", "--all", check=False, timeout=30)
         self.account.check(answer.returncode == 0, f"{title}: virsh on {host}: {answer.stderr}")
@@ -250,26 +255,36 @@ class Ground(Stage):
         except LabError:
             self.leak(f"{title}: {busy} workers of libvirtd on {host} are busy")
         with contextlib.suppress(LabError):
-            wait_until(f"empty journal on {host}", lambda: not self.journal(host),
+            wait_until(f"nothing to undo on {host}", lambda: not self.undone(host),
                        timeout=SETTLE_SECONDS, interval=0.2)
-        journal = self.journal(host)
-        if journal:
-            self.leak(f"{title}: journal on {host}: {journal}")
+        for left in self.undone(host):
+            self.leak(f"{title}: on {host}: {left}")
 
-    def journal(self, host):
-        return self.host(host).run("cat", JOURNAL, check=False).stdout.strip()
+    def undone(self, host):
+        """What the daemon of HOST has yet to put back, and what it wrote down of that."""
+        node = self.host(host)
+        left = []
+        journal = node.run("cat", JOURNAL, check=False)
+        if journal.returncode != 0 or journal.stdout.strip():
+            left.append(f"journal: {journal.stdout.strip() or journal.stderr.strip()}")
+        # Nothing can be removed from a disk that turned read-only; its row asks again later.
+        if node.run("test", "-w", STATE, check=False).returncode == 0:
+            names = node.run("find", STATE, "-mindepth", "1", "-printf", "%P\\n").stdout
+            left += [f"{STATE}/{name}" for name in names.splitlines() if name not in KEPT]
+        try:
+            pool = self.pool(host)
+        except LabError as error:
+            pool = error
+        if pool != self.pools[host]:
+            left.append(f"libvirtd's workers: {pool}, before {self.pools[host]}")
+        return left
 
     def leak(self, problem):
         self.account.leaks += 1
         self.account.check(False, problem)
 
     def busy_workers(self, host):
-        text = self.host(host).run("virt-admin", "-c", "libvirtd:///system",
-                                   "server-threadpool-info", "libvirtd", check=False).stdout
-        values = {}
-        for line in text.splitlines():
-            key, _, value = line.partition(":")
-            values[key.strip()] = value.strip()
-        if not values.get("nWorkers", "").isdigit() or not values.get("freeWorkers", "").isdigit():
-            return None
-        return int(values["nWorkers"]) - int(values["freeWorkers"])
+        with contextlib.suppress(LabError):
+            there, free = self.pool(host, "nWorkers", "freeWorkers")
+            return there - free
+        return None

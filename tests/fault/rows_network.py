@@ -460,7 +460,8 @@ def check_crowd(ground, destination, uptimes, title):
             uptimes[name] = answer["uptime_ms"]
         if not alive:
             ground.account.lost += 1
-        ground.clean_xml(name, destination, f"{title}: {name}: XML without our elements")
+        for host in ground.lab.hosts:
+            ground.clean_xml(name, host, f"{title}: {name}: XML on {host} without our elements")
 
 
 def crowd(ground, times):

@@ -8,7 +8,6 @@ says why, and the place goes to the next one; libvirtd's workers are raised whil
 calls wait and put back afterwards, also by a daemon that was killed meanwhile.
 """
 
-import re
 import signal
 import sys
 import time
@@ -27,16 +26,10 @@ MEMBERS = (
 )
 
 
-def pool(stage, host, keys=("maxWorkers", "minWorkers")):
-    text = stage.host(host).run("virt-admin", "-c", "libvirtd:///system",
-                                "server-threadpool-info", "libvirtd").stdout
-    return [int(re.search(rf"\b{key}\s*:\s*(\d+)", text)[1]) for key in keys]
-
-
 def raised(stage, host, before):
     """Both limits are higher than BEFORE, and the workers are there."""
-    now = pool(stage, host)
-    count, = pool(stage, host, ("nWorkers",))
+    now = stage.pool(host)
+    count, = stage.pool(host, "nWorkers")
     return all(new > old for new, old in zip(now, before)) and count >= now[1]
 
 
@@ -84,7 +77,7 @@ def ended_at_once(stage, one, since, what):
 
 def check_aborts(stage):
     source = "host-b"
-    before = pool(stage, source)
+    before = stage.pool(source)
     typed = {}
     try:
         typed["medium"] = gang.Typed(stage.lab, "medium", source)
@@ -120,10 +113,10 @@ def check_aborts(stage):
 
 def restored(stage, host, before, what):
     try:
-        wait_until("workers as before", lambda: pool(stage, host) == before, timeout=8)
+        wait_until("workers as before", lambda: stage.pool(host) == before, timeout=8)
     except Exception as error:  # noqa: BLE001: reported below
         stage.tap.note(error)
-    stage.tap.equal(pool(stage, host), before, what)
+    stage.tap.equal(stage.pool(host), before, what)
 
 
 def type_two(stage, source, typed, second, flags=("--live",)):
@@ -192,7 +185,7 @@ def check_client_killed(stage):
 def check_killed(stage):
     """A caller and a daemon are killed; neither leaves a place or a worker taken."""
     source = "host-b"
-    before = pool(stage, source)
+    before = stage.pool(source)
     typed = {}
     try:
         type_two(stage, source, typed, "low-next")
@@ -201,7 +194,7 @@ def check_killed(stage):
         for name, one in typed.items():
             wait_until(f"end of {name}", one.poll, timeout=60)
             stage.tap.equal(one.process.returncode, 0, f"{name} arrives without the daemon")
-        stage.tap.ok(pool(stage, source) > before, "a killed daemon cannot put back")
+        stage.tap.ok(stage.pool(source) > before, "a killed daemon cannot put back")
         stage.host(source).daemon_start()
         restored(stage, source, before, "the next daemon puts the workers back")
     finally:

@@ -98,6 +98,16 @@ class Stage:
             return status if status and condition(status) else None
         return wait_until(f"{what} on {host}", fulfilled, timeout=timeout, interval=0.1)
 
+    def pool(self, host, *keys):
+        """What libvirtd on HOST says of its workers, by default how many there may be."""
+        text = self.host(host).run("virt-admin", "-c", "libvirtd:///system",
+                                   "server-threadpool-info", "libvirtd", check=False).stdout
+        found = [re.search(rf"\b{key}\s*:\s*(\d+)", text)
+                 for key in keys or ("maxWorkers", "minWorkers")]
+        if not all(found):
+            raise LabError(f"libvirtd on {host} does not tell of its workers: {text.strip()}")
+        return [int(match[1]) for match in found]
+
     # Migrations
 
     def begin(self):
@@ -159,11 +169,16 @@ class Stage:
                        for end in (outcome.source, outcome.destination))
 
     def transient_elements(self, name, host):
-        """Kinds of the guest's XML on HOST ("live", "persistent") that have our offer."""
+        """Kinds of the guest's XML on HOST ("live", "persistent") that have our offer.
+
+        A host that does not know the guest has no XML of it.
+        """
         found = []
         for kind, options in (("live", []), ("persistent", ["--inactive"])):
-            xml = self.host(host).virsh("dumpxml", name, *options, check=False).stdout
-            if OFFER_MARK in xml:
+            answer = self.host(host).virsh("dumpxml", name, *options, check=False)
+            if answer.returncode != 0 and "failed to get domain" not in answer.stderr:
+                raise LabError(f"XML of {name} on {host}: {answer.stderr.strip()}")
+            if OFFER_MARK in answer.stdout:
                 found.append(kind)
         return found
 
