@@ -5,16 +5,33 @@ Each takes the ground and how often; ground.settle() adds what always holds.
 """
 
 import contextlib
+import pathlib
+import shlex
 import time
 
 from ground import (CONFIG, GUEST, KINDS, LIBVIRTD_PID, OTHER, SIGCONT, SIGKILL, SIGSTOP,
-                    SPEED_UNLIMITED, LabError, component, wait_until)
+                    SPEED_UNLIMITED, STATE, LabError, component, wait_until)
+
+UNIT = pathlib.Path(__file__).resolve().parents[2] / "install/systemd/virt-convoyd.service"
 
 LATEST = 5.0                    # s into a migration that takes about that long
 SOCKET = "/run/virt-convoy/socket"
 TIMEOUT_SECONDS = 2.0           # the one timeout of a migration, as configured by default
 SLACK_SECONDS = 1.5             # of the machine, not of virt-convoy
 NOISE_SECONDS = 0.5             # by which migrations of the same kind differed
+# What only a daemon with a connection to libvirt can take back or go on with.
+NEXT_DAEMON = (f"{STATE}/speeds", f"{STATE}/post-copy/")
+
+
+def stop_post(ground, host):
+    """What systemd does when the daemon of HOST has ended: the unit's ExecStopPost."""
+    lines = [line.partition("=")[2] for line in UNIT.read_text(encoding="utf-8").splitlines()
+             if line.startswith("ExecStopPost=")]
+    ground.account.check(lines, f"no ExecStopPost in {UNIT}")
+    for line in lines:
+        program, *arguments = shlex.split(line)
+        ground.host(host).run(component(pathlib.PurePath(program).name), *arguments,
+                              check=not program.startswith("-"))
 
 
 def daemon_killed(ground, times):
@@ -32,8 +49,9 @@ def daemon_killed(ground, times):
                 ground.host(host).daemon_start()
         ground.outcome_is(running, True, title)
         for host in victims if not again else ():
-            # What the unit's ExecStopPost does.
-            ground.command(host, "restore")
+            stop_post(ground, host)
+            left = [what for what in ground.undone(host) if not what.startswith(NEXT_DAEMON)]
+            ground.account.check(not left, f"{title}: after ExecStopPost: {left}")
         if not again:
             ground.restored(ground.before, f"{title}: restored without a daemon")
         for host in victims:
