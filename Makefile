@@ -147,11 +147,11 @@ test-unit: unit-tests ## the unit and golden tests, seconds
 
 RECORDED := $(wildcard tests/data/*.jsonl)
 
-test-replay: $(BUILD)/virt-convoy ## recorded lab runs would be decided as they were
+test-replay: $(BUILD)/virt-convoy $(BUILD)/prediction-mvm ## lab runs would be decided as recorded, 1000 timed migrations predicted within 5 %
 	$(Q)[ -n '$(RECORDED)' ] || { echo 'tests/data has no recording' >&2; exit 1; }
 	$(Q)status=0; for file in $(RECORDED); do \
 	  printf '%s: ' $$file; $(BUILD)/virt-convoy replay $$file || status=1; \
-	done; exit $$status
+	done; $(BUILD)/prediction-mvm tests/data/mvm-migrations.csv || status=1; exit $$status
 
 test-schemas: ## the RelaxNG schemas against their examples, the unit's confinement
 	$(Q)prove tests/integration/schemas.sh tests/integration/unit-security.sh
@@ -286,8 +286,8 @@ $(BUILD)/prediction-mvm: tests/bench/prediction-mvm.c $(LIBRARY)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $< $(LIBRARY) $(PACKAGE_LIBS) -lm -o $@
 
 bench-prediction: all $(BUILD)/prediction-mvm ## predicted against measured time: 1000 timed migrations, then the lab; needs root
-	$(Q)$(BUILD)/prediction-mvm tests/data/mvm-migrations.csv $(BUILD)/bench/prediction.json
-	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/bench/prediction.py
+	$(Q)$(BUILD)/prediction-mvm tests/data/mvm-migrations.csv $(BUILD)/bench/prediction.json; status=$$?; \
+	  VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/bench/prediction.py || status=1; exit $$status
 
 bench-priority: all ## high and low priority beside a busy neighbour; needs root, 20 minutes
 	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/bench/priority.py
