@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * From a manager's records to a plan: whose lower limit has a class of its own
+ * at which end. No tc is called, and libvirt is its test driver, which is never
+ * waited for.
+ */
+#include "common/log.h"
+#include "daemon/manager.h"
+#include "daemon/planner.h"
+
+#include <glib/gstdio.h>
+#include <libvirt-glib/libvirt-glib.h>
+#include <libvirt/libvirt.h>
+#include <libvirt/virterror.h>
+#include <string.h>
+
+#define MBIT (UINT64_C(1000000) / 8)
+#define LINK (190 * MBIT)
+#define UUID "00000000-0000-4000-8000-00000000000"
+#define SHARED 0xff /* last byte of a MAC that two have */
+
+typedef struct {
+    Config *config;
+    Manager *manager;
+    char *directory;
+} Fixture;
+
+static void
+set_up(Fixture *fixture, gconstpointer data G_GNUC_UNUSED)
+{
+    static const char text[] =
+        "[network]\nuplink=lo\nlink-rate=200Mbit/s\nusable-link-percent=95\nshape=no\n"
+        "[daemon]\nlibvirt-uri=test:///default\nlog-level=error\n"
+        "data-directory=\n";
+    g_autoptr(GPtrArray) warnings = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GError) error = NULL;
+
+    fixture->directory = g_dir_make_tmp("convoy-planner-XXXXXX", &error);
+    g_assert_no_error(error);
+    fixture->config = config_parse(text, strlen(text), "test", warnings);
+    g_assert_cmpuint(warnings->len, ==, 0);
+    fixture->manager = manager_new(fixture->config, fixture->directory, &error);
+    g_assert_no_error(error);
+}
+
+static void
+tear_down(Fixture *fixture, gconstpointer data G_GNUC_UNUSED)
+{
+    g_autofree char *journal = g_build_filename(fixture->directory, "shaping.journal", NULL);
+
+    manager_free(fixture->manager);
+    while (hypervisor_threads_left())
+        g_usleep(1000);
+    config_free(fixture->config);
+    g_assert_cmpint(g_remove(journal), ==, 0);
+    g_assert_cmpint(g_rmdir(fixture->directory), ==, 0);
+    g_free(fixture->directory);
+}
+
+/* The VM's own MAC ends in its number; lower: Mbit/s, 0 for none. */
+static void
+vm_put(Fixture *fixture, unsigned number, unsigned lower, bool own_mac, bool shared_mac)
+{
+    g_autoptr(GString) xml = g_string_new(NULL);
+    g_autoptr(GError) error = NULL;
+
+    g_string_printf(xml,
+                    "<domain><name>vm%u</name><uuid>" UUID "%u</uuid><memory unit='MiB'>64</memory>"
+                    "<metadata><c:domain xmlns:c='" DOMAIN_NAMESPACE "'>",
+                    number, number);
+    if (lower != 0)
+        g_string_append_printf(xml, "<c:sla><c:bandwidth lower='%u' unit='Mbit/s'/></c:sla>",
+                               lower);
+    g_string_append(xml, "</c:domain></metadata><devices>");
+    if (own_mac)
+        g_string_append_printf(xml,
+                               "<interface type='bridge'><mac address='52:54:00:00:00:%02x'/>"
+                               "</interface>",
+                               number);
+    if (shared_mac)
+        g_string_append_printf(xml,
+                               "<interface type='bridge'><mac address='52:54:00:00:00:%02x'/>"
+                               "</interface>",
+                               SHARED);
+    g_string_append(xml, "</devices></domain>");
+    registry_put(fixture->manager->registry, xml->str, &error);
+    g_assert_no_error(error);
+}
+
+/* One whose memory moves; it has no description unless the test gives it one. */
+static Migration *
+migration_put(Fixture *fixture, MigrationRole role, unsigned number)
+{
+    g_autofree char *name = g_strdup_printf("vm%u", number);
+    g_autofree char *uuid = g_strdup_printf(UUID "%u", number);
+    Migration *migration = manager_add(fixture->manager, role, name, uuid);
+
+    migration->machine.state = MIGRATION_RUNNING;
+    migration->leaf = fixture->manager->migrations->len;
+    return migration;
+}
+
+/* ---- lower limits ------------------------------------------------------ */
+
+static ShapingPlan *
+floors(const Fixture *fixture)
+{
+    static const ShapingVm none;
+    Reservation reservation = { .workload = { .rate = 100 * MBIT, .ceil = 150 * MBIT } };
+    ShapingPlan *plan = g_new(ShapingPlan, 1);
+
+    /* What was there before must not shine through. */
+    memset(plan, 0xa5, sizeof *plan);
+    planner_fill_floors(fixture->manager, &reservation, plan);
+    for (unsigned i = plan->vm_count; i < SHAPING_VMS_MAX; i++)
+        g_assert_cmpint(memcmp(&plan->vm[i], &none, sizeof none), ==, 0);
+    return plan;
+}
+
+static unsigned
+count_mac(const ShapingPlan *plan, unsigned id, uint8_t last)
+{
+    uint8_t mac[SHAPING_MAC_BYTES] = { 0x52, 0x54, 0, 0, 0, last };
+    unsigned count = 0;
+
+    for (unsigned i = 0; i < plan->vm_count; i++) {
+        for (unsigned j = 0; j < plan->vm[i].mac_count; j++)
+            count += (id == 0 || plan->vm[i].id == id) &&
+                     memcmp(plan->vm[i].macs[j], mac, sizeof mac) == 0;
+    }
+    return count;
+}
+
+static void
+test_floors(Fixture *fixture, gconstpointer data G_GNUC_UNUSED)
+{
+    g_autofree ShapingPlan *plan = NULL;
+    g_autofree ShapingPlan *again = NULL;
+    g_autofree ShapingPlan *without = NULL;
+
+    vm_put(fixture, 1, 40, true, true);
+    vm_put(fixture, 2, 20, true, true);
+    vm_put(fixture, 3, 0, true, false);   /* no lower limit */
+    vm_put(fixture, 4, 10, false, false); /* no MAC to be known by */
+    plan = floors(fixture);
+    g_assert_cmpuint(plan->vm_count, ==, 2);
+    for (unsigned i = 0; i < 2; i++) {
+        g_assert_cmpuint(plan->vm[i].id, ==, i + 1);
+        g_assert_cmpuint(count_mac(plan, i + 1, (uint8_t)(i + 1)), ==, 1);
+        g_assert_cmpuint(plan->vm[i].ceil, ==, 150 * MBIT);
+    }
+    /* 8 % for headers. */
+    g_assert_cmpuint(plan->vm[0].rate, ==, 40 * MBIT / 100 * 108);
+    g_assert_cmpuint(plan->vm[1].rate, ==, 20 * MBIT / 100 * 108);
+    g_assert_cmpuint(count_mac(plan, 0, SHARED), ==, 1);
+    g_assert_cmpuint(count_mac(plan, 0, 3), ==, 0);
+
+    again = floors(fixture);
+    g_assert_cmpint(memcmp(plan->vm, again->vm, sizeof plan->vm), ==, 0);
+    g_assert_cmpuint(planner_floors_stamp(plan), ==, planner_floors_stamp(again));
+    /* The other keeps its number, and is now the only one with that MAC. */
+    registry_remove(fixture->manager->registry, UUID "1");
+    without = floors(fixture);
+    g_assert_cmpuint(without->vm_count, ==, 1);
+    g_assert_cmpuint(without->vm[0].id, ==, 2);
+    g_assert_cmpuint(count_mac(without, 2, SHARED), ==, 1);
+    g_assert_cmpuint(planner_floors_stamp(plan), !=, planner_floors_stamp(without));
+}
+
+/* A limit counts where the VM runs: at the destination from the start of post-copy on. */
+static void
+test_floors_while_migrating(Fixture *fixture, gconstpointer data G_GNUC_UNUSED)
+{
+    static const struct {
+        MigrationRole role;
+        MigrationState state;
+        bool here;
+    } rows[] = {
+        { MIGRATION_ROLE_SOURCE, MIGRATION_WAITING, true },
+        { MIGRATION_ROLE_SOURCE, MIGRATION_RUNNING, true },
+        { MIGRATION_ROLE_SOURCE, MIGRATION_POST_COPY, false },
+        { MIGRATION_ROLE_DESTINATION, MIGRATION_WAITING, false },
+        { MIGRATION_ROLE_DESTINATION, MIGRATION_RUNNING, false },
+        { MIGRATION_ROLE_DESTINATION, MIGRATION_POST_COPY, true },
+        /* It has ended: the registry alone tells whether the VM is here. */
+        { MIGRATION_ROLE_SOURCE, MIGRATION_ENDED, true },
+        { MIGRATION_ROLE_DESTINATION, MIGRATION_ENDED, true },
+    };
+
+    vm_put(fixture, 1, 40, true, false);
+    vm_put(fixture, 2, 20, true, false);
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        Migration *migration = migration_put(fixture, rows[i].role, 1);
+        g_autofree ShapingPlan *plan = NULL;
+        ReserveInput input;
+
+        migration->machine.state = rows[i].state;
+        g_test_message("%s, %s", migration_role_to_string(rows[i].role),
+                       migration_state_to_string(rows[i].state));
+        plan = floors(fixture);
+        g_assert_cmpuint(count_mac(plan, 1, 1), ==, rows[i].here);
+        g_assert_cmpuint(count_mac(plan, 2, 2), ==, 1);
+        g_assert_cmpuint(plan->vm_count, ==, rows[i].here ? 2 : 1);
+        /* The class above them is promised the same, and 1 % for what has no limit. */
+        manager_reserve_input(fixture->manager, SHAPING_EGRESS, NULL, &input);
+        g_assert_cmpuint(input.lower, ==, (rows[i].here ? 60 : 20) * MBIT / 100 * 108 + LINK / 100);
+        g_ptr_array_remove(fixture->manager->migrations, migration);
+    }
+}
+
+static void
+libvirt_silent(void *data G_GNUC_UNUSED, virErrorPtr error G_GNUC_UNUSED)
+{
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    virSetErrorFunc(NULL, libvirt_silent);
+    gvir_event_register();
+    log_open(CONFIG_LOG_ERROR, NULL, NULL);
+#define ADD(path, function) g_test_add(path, Fixture, NULL, set_up, function, tear_down)
+    ADD("/planner/floors", test_floors);
+    ADD("/planner/floors-while-migrating", test_floors_while_migrating);
+    return g_test_run();
+}
