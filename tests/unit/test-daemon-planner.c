@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * From a manager's records to a plan: whose lower limit has a class of its own
- * at which end. No tc is called, and libvirt is its test driver, which is never
- * waited for.
+ * at which end, and what a migration has in its last round. No tc is called, and
+ * libvirt is its test driver, which is never waited for.
  */
 #include "common/log.h"
-#include "daemon/manager.h"
+#include "daemon/manager-private.h"
 #include "daemon/planner.h"
 
 #include <glib/gstdio.h>
@@ -15,6 +15,7 @@
 #include <string.h>
 
 #define MBIT (UINT64_C(1000000) / 8)
+#define MB UINT64_C(1000000)
 #define LINK (190 * MBIT)
 #define UUID "00000000-0000-4000-8000-00000000000"
 #define SHARED 0xff /* last byte of a MAC that two have */
@@ -208,6 +209,132 @@ test_floors_while_migrating(Fixture *fixture, gconstpointer data G_GNUC_UNUSED)
     }
 }
 
+/* ---- the last round ---------------------------------------------------- */
+
+static ShapingPlan *
+plan_now(const Fixture *fixture)
+{
+    const Manager *manager = fixture->manager;
+    ShapingPlan *plan = g_new0(ShapingPlan, 1);
+
+    g_assert_true(manager->side[SHAPING_EGRESS].has_reservation);
+    planner_fill_plan(manager, SHAPING_EGRESS, &manager->side[SHAPING_EGRESS].reservation, plan);
+    return plan;
+}
+
+/* Ten seconds of a first pass at 5 MB/s, and the second has just begun. */
+static void
+remember_passes(Migration *migration, uint64_t left)
+{
+    gint64 now_us = g_get_monotonic_time();
+
+    for (int second = -11; second <= -1; second++) {
+        ConvergeSample sample = {
+            .time_us = now_us + second * G_USEC_PER_SEC,
+            .iteration = second < -1 ? 1 : 2,
+            .remaining = left + (uint64_t)(-1 - second) * 5 * MB,
+            .transferred = (uint64_t)(second + 11) * 5 * MB,
+        };
+        ConvergeLimits limits = { .memory = 64 * MB };
+        ConvergeDecision decision;
+
+        converge_step(&migration->converge, &sample, &limits, &decision);
+        g_assert_false(decision.last_round);
+    }
+    migration->statistics = (JobStatistics){ .valid = true,
+                                             .active = true,
+                                             .iteration = 2,
+                                             .memory_total = 64 * MB,
+                                             .memory_remaining = left,
+                                             .memory_processed = 55 * MB };
+}
+
+/*
+ * What is left fits 300 ms at all of the link but the floors: for two seconds the
+ * migration has nearly all of what high priority would have, and may borrow as much.
+ */
+static void
+check_last_round(Fixture *fixture, Priority priority, uint64_t left, uint64_t left_of_other)
+{
+    Manager *manager = fixture->manager;
+    Migration *last = migration_put(fixture, MIGRATION_ROLE_SOURCE, 2);
+    Migration *other = migration_put(fixture, MIGRATION_ROLE_SOURCE, 3);
+    g_autofree ShapingPlan *before = NULL;
+    g_autofree ShapingPlan *during = NULL;
+    g_autofree ShapingPlan *after = NULL;
+    const Reservation *reservation = &manager->side[SHAPING_EGRESS].reservation;
+    uint64_t limit;
+
+    vm_put(fixture, 1, 40, true, false); /* stays */
+    last->priority = other->priority = priority;
+    remember_passes(last, left);
+    other->statistics = (JobStatistics){ .valid = true,
+                                         .active = true,
+                                         .iteration = 1,
+                                         .memory_total = 64 * MB,
+                                         .memory_remaining = left_of_other };
+    manager_reshape(manager, SHAPING_EGRESS, NULL, NULL);
+    before = plan_now(fixture);
+    limit = last->limits.max_bandwidth;
+
+    manager_converge(manager, last);
+    g_assert_true(last->last_round);
+    during = plan_now(fixture);
+    g_test_message("%s: %" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT
+                   " B/s, before %" G_GUINT64_FORMAT,
+                   priority_to_string(priority), during->migration[0].rate, during->migrations.rate,
+                   before->migration[0].rate);
+    g_assert_cmpuint(during->migrations.rate, ==, LINK - reservation->lower);
+    g_assert_cmpuint(during->migrations.rate, >, before->migrations.rate);
+    g_assert_cmpuint(during->migration[0].rate, >=, during->migrations.rate / 4 * 3);
+    g_assert_cmpuint(during->migration[0].ceil, ==, reservation->leaf[PRIORITY_HIGH].ceil);
+    g_assert_cmpuint(during->migration[0].ceil, ==, LINK);
+    /* Where no class is to be had, QEMU's own limit is all there is. */
+    g_assert_cmpuint(last->limits.max_bandwidth, >, limit);
+
+    /* As if it had begun three seconds ago. */
+    last->converge.last_round_us -= 3 * G_USEC_PER_SEC;
+    manager_converge(manager, last);
+    g_assert_false(last->last_round);
+    after = plan_now(fixture);
+    g_assert_cmpuint(after->migrations.rate, ==, before->migrations.rate);
+    g_assert_cmpuint(after->migration[0].rate, ==, before->migration[0].rate);
+    g_assert_cmpuint(after->migration[0].ceil, ==, before->migration[0].ceil);
+}
+
+static void
+test_last_round_medium(Fixture *fixture, gconstpointer data G_GNUC_UNUSED)
+{
+    check_last_round(fixture, PRIORITY_MEDIUM, 5 * MB, 5 * MB);
+}
+
+static void
+test_last_round_low(Fixture *fixture, gconstpointer data G_GNUC_UNUSED)
+{
+    check_last_round(fixture, PRIORITY_LOW, 5 * MB, 40 * MB);
+}
+
+/* No round is lent for what would not fit it: the caller's limit, or the other end's link. */
+static void
+test_last_round_bounded(Fixture *fixture, gconstpointer data G_GNUC_UNUSED)
+{
+    Migration *migration = migration_put(fixture, MIGRATION_ROLE_SOURCE, 1);
+
+    manager_reshape(fixture->manager, SHAPING_EGRESS, NULL, NULL);
+    remember_passes(migration, 5 * MB);
+    migration->user_bandwidth_mib = 10;
+    manager_converge(fixture->manager, migration);
+    g_assert_false(migration->last_round);
+    migration->user_bandwidth_mib = 0;
+    migration->peer_known = true;
+    migration->peer.link_rate = 10 * MB;
+    manager_converge(fixture->manager, migration);
+    g_assert_false(migration->last_round);
+    migration->peer.link_rate = 100 * MB;
+    manager_converge(fixture->manager, migration);
+    g_assert_true(migration->last_round);
+}
+
 static void
 libvirt_silent(void *data G_GNUC_UNUSED, virErrorPtr error G_GNUC_UNUSED)
 {
@@ -223,5 +350,8 @@ main(int argc, char **argv)
 #define ADD(path, function) g_test_add(path, Fixture, NULL, set_up, function, tear_down)
     ADD("/planner/floors", test_floors);
     ADD("/planner/floors-while-migrating", test_floors_while_migrating);
+    ADD("/planner/last-round/medium", test_last_round_medium);
+    ADD("/planner/last-round/low", test_last_round_low);
+    ADD("/planner/last-round/bounded", test_last_round_bounded);
     return g_test_run();
 }
