@@ -3,15 +3,21 @@
 """Deadlines, and what several migrations get of one uplink. TAP, root.
 
 A neighbour that sends all it can is beside every migration; its lower limit must hold
-whatever a deadline needs. Times are those of the command a user types.
+whatever a deadline needs, and that of an idle one at the destination has a class too.
+Times are those of the command a user types.
 """
 
+import re
 import sys
 
 from support.stage import main, wait_until
 
 LINK, FLOOR = 200, 40.0         # Mbit/s
 NEIGHBOUR = "db"
+OTHER_NEIGHBOUR, OTHER_FLOOR = "near-b", 20.0
+HEADERS = 1.08                  # what a class has of a lower limit
+# The first VM's, below the workload's; see plugin/shaping/plan.h.
+VM_CLASS = re.compile(r"^class htb c0b0:201 parent c0b0:10 .*\brate (\S+) ", re.MULTILINE)
 POSSIBLE, IMPOSSIBLE = 30, 2    # s, for about 190 MiB beside a full link
 
 
@@ -48,6 +54,14 @@ def check_deadline(stage, name, deadline):
     return record, outcome.seconds
 
 
+def vm_classes(stage):
+    """Rates of the classes of single VMs, once both hosts have one, with a filter into it."""
+    texts = [stage.network(host) for host in ("host-a", "host-b")]
+    if all(VM_CLASS.search(text) and "flowid c0b0:201" in text for text in texts):
+        return [VM_CLASS.findall(text) for text in texts]
+    return None
+
+
 def check_shares(stage, scheduling):
     """Two of one priority at a time: together they get no more than there is.
 
@@ -75,6 +89,9 @@ def check_shares(stage, scheduling):
     try:
         rates = wait_until("shares of both migrations", shares, timeout=30, interval=0.2)
         stage.tap.note(f"{title}: {rates} B/s")
+        floors = [[f"{floor * HEADERS * 1000:.0f}Kbit"] for floor in (FLOOR, OTHER_FLOOR)]
+        stage.tap.equal(wait_until("the neighbours' classes", lambda: vm_classes(stage), timeout=10),
+                        floors, f"{title}: each neighbour's lower limit has a class at its host")
         ratio = rates["large"] / rates["small"]
         if scheduling == "parallel":
             # About 1 : 3 in memory, hence 1 : 1.7 in rates; zero pages and progress blur it.
@@ -94,7 +111,10 @@ def check_shares(stage, scheduling):
 def check(stage):
     tap = stage.tap
     stage.set_modes("full", "full")
-    stage.lab.guests.start(NEIGHBOUR, memory=192, fill=8, sla_lower=FLOOR)
+    stage.lab.guests.start(NEIGHBOUR, memory=192, fill=8, sla_lower=FLOOR, wait=False)
+    stage.lab.guests.start(OTHER_NEIGHBOUR, "host-b", memory=136, fill=0, working_set=0,
+                           sla_lower=OTHER_FLOOR)
+    stage.lab.guests.wait_ready(NEIGHBOUR)
     stage.lab.workloads.start("iperf-out", NEIGHBOUR, streams=4)
     record, seconds = check_deadline(stage, "possible", POSSIBLE)
     tap.ok(seconds <= POSSIBLE, "possible: ends in time", f"{seconds:.1f} s")
