@@ -98,6 +98,7 @@ migration_put(Fixture *fixture, MigrationRole role, unsigned number)
 
     migration->machine.state = MIGRATION_RUNNING;
     migration->leaf = fixture->manager->migrations->len;
+    migration->port_first = migration->port_last = 49151 + migration->leaf;
     return migration;
 }
 
