@@ -529,6 +529,30 @@ tree_differ(Difference *self, ShapingLeaves root_leaves)
     }
 }
 
+/* Our redirect stands, whatever else does: one to our ifb, or to one that is gone. */
+static bool
+redirect_stands(const Observed *uplink, int ifb_ifindex)
+{
+    for (guint i = 0; i < uplink->filters->len; i++) {
+        const ObservedFilter *filter = &g_array_index(uplink->filters, ObservedFilter, i);
+
+        if (TC_H_MAJ(filter->parent) == TC_H_MAJ(TC_H_INGRESS) &&
+            filter->preference == SHAPING_REDIRECT_PREFERENCE &&
+            (filter->redirect_ifindex == OBSERVED_DEVICE_GONE ||
+             (ifb_ifindex != 0 && filter->redirect_ifindex == ifb_ifindex)))
+            return true;
+    }
+    return false;
+}
+
+static void
+redirect_delete(GPtrArray *steps, const char *interface)
+{
+    steps_add(steps, SHAPING_TOOL_TC, SHAPING_LEAVES_NOTHING, interface,
+              "filter del dev %s parent ffff: protocol all prio %u", interface,
+              SHAPING_REDIRECT_PREFERENCE);
+}
+
 GPtrArray *
 shaping_difference(const ShapingPlan *plan, const Observed *uplink, const Observed *ifb,
                    const ShapingFeatures *features)
@@ -561,27 +585,14 @@ shaping_difference(const ShapingPlan *plan, const Observed *uplink, const Observ
     if (!observed_has_our_ingress(uplink, ifb->ifindex, &redirects))
         steps_add(steps, SHAPING_TOOL_TC, SHAPING_LEAVES_INGRESS, plan->interface,
                   "qdisc add dev %s handle ffff: ingress", plan->interface);
+    else if (!redirects && redirect_stands(uplink, 0))
+        redirect_delete(steps, plan->interface);
     if (!redirects)
         steps_add(steps, SHAPING_TOOL_TC, SHAPING_LEAVES_NOTHING, plan->interface,
                   "filter add dev %s parent ffff: protocol all prio %u u32 match u32 0 0 "
                   "action mirred egress redirect dev %s",
                   plan->interface, SHAPING_REDIRECT_PREFERENCE, ifb_name);
     return steps;
-}
-
-/* Our redirect stands, whatever else does. */
-static bool
-redirect_stands(const Observed *uplink, int ifb_ifindex)
-{
-    for (guint i = 0; i < uplink->filters->len; i++) {
-        const ObservedFilter *filter = &g_array_index(uplink->filters, ObservedFilter, i);
-
-        if (TC_H_MAJ(filter->parent) == TC_H_MAJ(TC_H_INGRESS) &&
-            filter->preference == SHAPING_REDIRECT_PREFERENCE && ifb_ifindex != 0 &&
-            filter->redirect_ifindex == ifb_ifindex)
-            return true;
-    }
-    return false;
 }
 
 GPtrArray *
@@ -597,13 +608,11 @@ shaping_difference_remove(const char *interface, ShapingDirection direction, con
         return steps;
     }
     if (observed_has_our_ingress(uplink, ifb->ifindex, &redirects)) {
-        if (redirects || empty_ingress_is_ours)
+        if (redirects || redirect_stands(uplink, ifb->ifindex) || empty_ingress_is_ours)
             g_ptr_array_add(steps, shaping_step_undo(SHAPING_LEAVES_INGRESS, interface));
     } else if (redirect_stands(uplink, ifb->ifindex)) {
         /* Somebody added to our ingress qdisc: only our filter is ours now. */
-        steps_add(steps, SHAPING_TOOL_TC, SHAPING_LEAVES_NOTHING, interface,
-                  "filter del dev %s parent ffff: protocol all prio %u", interface,
-                  SHAPING_REDIRECT_PREFERENCE);
+        redirect_delete(steps, interface);
     }
     if (ifb->exists && strcmp(ifb->link_kind, "ifb") == 0)
         g_ptr_array_add(steps, shaping_step_undo(SHAPING_LEAVES_IFB, ifb->name));

@@ -160,7 +160,7 @@ filter_read_actions(ObservedFilter *filter, struct nlattr *attribute)
         !attribute_copy(&options, sizeof options, mirred[TCA_MIRRED_PARMS]) ||
         options.eaction != TCA_EGRESS_REDIR)
         return;
-    filter->redirect_ifindex = (int)options.ifindex;
+    filter->redirect_ifindex = options.ifindex != 0 ? (int)options.ifindex : OBSERVED_DEVICE_GONE;
     filter->exotic = false;
 }
 
@@ -367,8 +367,11 @@ observed_has_our_ingress(const Observed *self, int ifb_ifindex, bool *ret_redire
         if (TC_H_MAJ(filter->parent) != TC_H_MAJ(TC_H_INGRESS))
             continue;
         if (filter->exotic || filter->preference != SHAPING_REDIRECT_PREFERENCE ||
-            filter->redirect_ifindex == 0 ||
-            (ifb_ifindex != 0 && filter->redirect_ifindex != ifb_ifindex))
+            filter->redirect_ifindex == 0)
+            return false;
+        if (filter->redirect_ifindex == OBSERVED_DEVICE_GONE)
+            continue;
+        if (ifb_ifindex != 0 && filter->redirect_ifindex != ifb_ifindex)
             return false;
         redirects = true;
     }

@@ -27,7 +27,7 @@ typedef struct {
     uint32_t quantum;
 } ObservedClass;
 
-enum { OBSERVED_KEYS_MAX = 16, OBSERVED_OBJECTS_MAX = 4096 };
+enum { OBSERVED_KEYS_MAX = 16, OBSERVED_OBJECTS_MAX = 4096, OBSERVED_DEVICE_GONE = -1 };
 
 typedef struct {
     uint32_t value, mask; /* host order */
@@ -42,7 +42,8 @@ typedef struct {
     uint32_t class_id;
     unsigned key_count; /* more than OBSERVED_KEYS_MAX: exotic is set */
     U32Key keys[OBSERVED_KEYS_MAX];
-    int redirect_ifindex; /* mirred egress redirect; 0: none */
+    int redirect_ifindex; /* mirred egress redirect; 0: none, or OBSERVED_DEVICE_GONE: it
+                           * drops what comes in */
     bool exotic;          /* has something we never write */
 } ObservedFilter;
 
@@ -70,6 +71,7 @@ bool observed_has_our_root(const Observed *self);
 /*
  * The ingress qdisc stands and holds nothing but our redirect to `ifb_ifindex`
  * (0: to any), or nothing at all, as a crash between the two steps leaves it.
+ * A redirect of ours whose ifb was deleted is ours, and redirects no more.
  */
 bool observed_has_our_ingress(const Observed *self, int ifb_ifindex, bool *ret_redirects);
 

@@ -566,6 +566,44 @@ test_ingress_is_ours(void)
     golden_check("ingress-remove-shared", steps);
 }
 
+/* Its ifb was deleted: what comes in is dropped, so it must be known and taken off. */
+static void
+test_ingress_without_ifb(void)
+{
+    ObservedQdisc ingress = { 0xffff0000, TC_H_INGRESS, "ingress", 0 };
+    ObservedFilter redirect = { .parent = 0xffff0000,
+                                .preference = SHAPING_REDIRECT_PREFERENCE,
+                                .redirect_ifindex = OBSERVED_DEVICE_GONE };
+    ObservedFilter other = { .parent = 0xffff0000, .preference = 1 };
+
+    /* Without an ifb, and beside another one of its name. */
+    for (int ifb_ifindex = 0; ifb_ifindex <= 9; ifb_ifindex += 9) {
+        g_autoptr(Observed) uplink = observed_new_empty();
+        g_autoptr(Observed) ifb = observed_new_empty();
+        g_autoptr(GPtrArray) steps = NULL;
+        g_autofree char *step = NULL;
+        bool redirects = true;
+
+        ifb->ifindex = ifb_ifindex;
+        g_array_append_val(uplink->qdiscs, ingress);
+        g_array_append_val(uplink->filters, redirect);
+        g_assert_true(observed_has_our_ingress(uplink, ifb_ifindex, &redirects));
+        g_assert_false(redirects);
+        steps = shaping_difference_remove("eth0", SHAPING_INGRESS, uplink, ifb, false);
+        g_assert_cmpuint(steps->len, ==, 1);
+        step = shaping_step_to_string(g_ptr_array_index(steps, 0));
+        g_assert_cmpstr(step, ==, "tc qdisc del dev eth0 ingress");
+
+        g_array_append_val(uplink->filters, other);
+        g_clear_pointer(&steps, g_ptr_array_unref);
+        g_clear_pointer(&step, g_free);
+        steps = shaping_difference_remove("eth0", SHAPING_INGRESS, uplink, ifb, false);
+        g_assert_cmpuint(steps->len, ==, 1);
+        step = shaping_step_to_string(g_ptr_array_index(steps, 0));
+        g_assert_cmpstr(step, ==, "tc filter del dev eth0 parent ffff: protocol all prio 49328");
+    }
+}
+
 /* -- checks and arithmetic --------------------------------------------------------------- */
 
 static void
@@ -827,6 +865,7 @@ main(int argc, char **argv)
     g_test_add_func("/shaping/render/full", test_full_plan);
     g_test_add_func("/shaping/foreign/root", test_foreign);
     g_test_add_func("/shaping/foreign/ingress", test_ingress_is_ours);
+    g_test_add_func("/shaping/foreign/ingress-without-ifb", test_ingress_without_ifb);
     g_test_add_func("/shaping/plan/validate", test_validate);
     g_test_add_func("/shaping/plan/validate-vms", test_validate_vms);
     g_test_add_func("/shaping/plan/normalise-vms", test_normalise_vms);
