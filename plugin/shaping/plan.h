@@ -52,6 +52,7 @@ typedef enum {
     SHAPING_ERROR_UNSUPPORTED, /* this kernel lacks something needed */
     SHAPING_ERROR_FAILED,      /* a step failed; what was made is undone */
     SHAPING_ERROR_TIMEOUT,     /* tc or ip did not end in time; likewise */
+    SHAPING_ERROR_CHANGED,     /* somebody else changed or took off what stood; likewise */
 } ShapingError;
 
 enum {

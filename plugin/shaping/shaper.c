@@ -19,7 +19,9 @@ struct Shaper {
     ShapingDirection direction;
     ShapingJournal *journal;
     ShapingFeatures features;
-    bool made_ingress; /* this process made the ingress qdisc: ours though empty */
+    bool made_ingress;     /* this process made the ingress qdisc: ours though empty */
+    ShapingPlan *standing; /* normalised, as last applied; NULL: nothing was, or it is off */
+    char *changed;         /* what somebody else did to it; NULL: nothing */
     char *refused_reason;
     unsigned last_steps;
     gint64 last_duration_us;
@@ -59,6 +61,8 @@ shaper_free(Shaper *self)
 {
     if (self == NULL)
         return;
+    g_free(self->standing);
+    g_free(self->changed);
     g_free(self->refused_reason);
     g_free(self);
 }
@@ -125,6 +129,7 @@ shaper_take_off(Shaper *self, unsigned *ret_steps, GError **error)
     g_autoptr(GError) failure = NULL;
     unsigned done = 0;
 
+    g_clear_pointer(&self->standing, g_free);
     if (!view_take(self, &view, error))
         return FALSE;
     steps = shaping_difference_remove(self->device, self->direction, view.uplink, view.ifb,
@@ -196,6 +201,81 @@ shaper_verify(Shaper *self, const ShapingPlan *plan, GError **error)
     return FALSE;
 }
 
+/* What a change of ours never takes away. New text; NULL: it is there. */
+static char *
+view_missing(const Shaper *self, const View *view)
+{
+    const Observed *shaped = self->direction == SHAPING_EGRESS ? view->uplink : view->ifb;
+    bool redirects = false;
+
+    if (!shaped->exists)
+        return g_strdup_printf("our device %s is gone", self->ifb_name);
+    if (!observed_has_our_root(shaped))
+        return g_strdup_printf("our qdisc htb %x: is gone from %s", SHAPING_HANDLE_MAJOR,
+                               shaped->name);
+    if (self->direction == SHAPING_INGRESS &&
+        (!observed_has_our_ingress(view->uplink, view->ifb->ifindex, &redirects) || !redirects))
+        return g_strdup_printf("what comes in is not redirected to %s alone", self->ifb_name);
+    return NULL;
+}
+
+/* What somebody else did to what stood. New text; NULL: nothing. */
+static char *
+view_deviation(const Shaper *self, const View *view)
+{
+    g_autofree char *missing = view_missing(self, view);
+    g_autofree char *foreign = view_foreign_reason(self, view);
+    g_autoptr(GPtrArray) steps = NULL;
+    g_autofree char *step = NULL;
+
+    if (missing != NULL && foreign != NULL)
+        return g_strdup_printf("%s, and %s", missing, foreign);
+    if (missing != NULL || foreign != NULL)
+        return missing != NULL ? g_steal_pointer(&missing) : g_steal_pointer(&foreign);
+    steps = shaping_difference(self->standing, view->uplink, view->ifb, &self->features);
+    if (steps->len == 0)
+        return NULL;
+    step = shaping_step_to_string(g_ptr_array_index(steps, 0));
+    return g_strdup_printf("it would take: %s", step);
+}
+
+/* Whoever changed it knows why: what is left of ours goes, and nothing is put up again. */
+static void
+shaper_give_up(Shaper *self, const char *found, GError **error)
+{
+    g_autoptr(GError) failure = NULL;
+
+    if (!shaper_take_off(self, NULL, &failure))
+        self->changed = g_strdup_printf("%s: somebody else changed what was put up (%s), and "
+                                        "taking off what is left failed: %s",
+                                        self->interface, found, failure->message);
+    else
+        self->changed = g_strdup_printf("%s: somebody else changed what was put up (%s)",
+                                        self->interface, found);
+    g_set_error_literal(error, SHAPING_ERROR, SHAPING_ERROR_CHANGED, self->changed);
+}
+
+/* One that goes while it is looked at loses its qdiscs first. */
+static bool
+shaper_device_stands(const Shaper *self)
+{
+    return (int)if_nametoindex(self->device) == self->ifindex;
+}
+
+static gboolean
+shaper_judge(Shaper *self, const View *view, GError **error)
+{
+    g_autofree char *found = NULL;
+
+    if (self->standing == NULL || !view->uplink->exists)
+        return TRUE;
+    found = view_deviation(self, view);
+    if (found == NULL || !shaper_device_stands(self))
+        return TRUE;
+    shaper_give_up(self, found, error);
+    return FALSE;
+}
+
 /*
  * The interface must be the device of the last time. Another one of that name
  * begins anew, and what the old one left goes first.
@@ -232,7 +312,8 @@ shaper_apply_normalised(Shaper *self, const ShapingPlan *plan, GError **error)
 
     if (missing != NULL)
         return shaper_refuse(self, SHAPING_ERROR_UNSUPPORTED, missing, error);
-    if (!shaper_find_interface(self, error) || !view_take(self, &view, error))
+    if (!shaper_find_interface(self, error) || !view_take(self, &view, error) ||
+        !shaper_judge(self, &view, error))
         return FALSE;
     if (!view.uplink->exists) {
         g_set_error(error, SHAPING_ERROR, SHAPING_ERROR_FAILED, "%s: no such interface",
@@ -250,6 +331,15 @@ shaper_apply_normalised(Shaper *self, const ShapingPlan *plan, GError **error)
     if (steps_journal(self, steps, &failure) && shaping_run(steps, &failure) &&
         shaper_verify(self, plan, &failure))
         return TRUE;
+    /* No step of ours takes away the ground the others stand on. */
+    if (self->standing != NULL && view_take(self, &view, NULL) && view.uplink->exists) {
+        g_autofree char *found = view_missing(self, &view);
+
+        if (found != NULL && shaper_device_stands(self)) {
+            shaper_give_up(self, found, error);
+            return FALSE;
+        }
+    }
     if (!shaper_take_off(self, NULL, &second))
         g_prefix_error(&failure, "%s, and taking it off failed too (%s): ", self->interface,
                        second->message);
@@ -274,11 +364,28 @@ shaper_apply(Shaper *self, const ShapingPlan *plan, GError **error)
                     "%s: a plan for %s or the other direction", self->interface, plan->interface);
         return FALSE;
     }
+    if (self->changed != NULL) {
+        g_set_error_literal(error, SHAPING_ERROR, SHAPING_ERROR_CHANGED, self->changed);
+        return FALSE;
+    }
     normal = g_memdup2(plan, sizeof *plan);
     shaping_plan_normalise(normal);
     success = shaper_apply_normalised(self, normal, error);
+    if (success) {
+        g_free(self->standing);
+        self->standing = g_steal_pointer(&normal);
+    }
     self->last_duration_us = g_get_monotonic_time() - start;
     return success;
+}
+
+gboolean
+shaper_check(Shaper *self, GError **error)
+{
+    g_auto(View) view = { 0 };
+
+    return self->standing == NULL ||
+           (view_take(self, &view, error) && shaper_judge(self, &view, error));
 }
 
 gboolean
@@ -288,6 +395,7 @@ shaper_remove(Shaper *self, GError **error)
     gboolean success;
 
     g_clear_pointer(&self->refused_reason, g_free);
+    g_clear_pointer(&self->changed, g_free);
     self->last_steps = 0;
     success = shaper_take_off(self, &self->last_steps, error);
     self->last_duration_us = g_get_monotonic_time() - start;

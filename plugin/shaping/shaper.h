@@ -28,8 +28,19 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Shaper, shaper_free)
  * in this direction is taken off, so the state is "unshaped", never "half";
  * only INVALID, REFUSED and UNSUPPORTED leave what stands, for nothing was
  * tried.
+ *
+ * What somebody else changed or took off since the last apply is not put up
+ * again: CHANGED, now and at each later apply, until shaper_remove().
  */
 gboolean shaper_apply(Shaper *self, const ShapingPlan *plan, GError **error);
+
+/*
+ * Asks the kernel whether all that the last apply put up stands as it was put
+ * up. If not, what is left of ours is taken off, as above. An interface that is
+ * gone is not judged, and nothing is when nothing was put up. Runs no command
+ * while all is well.
+ */
+gboolean shaper_check(Shaper *self, GError **error);
 
 /* Takes everything of ours off; true when there was nothing. */
 gboolean shaper_remove(Shaper *self, GError **error);

@@ -6,7 +6,7 @@
  *
  *   shape-once STATE-DIRECTORY INTERFACE egress|ingress
  *     apply LINK WORKLOAD MIGRATION CEIL PEER|vm=MAC,RATE ...   rates in bytes/s
- *     remove | restore | counters | features | uplink PEER|default
+ *     check | remove | restore | counters | features | uplink PEER|default
  */
 #include "shaping/features.h"
 #include "shaping/shaper.h"
@@ -142,6 +142,11 @@ command_run(Program *self, char **words)
     } else if (count == 1 && strcmp(words[0], "remove") == 0) {
         shaper_remove(self->shaper, &error);
         answer(self, error);
+    } else if (count == 1 && strcmp(words[0], "check") == 0) {
+        if (shaper_check(self->shaper, &error))
+            printf("ok\n");
+        else
+            answer(self, error);
     } else if (count == 1 && strcmp(words[0], "restore") == 0) {
         if (shaping_journal_restore(self->journal, &undone, &error))
             printf("ok undone=%u\n", undone);

@@ -28,7 +28,7 @@ SOURCE_ADDRESS6, DESTINATION_ADDRESS6 = "fd91::1", "fd91::2"
 MIGRATION_PORT, WORKLOAD_PORT = 49152, 5201
 MEGABYTE = 1000 * 1000
 LINK = 25 * MEGABYTE  # 200 Mbit/s: far below what a veth pair carries
-REFUSED, FAILED = 1, 3  # of ShapingError
+REFUSED, FAILED, CHANGED = 1, 3, 5  # of ShapingError
 
 tests = 0
 failures = 0
@@ -299,6 +299,86 @@ def test_foreign(state, direction, name, *qdisc):
     check(state_of(SOURCE, "up0") == before, f"{direction}: and stays as it was")
     shaper.close()
     run("tc", "qdisc", "del", "dev", "up0", qdisc[0], namespace=SOURCE)
+
+
+# What somebody else does to our tree: (title, direction, commands, words of what is told).
+CHANGES = (
+    ("the root deleted", "egress", ("tc qdisc del dev up0 root",), "htb c0b0: is gone from up0"),
+    ("a root of his own", "egress",
+     ("tc qdisc replace dev up0 root handle 77: pfifo",), "a qdisc pfifo 77: that is not ours"),
+    ("a class changed", "egress",
+     ("tc class change dev up0 parent c0b0:1 classid c0b0:20 htb rate 1mbit ceil 2mbit",),
+     "class change dev up0 parent c0b0:1 classid c0b0:20"),
+    ("a filter deleted", "egress",
+     ("tc filter del dev up0 parent c0b0: protocol ip prio 4100",), "filter add dev up0"),
+    ("the ifb deleted", "ingress", ("ip link del {ifb}",), "our device {ifb} is gone"),
+    ("the ifb replaced", "ingress", ("ip link del {ifb}", "ip link add {ifb} up type ifb"),
+     "htb c0b0: is gone from {ifb}"),
+    ("the ifb down", "ingress", ("ip link set {ifb} down",), "ip link set dev {ifb} up"),
+    ("the ifb's root deleted", "ingress", ("tc qdisc del dev {ifb} root",),
+     "htb c0b0: is gone from {ifb}"),
+    ("the ingress qdisc deleted", "ingress", ("tc qdisc del dev up0 ingress",), "not redirected"),
+    ("the redirection deleted", "ingress", ("tc filter del dev up0 ingress",), "not redirected"),
+    ("a clsact of his own", "ingress",
+     ("tc qdisc del dev up0 ingress", "tc qdisc add dev up0 clsact"), "a qdisc clsact ffff:"),
+)
+
+
+def test_changed(state, title, direction, commands, found, by_apply):
+    """Somebody else changes what stands: told, given up, and not put up before a remove."""
+    title = f"{direction}: {title}, seen by {'the next apply' if by_apply else 'a look'}"
+    before = state_of(SOURCE, "up0")
+    shaper = Shaper(SOURCE, state, "up0", direction)
+    first = plan(MEGABYTE, MEGABYTE, LINK, DESTINATION_ADDRESS)
+    second = plan(2 * MEGABYTE, MEGABYTE, LINK, DESTINATION_ADDRESS)
+    check(shaper.ask("check") == "ok", f"{title}: nothing is missed before anything stands")
+    shaper.ask(first)
+    shaper.ask(second)
+    check(shaper.ask("check") == "ok", f"{title}: what stands is as it was put up")
+    ifb = ifb_of(SOURCE) if direction == "ingress" else None
+    # What is his stands after it as well.
+    foreign = "handle 77:" in commands[-1] or "clsact" in commands[-1]
+    for command in commands:
+        run(*command.format(ifb=ifb).split(), namespace=SOURCE)
+    answer = shaper.ask(first if by_apply else "check")
+    check(answer.startswith(f"error {CHANGED} ") and found.format(ifb=ifb) in answer,
+          f"{title}: told", answer)
+    after = state_of(SOURCE, "up0")
+    check(not re.search(r"c0b0|convoy\d", after) and (foreign or after == before),
+          f"{title}: nothing of ours is left", f"{before}---\n{after}")
+    if foreign:
+        check(commands[-1].split()[-1] in after, f"{title}: what is his stays", after)
+    answer = shaper.ask(second)
+    check(answer.startswith(f"error {CHANGED} ") and state_of(SOURCE, "up0") == after,
+          f"{title}: not put up again", answer)
+    check(shaper.ask("check") == "ok" and os.path.getsize(
+        os.path.join(state, "shaping.journal")) == 0, f"{title}: nothing is open")
+    shaper.ask("remove")
+    answer = shaper.ask(second)
+    if foreign:
+        check(answer.startswith(f"error {REFUSED} "), f"{title}: refused at the next time", answer)
+        run("tc", "qdisc", "del", "dev", "up0", "root" if direction == "egress" else "clsact",
+            namespace=SOURCE)
+    else:
+        check(steps(answer)[0], f"{title}: put up after a remove", answer)
+    shaper.ask("remove")
+    check(state_of(SOURCE, "up0") == before, f"{title}: byte-identical to before")
+    shaper.close()
+
+
+def test_gone(state, direction):
+    """The device goes with all that stood on it: that is no change of our tree."""
+    run("ip", "link", "add", "away0", "type", "veth", "peer", "name", "away1", namespace=SOURCE)
+    run("ip", "link", "set", "away0", "up", namespace=SOURCE)
+    shaper = Shaper(SOURCE, state, "away0", direction)
+    shaper.ask(plan(MEGABYTE, MEGABYTE, LINK, DESTINATION_ADDRESS))
+    run("ip", "link", "del", "away0", namespace=SOURCE)
+    answer = shaper.ask("check")
+    check(answer == "ok", f"{direction}: a device that went is not judged", answer)
+    shaper.ask("remove")
+    check(not re.search(r"convoy\d", state_of(SOURCE, "up0")),
+          f"{direction}: and nothing of ours is left")
+    shaper.close()
 
 
 def test_kill(state, direction):
@@ -640,6 +720,11 @@ def main():
             test_foreign(state, "egress", "htb", "root", "handle", "1:", "htb")
             test_foreign(state, "ingress", "ingress qdisc", "ingress")
             test_foreign(state, "ingress", "clsact qdisc", "clsact")
+            for change in CHANGES:
+                test_changed(state, *change, by_apply=False)
+                test_changed(state, *change, by_apply=True)
+            for direction in ("egress", "ingress"):
+                test_gone(state, direction)
             test_kill(state, "egress")
             test_kill(state, "ingress")
             for direction in ("egress", "ingress"):
