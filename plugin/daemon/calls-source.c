@@ -96,14 +96,10 @@ pending_late(gpointer data)
 }
 
 static void
-pending_shaped(const GError *error, gpointer data)
+pending_shaped(const GError *error G_GNUC_UNUSED, gpointer data)
 {
     Pending *pending = data;
-    Migration *migration = manager_find_ticket(pending->manager, pending->ticket);
 
-    if (migration != NULL && error != NULL)
-        migration_note(migration, "unshaped", "reason: %s, instead: QEMU's own limits",
-                       error->message);
     pending_answer(pending);
     if (pending->timer != 0) {
         g_source_remove(pending->timer);

@@ -186,15 +186,18 @@ manager_follow_demand(Manager *manager, ShapingDirection direction, gint64 now_u
     }
 }
 
-/* A device that came back is bare, and those that migrate are to be told of one that went. */
+/*
+ * A device that came back is bare, and those that migrate are to be told of one that went,
+ * or that somebody else took our classes off.
+ */
 static void
-manager_follow_uplink(Manager *manager)
+manager_follow_network(Manager *manager)
 {
-    unsigned changes = network_uplink_changes(manager->network);
+    unsigned changes = network_changes(manager->network);
 
-    if (changes == manager->uplink_changes)
+    if (changes == manager->network_changes)
         return;
-    manager->uplink_changes = changes;
+    manager->network_changes = changes;
     for (int direction = 0; direction < 2; direction++) {
         if (manager->side[direction].migrations != 0)
             manager_reshape(manager, (ShapingDirection)direction, NULL, NULL);
@@ -226,7 +229,7 @@ manager_tick(gint64 now_us, gpointer data)
 
     manager->host_class =
         classify_traffic(&rates, network_usable_rate(manager->network), manager->host_class, NULL);
-    manager_follow_uplink(manager);
+    manager_follow_network(manager);
     for (int direction = 0; direction < 2; direction++)
         manager_follow_demand(manager, (ShapingDirection)direction, now_us);
     workers_follow(manager->workers, manager_count_busy(manager));

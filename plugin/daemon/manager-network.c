@@ -159,6 +159,24 @@ manager_follow_limits(Manager *manager, Migration *migration, bool told_by_call)
         manager_tell_limits(manager, migration);
 }
 
+/* Once for each reason, and once when classes hold it after all. */
+static void
+manager_tell_shaping(Manager *manager, Migration *migration, const GError *error)
+{
+    if (error != NULL ? g_strcmp0(migration->unshaped, error->message) == 0
+                      : migration->unshaped == NULL ||
+                            !network_is_shaped(manager->network, migration_direction(migration)))
+        return;
+    if (error != NULL)
+        migration_note(migration, "unshaped", "reason: %s, instead: %s", error->message,
+                       migration->machine.role == MIGRATION_ROLE_SOURCE ? "QEMU's own limits"
+                                                                        : "nothing at this end");
+    else
+        migration_note(migration, "shaped", "its classes stand now");
+    g_free(migration->unshaped);
+    migration->unshaped = error != NULL ? g_strdup(error->message) : NULL;
+}
+
 static void
 reshape_done(const GError *error, gpointer data)
 {
@@ -169,11 +187,13 @@ reshape_done(const GError *error, gpointer data)
     for (guint i = 0; !stopping && i < manager->migrations->len; i++) {
         Migration *migration = g_ptr_array_index(manager->migrations, i);
 
+        if (!migration_is_transferring(migration) ||
+            migration_direction(migration) != reshape->direction)
+            continue;
+        manager_tell_shaping(manager, migration, error);
         /* A call that waits for us hands the limits over itself. */
-        if (migration_is_transferring(migration) &&
-            migration_direction(migration) == reshape->direction)
-            manager_follow_limits(manager, migration,
-                                  reshape->done != NULL || migration->machine.iteration == 0);
+        manager_follow_limits(manager, migration,
+                              reshape->done != NULL || migration->machine.iteration == 0);
     }
     if (reshape->done != NULL)
         reshape->done(error, reshape->user_data);

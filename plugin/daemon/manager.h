@@ -36,7 +36,7 @@ struct Manager {
     GPtrArray *history;    /* ended, oldest first, config->history_limit */
     uint64_t next_ticket;
     gint64 last_poll_us;
-    unsigned uplink_changes; /* those of the network that were followed */
+    unsigned network_changes; /* those of the network that were followed */
     TrafficClass host_class;
     guint gathering_timer;  /* 0: none of those that wait has come just now */
     double prepare_seconds; /* from a turn to the first byte, smoothed */

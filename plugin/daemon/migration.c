@@ -53,6 +53,7 @@ migration_free(Migration *migration)
     g_free(migration->migrate_uri);
     g_free(migration->recovery.destination_name);
     g_free(migration->schedule_reason);
+    g_free(migration->unshaped);
     g_free(migration->failure);
     g_array_unref(migration->peer_addresses);
     g_ptr_array_unref(migration->log);

@@ -101,6 +101,7 @@ typedef struct {
     AllocateShare share;      /* of the migrations class, as last put into a plan */
     ReserveDeadline deadline; /* as last written to the log */
 
+    char *unshaped; /* why no classes hold it, as last written to the log; NULL: nothing was */
     bool has_limits;
     ReserveQemuLimits limits; /* as last told to QEMU */
     uint64_t speed_by_call;   /* MiB/s, in the answer to its call; 0: none */

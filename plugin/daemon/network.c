@@ -6,10 +6,12 @@
  *   ---------                          -------------------
  *   tick: counters -> windows
  *   network_shape: ShapeJob  --------> shaper_apply / shaper_remove
+ *   every second: ShapeJob  ---------> shaper_check
  *   job_done  <----------------------- g_idle_add
  *
  * A Shaper is touched by the worker only; `shaped` and `problem` by the main
- * loop only. Jobs run in the order in which they were given.
+ * loop only. Jobs run, and their results come, in the order in which they were
+ * given: a look at what stands never sees half of a change of ours.
  */
 #include "daemon/network.h"
 
@@ -24,6 +26,8 @@
 #define DIRECTIONS 2
 #define SMOOTHING_US (2 * G_USEC_PER_SEC)
 #define RETRY_US (5 * G_USEC_PER_SEC)
+/* Between two looks whether what was put up stands; one takes the worker some 0.3 ms. */
+#define WATCH_US G_USEC_PER_SEC
 /* Of putting classes up, in a row: what fails that often is not a hiccup. */
 #define FAILURES_MAXIMUM 4
 
@@ -33,6 +37,8 @@ typedef struct {
     bool stuck;        /* taking it off failed: tried again */
     unsigned failures; /* of putting it up, in a row */
     gint64 failed_us;  /* monotonic, the last of them */
+    bool watching;     /* a look at what stands is under way */
+    gint64 watched_us;
     int class_ifindex; /* 0: look it up at the next tick */
     char *problem;
     gint64 last_reshape_us;
@@ -55,7 +61,7 @@ struct Network {
     bool uplink_known;
     bool uplink_lost; /* there was one, and it is gone */
     bool uplink_down;
-    unsigned uplink_changes;
+    unsigned changes;
     char *uplink_problem;
     LinkCounters *link_counters;
     ClassCounters *class_counters;
@@ -75,6 +81,7 @@ typedef struct {
     ShapingDirection direction;
     Shaper *shaper;    /* NULL: restore what the journal says */
     ShapingPlan *plan; /* NULL: remove */
+    bool watch;        /* change nothing: does it stand? */
     NetworkShapeDone done;
     gpointer user_data;
     GError *error;
@@ -209,6 +216,7 @@ sample_links(Network *network, gint64 now_us, const GArray *links)
 static void shape_job_push(Network *network, ShapingDirection direction, ShapingPlan *plan,
                            NetworkShapeDone done, gpointer user_data);
 static void restore_job_push(Network *network);
+static void watch_job_push(Network *network, ShapingDirection direction);
 
 /* Something stands that no side has up: tc or ip failed when it was to go. */
 static bool
@@ -252,7 +260,7 @@ network_lose_uplink(Network *network, const LinkCounter *same_name, const LinkCo
 
     network->uplink_known = false;
     network->uplink_lost = true;
-    network->uplink_changes++;
+    network->changes++;
     g_free(network->uplink_problem);
     network->uplink_problem = g_strdup_printf("%s is gone", name);
     log_event(CONFIG_LOG_WARNING, "uplink-gone", "device: %s, index: %d, %s%s", name,
@@ -284,6 +292,21 @@ network_watch_uplink(Network *network, const GArray *links)
               network->uplink.name, network->uplink.ifindex);
 }
 
+/* While a change of ours is under way the change itself looks. */
+static void
+network_watch_shaping(Network *network, gint64 now_us)
+{
+    for (int i = 0; i < DIRECTIONS; i++) {
+        Side *side = &network->side[i];
+
+        if (!side->shaped || side->watching || now_us - side->watched_us < WATCH_US ||
+            network_is_busy(network, (ShapingDirection)i))
+            continue;
+        side->watched_us = now_us;
+        watch_job_push(network, (ShapingDirection)i);
+    }
+}
+
 static gboolean
 sample(gpointer data)
 {
@@ -305,6 +328,7 @@ sample(gpointer data)
         if (network->uplink_known)
             sample_host(network, now_us, links);
     }
+    network_watch_shaping(network, now_us);
     network->tick(now_us, network->user_data);
     return G_SOURCE_CONTINUE;
 }
@@ -416,7 +440,7 @@ network_find_uplink(Network *network, const char *peer)
               uplink.ifindex, uplink.path, network_link_rate(network));
     network->uplink_lost = false;
     network->uplink_down = false;
-    network->uplink_changes++;
+    network->changes++;
     return true;
 }
 
@@ -433,9 +457,9 @@ network_uplink_problem(const Network *network)
 }
 
 unsigned
-network_uplink_changes(const Network *network)
+network_changes(const Network *network)
 {
-    return network->uplink_changes;
+    return network->changes;
 }
 
 uint64_t
@@ -464,6 +488,44 @@ network_shaping_is_due(const Network *network, ShapingDirection direction, gint6
            now_us - side->failed_us > RETRY_US;
 }
 
+static const char *
+direction_to_string(ShapingDirection direction)
+{
+    return direction == SHAPING_EGRESS ? "egress" : "ingress";
+}
+
+static void
+network_tell_changed(const Network *network, ShapingDirection direction)
+{
+    log_event(CONFIG_LOG_WARNING, "tree-changed",
+              "device: %s, direction: %s, found: %s, done: what is left of ours is off until no "
+              "migration runs in this direction",
+              network->uplink.name, direction_to_string(direction),
+              network->side[direction].problem);
+}
+
+static gboolean
+watch_job_done(gpointer data)
+{
+    ShapeJob *job = data;
+    Network *network = job->network;
+    Side *side = &network->side[job->direction];
+
+    g_hash_table_remove(network->jobs, job);
+    side->watching = false;
+    /* What could not be read says nothing. */
+    if (job->error != NULL && g_error_matches(job->error, SHAPING_ERROR, SHAPING_ERROR_CHANGED)) {
+        side->shaped = false;
+        side_reset_windows(side);
+        g_free(side->problem);
+        side->problem = g_strdup(job->error->message);
+        network_tell_changed(network, job->direction);
+        network->changes++;
+    }
+    shape_job_free(job);
+    return G_SOURCE_REMOVE;
+}
+
 static gboolean
 shape_job_done(gpointer data)
 {
@@ -471,6 +533,8 @@ shape_job_done(gpointer data)
     Network *network = job->network;
     Side *side = &network->side[job->direction];
     bool was_shaped = side->shaped;
+    bool changed = g_error_matches(job->error, SHAPING_ERROR, SHAPING_ERROR_CHANGED);
+    bool told = job->error && g_strcmp0(side->problem, job->error->message) == 0;
 
     g_hash_table_remove(network->jobs, job);
     side->shaped = job->plan != NULL && job->error == NULL;
@@ -488,13 +552,15 @@ shape_job_done(gpointer data)
         side->problem = g_strdup(job->error->message);
     if (side->shaped != was_shaped)
         side_reset_windows(side);
+    if (changed && was_shaped)
+        network_tell_changed(network, job->direction);
     /* What is tried again and fails again was told. */
-    log_event(job->error && side->failures <= 1 ? CONFIG_LOG_WARNING : CONFIG_LOG_DEBUG,
+    log_event(job->error && side->failures <= 1 && !told && !changed ? CONFIG_LOG_WARNING
+                                                                     : CONFIG_LOG_DEBUG,
               job->plan ? "shaped" : "unshaped",
               "device: %s, direction: %s, duration_us: %" G_GINT64_FORMAT "%s%s",
-              network->uplink.name, job->direction == SHAPING_EGRESS ? "egress" : "ingress",
-              job->duration_us, job->error ? ", problem: " : "",
-              job->error ? job->error->message : "");
+              network->uplink.name, direction_to_string(job->direction), job->duration_us,
+              job->error ? ", problem: " : "", job->error ? job->error->message : "");
     if (job->done != NULL)
         job->done(job->error, job->user_data);
     shape_job_free(job);
@@ -527,6 +593,11 @@ shape_worker(gpointer data, gpointer user_data G_GNUC_UNUSED)
         g_idle_add_full(G_PRIORITY_DEFAULT, restore_job_done, job, NULL);
         return;
     }
+    if (job->watch) {
+        shaper_check(job->shaper, &job->error);
+        g_idle_add_full(G_PRIORITY_DEFAULT, watch_job_done, job, NULL);
+        return;
+    }
     if (job->plan != NULL)
         shaper_apply(job->shaper, job->plan, &job->error);
     else
@@ -557,6 +628,20 @@ restore_job_push(Network *network)
     ShapeJob *job = g_new0(ShapeJob, 1);
 
     job->network = network;
+    g_hash_table_add(network->jobs, job);
+    g_thread_pool_push(network->worker, job, NULL);
+}
+
+static void
+watch_job_push(Network *network, ShapingDirection direction)
+{
+    ShapeJob *job = g_new0(ShapeJob, 1);
+
+    job->network = network;
+    job->direction = direction;
+    job->shaper = network->side[direction].shaper;
+    job->watch = true;
+    network->side[direction].watching = true;
     g_hash_table_add(network->jobs, job);
     g_thread_pool_push(network->worker, job, NULL);
 }
@@ -611,7 +696,7 @@ network_is_busy(const Network *network, ShapingDirection direction)
 
     g_hash_table_iter_init(&iterator, network->jobs);
     while (g_hash_table_iter_next(&iterator, &job, NULL)) {
-        if (((const ShapeJob *)job)->direction == direction)
+        if (((const ShapeJob *)job)->direction == direction && !((const ShapeJob *)job)->watch)
             return true;
     }
     return false;

@@ -39,8 +39,11 @@ bool network_find_uplink(Network *network, const char *peer);
 /* NULL: none. */
 const Uplink *network_uplink(const Network *network);
 const char *network_uplink_problem(const Network *network);
-/* Grows when the uplink is found, lost or found again: what was shaped is then off. */
-unsigned network_uplink_changes(const Network *network);
+/*
+ * Grows when the uplink is found, lost or found again, and when somebody else changed what
+ * stood on it: what was shaped is then off.
+ */
+unsigned network_changes(const Network *network);
 
 /* Bytes/s; 0: unknown. Usable is what the configuration lets HTB hand out. */
 uint64_t network_link_rate(const Network *network);
@@ -64,7 +67,8 @@ bool network_migrations_last(const Network *network, ShapingDirection direction,
                              uint64_t *ret_rate);
 
 /*
- * Makes plan stand; interface, direction, VLAN and link rate are filled in
+ * Makes plan stand; what somebody else changed is given up until network_unshape(), which is
+ * seen within a second. Interface, direction, VLAN and link rate are filled in
  * here. Takes plan over (g_free). done (may be NULL) runs on the main loop.
  */
 void network_shape(Network *network, ShapingDirection direction, ShapingPlan *plan,
@@ -78,7 +82,7 @@ void network_unshape(Network *network, ShapingDirection direction, NetworkShapeD
  */
 bool network_shaping_is_due(const Network *network, ShapingDirection direction, gint64 now_us);
 
-/* A change of this direction is under way. */
+/* A change of this direction, by us, is under way. */
 bool network_is_busy(const Network *network, ShapingDirection direction);
 bool network_is_shaped(const Network *network, ShapingDirection direction);
 /* Shaped, or nothing known says that a plan handed over now would not stand. */
