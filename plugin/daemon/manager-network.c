@@ -192,8 +192,7 @@ reshape_done(const GError *error, gpointer data)
             continue;
         manager_tell_shaping(manager, migration, error);
         /* A call that waits for us hands the limits over itself. */
-        manager_follow_limits(manager, migration,
-                              reshape->done != NULL || migration->machine.iteration == 0);
+        manager_follow_limits(manager, migration, migration->machine.iteration == 0);
     }
     if (reshape->done != NULL)
         reshape->done(error, reshape->user_data);
