@@ -17,6 +17,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
 from support.stage import (DAEMON_PID, LIBVIRTD_PID, OTHER, LabError, Stage,  # noqa: E402
                            component, run, wait_until)
+from convoylab import network  # noqa: E402  found by stage
 
 __all__ = ["CONFIG", "DAEMON_LOG", "DAEMON_PID", "GUEST", "KINDS", "LIBVIRTD_PID", "OTHER",
            "SIGCONT", "SIGKILL", "SIGSTOP", "SPEED_UNLIMITED", "STATE", "TECHNIQUES", "Account", "Ground",
@@ -30,6 +31,7 @@ SIGKILL, SIGSTOP, SIGCONT = 9, 19, 18
 TECHNIQUES = ("pre-copy", "post-copy", "hybrid")
 KINDS = (("--live",), ("--live", "--p2p"))
 SETTLE_SECONDS = 20
+SLOW_RATE = 40                  # Mbit/s
 BOOT_SECONDS = 300              # 4 s on an idle machine
 DAEMON_LOG = "/var/log/virt-convoy/virt-convoyd.log"
 SPEED_UNLIMITED = str((2**63 - 1) >> 20)    # MiB/s, as virsh migrate-getspeed says it
@@ -168,22 +170,54 @@ class Ground(Stage):
         return path.stat().st_size if path.exists() else 0
 
     def logged(self, host, since, event):
-        """The first line about EVENT in the daemon's log after the position SINCE."""
+        """The lines about EVENT in the daemon's log after the position SINCE."""
         path = self.host(host).path(DAEMON_LOG)
         if not path.exists():
-            return None
+            return []
         with open(path, "rb") as file:
             file.seek(since)
-            for line in file.read().decode(errors="replace").splitlines():
-                if re.search(rf"event: {re.escape(event)}(,|$)", line):
-                    return line
-        return None
+            return [line for line in file.read().decode(errors="replace").splitlines()
+                    if re.search(rf"event: {re.escape(event)}(,|$)", line)]
 
     def check_logged(self, host, since, event, title, timeout=5):
         with contextlib.suppress(LabError):
             wait_until(event, lambda: self.logged(host, since, event), timeout=timeout)
         return self.account.check(self.logged(host, since, event),
                                   f"{title}: no event {event} in the daemon's log of {host}")
+
+    def check_explained(self, host, event, words, title):
+        """The last migration's own log on HOST has EVENT, and WORDS in its text."""
+        log = self.explain(host, GUEST).get("log", [])
+        return self.account.check(
+            any(entry["event"] == event and words in entry["text"] for entry in log),
+            f"{title}: explain on {host} has no {event} with '{words}': {json.dumps(log)}")
+
+    # What stands of ours
+
+    def standing(self, host):
+        """Lines of tc and ip about what is ours on HOST."""
+        node = self.host(host)
+        text = node.run("tc", "qdisc", "show").stdout + node.run("ip", "-o", "link").stdout
+        return [line for line in text.splitlines() if re.search(r"\bc0b0:|\bconvoy\d", line)]
+
+    def wait_shaped(self, running):
+        """Until classes stand for the migration at both ends."""
+        running.wait_for("classes on both hosts",
+                         lambda: all(self.standing(host) for host in self.lab.hosts))
+
+    def direction_status(self, host, direction):
+        return self.status(host)["uplinks"][0][direction]
+
+    @contextlib.contextmanager
+    def slow_link(self):
+        """Migrations that last long enough to look at what the daemons do meanwhile."""
+        try:
+            for host in self.lab.hosts:
+                network.set_rate(self.lab.name, host, SLOW_RATE)
+            yield
+        finally:
+            for host in self.lab.hosts:
+                network.set_rate(self.lab.name, host, self.lab.rate)
 
     # The account at the end
 

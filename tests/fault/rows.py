@@ -6,6 +6,7 @@ Each takes the ground and how often; ground.settle() adds what always holds.
 
 import contextlib
 import pathlib
+import re
 import shlex
 import time
 
@@ -19,6 +20,7 @@ SOCKET = "/run/virt-convoy/socket"
 TIMEOUT_SECONDS = 2.0           # the one timeout of a migration, as configured by default
 SLACK_SECONDS = 1.5             # of the machine, not of virt-convoy
 NOISE_SECONDS = 0.5             # by which migrations of the same kind differed
+WATCHED_SECONDS = 2.0           # some reshape intervals
 # What only a daemon with a connection to libvirt can take back or go on with.
 NEXT_DAEMON = (f"{STATE}/speeds", f"{STATE}/post-copy/")
 
@@ -210,61 +212,165 @@ def destination_reboots(ground, times):
 
 
 TC_WRAPPER = """#!/bin/sh
-# Fails the call whose number is in the file; counts the others.
-count=$(($(cat {counter} 2>/dev/null || echo 0) + 1))
-echo $count > {counter}
-[ "$count" -ne {fails} ] || {{ cat >/dev/null; echo 'lab: this call fails' >&2; exit 1; }}
+# Counts the calls; of the one to fail it keeps the commands.
+cd {folder}
+count=$(($(cat count 2>/dev/null || echo 0) + 1))
+echo $count > count
+[ "$count" -ne {fails} ] ||
+    {{ cat > failing; mv failing failed; echo 'lab: this call fails' >&2; exit 1; }}
 exec {tool} "$@"
 """
 
 
 def tc_fails(ground, times):
-    """Every n-th call of tc or ip fails: undone, unshaped, the migration goes on."""
+    """Every n-th call of tc or ip fails: undone, unshaped, the migration goes on.
+
+    Only calls after the daemon's start count: those before are its probing.
+    """
     for number in range(times):
         technique, flags = ground.choose()
         tool = ("tc", "ip")[number % 2]
-        fails = number // 2 % 6 + 1
-        host = ground.random.choice(("host-a", "host-b"))
+        # ip makes the ifb and takes it off, both at the destination; how often tc runs
+        # depends on what is reshaped.
+        fails = number // 2 % (6 if tool == "tc" else 2) + 1
+        source = ground.source
+        host = ground.random.choice(list(ground.lab.hosts)) if tool == "tc" else OTHER[source]
         node = ground.host(host)
         folder = node.path("/var/lib/virt-convoy")
-        wrapper, counter = folder / "wrapper", folder / "count"
-        wrapper.write_text(TC_WRAPPER.format(counter="/var/lib/virt-convoy/count", fails=fails,
+        wrapper, counter, failed = (folder / name for name in ("wrapper", "count", "failed"))
+        wrapper.write_text(TC_WRAPPER.format(folder="/var/lib/virt-convoy", fails=fails,
                                              tool=f"/usr/sbin/{tool}"), encoding="ascii")
         wrapper.chmod(0o755)
-        counter.unlink(missing_ok=True)
         title = f"{technique} {flags[-1]}, call {fails} of {tool} fails on {host}"
         node.daemon_stop()
         node.daemon_start(environment=[f"VIRT_CONVOY_{tool.upper()}=/var/lib/virt-convoy/wrapper"])
         ground.daemon_ensure(host)
-        source = ground.source
-        ground.account.faults += 1
+        for path in (counter, failed):
+            path.unlink(missing_ok=True)
         ground.account.migrations += 1
-        outcome = ground.migrate(GUEST, source, flags)
-        ground.account.check(outcome.returncode == 0, f"{title}: {outcome.stderr}")
+        with ground.slow_link(), ground.migrating(GUEST, source, flags, 120) as running:
+            wait_until("the failure or the end", lambda: failed.exists() or running.ended(),
+                       timeout=120)
+            commands = failed.read_text(encoding="ascii") if failed.exists() else ""
+            # What fails to take all off is tried again, and has ended long before settle() does.
+            if commands and not re.match("(qdisc|link) del", commands):
+                unshaped(ground, host, source, commands, title)
+        ground.outcome_is(running, True, title)
         ground.settle(title, OTHER[source])
+        fired = counter.exists() and int(counter.read_text(encoding="ascii")) >= fails
+        ground.account.faults += fired
+        # Fewer calls than that may be all there are, but not fewer than one to put up and
+        # one to take off.
+        ground.account.check(fired or fails > 2, f"{title}: the fault is none")
         node.daemon_stop()
         node.daemon_start()
         ground.daemon_ensure(host)
 
 
+def unshaped(ground, host, source, commands, title):
+    """After a call with COMMANDS failed: said so, and all that was to stand is off."""
+    direction = "egress" if host == source else "ingress"
+    shown = None
+
+    def told():
+        nonlocal shown
+        shown = ground.direction_status(host, direction)
+        return not shown["shaped"] and shown["problem"]
+    with contextlib.suppress(LabError):
+        wait_until("unshaped", told, timeout=TIMEOUT_SECONDS, interval=0.1)
+    ground.account.check(told(), f"{title}: status has {shown} after: {commands}")
+    ground.check_explained(host, "unshaped", "lab: this call fails", title)
+    left = ground.standing(host)
+    ground.account.check(not left, f"{title}: left of ours: {left}")
+
+
+# title: (at which end, what somebody runs, what is said to be found)
+CHANGES = {
+    "our root deleted": ("source", ("tc qdisc del dev eth0 root",), "htb c0b0: is gone"),
+    "our ifb deleted": ("destination", ("ip link del {ifb}",), "our device {ifb} is gone"),
+    "our class changed": (
+        "source", ("tc class change dev eth0 parent c0b0:1 classid c0b0:20 htb rate 1mbit",),
+        "class change dev eth0 parent c0b0:1 classid c0b0:20"),
+    "our redirection deleted": ("destination", ("tc filter del dev eth0 ingress",),
+                                "not redirected to {ifb}"),
+}
+NOTICED_SECONDS = 2.0
+
+
+def change(ground, running, host, commands, found, title):
+    """Somebody runs COMMANDS: noticed and told once, and not put back while it runs."""
+    node = ground.host(host)
+    direction = "egress" if host == running.source else "ingress"
+    index = node.run("cat", "/sys/class/net/eth0/ifindex").stdout.strip()
+    commands, found = ([text.format(ifb=f"convoy{index}") for text in texts]
+                       for texts in (commands, (found,)))
+    log = ground.log_position(host)
+    for command in commands:
+        node.run(*command.split())
+    ground.account.faults += 1
+    ground.check_logged(host, log, "tree-changed", title, NOTICED_SECONDS + SLACK_SECONDS)
+    with contextlib.suppress(LabError):
+        running.wait_for("its migration's log", lambda: ground.explain(host, GUEST)["log"][-1][
+            "event"] == "unshaped", timeout=SLACK_SECONDS, interval=0.1)
+    ground.check_explained(host, "unshaped", found[0], title)
+    shown = ground.direction_status(host, direction)
+    ground.account.check(not shown["shaped"] and found[0] in (shown["problem"] or ""),
+                         f"{title}: status has {shown}")
+    return lambda: ground.account.check(
+        len(ground.logged(host, log, "tree-changed")) == 1,
+        f"{title}: told {len(ground.logged(host, log, 'tree-changed'))} times on {host}")
+
+
+def stays_off(ground, running, hosts, title):
+    """Nothing of ours stands on HOSTS until the migration has ended."""
+    begun = time.monotonic()
+    seen = set()
+
+    def look():
+        for host in hosts:
+            seen.update(f"{host}: {line}" for line in ground.standing(host))
+        return running.ended()
+    wait_until("the end of the migration", look, timeout=120, interval=0.1)
+    seconds = time.monotonic() - begun
+    ground.account.check(not seen, f"{title}: put up again: {seen}")
+    ground.account.check(seconds >= WATCHED_SECONDS,
+                         f"{title}: looked for {seconds:.1f} s only")
+
+
+def limit_tightens(ground, running, technique, before, title):
+    """Without classes only the guarantee is left to QEMU."""
+    if technique != "pre-copy":
+        return
+    with contextlib.suppress(LabError):
+        running.wait_for("a tighter limit", lambda: int(speed_of(ground, running.source)) < before,
+                         timeout=SLACK_SECONDS)
+    after = int(speed_of(ground, running.source))
+    ground.account.check(after < before, f"{title}: QEMU's limit was {before} MiB/s, is {after}")
+
+
 def qdisc_changed(ground, times):
-    """Somebody takes our root qdisc off, or puts his own there: noticed, never fought over."""
+    """Somebody changes what is ours: noticed, told, never fought over."""
     for number in range(times):
         technique, flags = ground.choose()
-        foreign = number % 2 == 1
-        title = f"{technique} {flags[-1]}, " + ("a foreign qdisc" if foreign else "ours deleted")
+        what, (end, commands, found) = list(CHANGES.items())[number % len(CHANGES)]
+        title = f"{technique} {flags[-1]}, {what}"
         source = ground.source
-        node = ground.host(source)
-        with ground.under_way(flags, LATEST) as running:
-            node.run("tc", "qdisc", "del", "dev", "eth0", "root", check=False)
-            if foreign:
-                node.run("tc", "qdisc", "add", "dev", "eth0", "root", "handle", "77:", "pfifo",
-                         check=False)
+        host = source if end == "source" else OTHER[source]
+        ground.account.migrations += 1
+        with ground.slow_link(), ground.migrating(GUEST, source, flags, 120) as running:
+            ground.wait_shaped(running)
+            running.wait_for("a limit", lambda: speed_of(ground, source) != SPEED_UNLIMITED)
+            before = int(speed_of(ground, source))
+            once = change(ground, running, host, commands, found, title)
+            if end == "source":
+                limit_tightens(ground, running, technique, before, title)
+            if what == "our root deleted":
+                again = ground.host(host).run(*commands[0].split(), check=False)
+                ground.account.check(again.returncode != 0,
+                                     f"{title}: there was a root to delete once more")
+            stays_off(ground, running, (host,), title)
+            once()
         ground.outcome_is(running, True, title)
-        if foreign:
-            shown = node.run("tc", "qdisc", "show", "dev", "eth0").stdout
-            ground.account.check("pfifo 77:" in shown, f"{title}: it was replaced: {shown}")
-            node.run("tc", "qdisc", "del", "dev", "eth0", "root", check=False)
         ground.settle(title, OTHER[source])
 
 
@@ -272,22 +378,62 @@ def speed_of(ground, host):
     return ground.host(host).virsh("migrate-getspeed", GUEST, check=False).stdout.strip()
 
 
+# An administrator's: what leaves, and what comes in.
+FOREIGN_ROOT = ("tc qdisc replace dev eth0 root handle 77: htb default 1",
+                "tc class add dev eth0 parent 77: classid 77:1 htb rate 1gbit")
+FOREIGN_INGRESS = ("tc qdisc add dev eth0 clsact",)
+FOREIGN = ("a qdisc htb 77: that is not ours", "a qdisc clsact ffff: that is not ours")
+
+
+def foreign_taken_off(ground, title):
+    """Nobody else did."""
+    for host in ground.lab.hosts.values():
+        for place, kind in (("root", "htb 77:"), ("clsact", "clsact ffff:")):
+            shown = host.run("tc", "qdisc", "show", "dev", "eth0").stdout
+            if ground.account.check(kind in shown, f"{title}: no {kind} on {host.name}: {shown}"):
+                host.run("tc", "qdisc", "del", "dev", "eth0", place)
+
+
+def foreign_appears(ground):
+    """Trees of an administrator take the place of ours at both ends."""
+    technique, flags = ground.choose()
+    title = f"{technique} {flags[-1]}, foreign trees in the middle"
+    source = ground.source
+    ground.account.migrations += 1
+    with ground.slow_link(), ground.migrating(GUEST, source, flags, 120) as running:
+        ground.wait_shaped(running)
+        once = (change(ground, running, source, FOREIGN_ROOT, FOREIGN[0], title),
+                change(ground, running, OTHER[source],
+                       ("tc qdisc del dev eth0 ingress", *FOREIGN_INGRESS),
+                       "not redirected to {ifb}", title))
+        stays_off(ground, running, ground.lab.hosts, title)
+        for told in once:
+            told()
+    ground.outcome_is(running, True, title)
+    for host, commands in ((source, FOREIGN_INGRESS), (OTHER[source], FOREIGN_ROOT)):
+        for command in commands:
+            ground.host(host).run(*command.split())
+    foreign_taken_off(ground, title)
+    ground.settle(title, OTHER[source])
+
+
 def foreign_tree(ground, times):
-    """An administrator's tree stands before: refused, the migration goes on."""
+    """An administrator's tree comes, or stands before: refused, the migration goes on."""
     for number in range(times):
+        foreign_appears(ground)
         technique, flags = ground.choose()
         title = f"{technique} {flags[-1]}, a foreign tree from the start"
         source = ground.source
         for host in ground.lab.hosts.values():
-            host.run("tc", "qdisc", "add", "dev", "eth0", "root", "handle", "77:", "htb",
-                     "default", "1")
-            host.run("tc", "class", "add", "dev", "eth0", "parent", "77:", "classid", "77:1",
-                     "htb", "rate", "1gbit")
+            for command in FOREIGN_ROOT + FOREIGN_INGRESS:
+                host.run(*command.split())
         standing, ground.before = ground.before, ground.networks()
         ground.account.faults += 1
         ground.account.migrations += 1
         outcome = ground.migrate(GUEST, source, flags)
         ground.account.check(outcome.returncode == 0, f"{title}: {outcome.stderr}")
+        for host, found in zip((source, OTHER[source]), FOREIGN):
+            ground.check_explained(host, "unshaped", found, title)
         ground.settle(title, OTHER[source])
         # QEMU's own limits are all there is now: what libvirt keeps of them is taken back.
         ground.choose(("pre-copy",))
@@ -301,8 +447,7 @@ def foreign_tree(ground, times):
             ground.host(source).virsh("domjobabort", GUEST)
         ground.outcome_is(running, False, f"{title}, aborted")
         ground.settle(f"{title}, aborted", source)
-        for host in ground.lab.hosts.values():
-            host.run("tc", "qdisc", "del", "dev", "eth0", "root")
+        foreign_taken_off(ground, title)
         ground.before = standing
         ground.restored(ground.before, f"{title}: as before when it is gone")
 
@@ -425,7 +570,7 @@ ROWS = {
     "libvirtd killed": (libvirtd_restarted, 10, 1),
     "destination reboots": (destination_reboots, 10, 1),
     "tc or ip fails": (tc_fails, 24, 2),
-    "qdisc changed": (qdisc_changed, 10, 2),
+    "qdisc changed": (qdisc_changed, 12, 2),
     "foreign tree": (foreign_tree, 4, 1),
     "aborted": (aborted, 20, 2),
     "client killed": (client_killed, 10, 2),

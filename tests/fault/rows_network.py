@@ -110,6 +110,8 @@ def nic_vanishes(ground, times):
             finally:
                 undo()
             ground.check_logged(host, log, "uplink-back", title)
+        ground.account.check(not ground.logged(host, log, "tree-changed"),
+                             f"{title}: taken for somebody who changed our tree")
         ground.outcome_is(running, True, title)
         ground.settle(title, OTHER[running.source])
 
