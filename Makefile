@@ -292,7 +292,7 @@ bench-prediction: all $(BUILD)/prediction-mvm ## predicted against measured time
 bench-priority: all ## high and low priority beside a busy neighbour; needs root, 20 minutes
 	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/bench/priority.py
 
-bench-gang: all ## eight migrations at once against all-serial and all-parallel; root, half an hour
+bench-gang: all ## eight migrations at once against all-serial and all-parallel; root, an hour
 	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/bench/gang.py
 
 $(BUILD)/bench-planning: tests/bench/planning.c $(LIBRARY)
@@ -303,7 +303,7 @@ bench-planning: $(BUILD)/bench-planning ## planning 1000 VMs over 50 hosts, a se
 	$(Q)$(BUILD)/bench-planning > $(BUILD)/bench/planning.json; status=$$?; \
 	  cat $(BUILD)/bench/planning.json; exit $$status
 
-bench-adaptive: all ## how fast bandwidth follows a demand that comes and goes; needs root, 3 minutes
+bench-adaptive: all ## how fast bandwidth follows a demand that comes and goes; needs root, 7 minutes
 	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/bench/adaptive.py
 
 ##@ Install

@@ -224,7 +224,7 @@ def measure(lab, memory, record):
 def main():
     if sys.argv[1:2] == ["--client"]:
         return client(*sys.argv[2:4])
-    arguments = bench.parser("adaptive", __doc__, runs=(1, "migrations measured"),
+    arguments = bench.parser("adaptive", __doc__, runs=(3, "migrations measured"),
                              memory=(MEMORY, "MiB")).parse_args()
 
     def measure_all(lab):
@@ -251,6 +251,10 @@ def main():
     for key, target in TARGETS.items():
         kept &= bench.verdict(summary[key] <= target,
                               f"{key}: {summary[key]:g} (target {target:g})")
+    for number, run in enumerate(runs, 1):
+        print(f"       migration {number}, {run['total_migration_time_s']:g} s: "
+              + ", ".join(f"{key} {run[key]:g}" for key in TARGETS)
+              + f", worst sample {run['worst_sample_mbit_s']:g} Mbit/s")
     print(f"{summary['falls']} falls, worst {summary['grow_worst_s']:g} s; {summary['returns']} "
           f"returns, worst {summary['shrink_worst_s']:g} s; {summary['samples']} samples")
     print(f"bench: {arguments.output}")

@@ -41,6 +41,7 @@ def record_of(cell, runs, members):
         medians = {mode: series.median([run[key] for run in runs[mode]]) for mode in MODES}
         record[name] = round(medians["automatic"] / min(medians["serial"], medians["parallel"]), 3)
         record[key] = {mode: round(value, 2) for mode, value in medians.items()}
+        record[f"each_{key}"] = {mode: [run[key] for run in runs[mode]] for mode in MODES}
     own = runs["automatic"]
     worst = [run["worst_second_mbit_s"] for run in own if run["worst_second_mbit_s"] is not None]
     record.update(
@@ -63,6 +64,8 @@ def write(path, runs, link, members):
                if record]
     util.write_json(path, {
         "link_mbit_s": link, "floor_mbit_s": gang.FLOOR * link, "limit": LIMIT,
+        "floor_judged": f"whole seconds from {gang.STANDING_SECONDS:g} s after the commands were "
+                        "typed, when the classes stand, to the end of the last one",
         "neighbour_mbit_s": gang.NEIGHBOUR * link, "neighbour_connections": gang.STREAMS,
         "processors": os.cpu_count(),
         "gang": [vars(member) for member in members], "cells": records, "each": runs})
@@ -101,7 +104,7 @@ def measure_all(lab, arguments, cells):
 
 
 def main():
-    parser = bench.parser("gang", __doc__, runs=(1, "runs of each"))
+    parser = bench.parser("gang", __doc__, runs=(2, "runs of each"))
     parser.add_argument("--cells", default=",".join(DEFAULT_CELLS), metavar="CELL,...",
                         help=f"of {', '.join(gang.CELLS)} (default: %(default)s)")
     parser.add_argument("--gang", choices=gang.GANGS, default="mixed",
@@ -122,6 +125,8 @@ def main():
                       f"{record['worst_second_mbit_s']} Mbit/s, neighbours "
                       f"{'/'.join(str(record['neighbour_mbit_s'][mode]) for mode in MODES)}, "
                       f"high first: {'yes' if record['order_kept'] else 'no'}")
+        for key in ("makespan_s", "completions_s"):
+            print(f"       {key}, medians {record[key]}, each {record['each_' + key]}")
     print(f"bench: {arguments.output}")
     return 0 if all(record["kept"] for record in records) else 1
 

@@ -26,6 +26,7 @@ NEIGHBOUR = 0.4             # of the link, what it offers
 STREAMS = 4                 # connections of a neighbour's traffic
 SETTLE_SECONDS = 3.0        # what the daemon needs to know the traffic
 FLOWING = 0.75              # of the rate that a workload was started with
+STANDING_SECONDS = 1.0      # from typing until the classes stand: no limit is judged before
 NEIGHBOURS = {"host-a": "near-a", "host-b": "near-b"}
 
 
@@ -198,7 +199,11 @@ def wait_flowing(lab, flows, cell):
 
 
 def floor_seconds(lab, rows, source, flows, begin, end):
-    """Seconds in which a neighbour had less than it was promised, the worst second, the mean."""
+    """Seconds in which a neighbour had less than it was promised, the worst second, the mean.
+
+    Whole seconds, of each neighbour and way: neither the first STANDING_SECONDS after
+    BEGIN nor what is left of a second before END is looked at.
+    """
     below, worst, means = 0.0, None, []
     for host, outgoing, _ in flows:
         # What is not the migrations' of that link and direction. Two counters are read
@@ -211,8 +216,7 @@ def floor_seconds(lab, rows, source, flows, begin, end):
         else:
             seen = series.from_rows(rows, lambda row, h=host, o=outgoing, m=migrating: (
                 row["link"][h]["up" if o else "down"] - (row["migration"][source] if m else 0)))
-        # A second after the start the classes stand.
-        samples = series.samples(seen, begin + 1, end)
+        samples = series.samples(seen, begin + STANDING_SECONDS, end)
         below += sum(1.0 for _, value in samples if value < FLOOR * lab.rate)
         values = [value for _, value in samples]
         means.append(sum(values) / max(len(values), 1))
