@@ -296,19 +296,9 @@ def main(title, check, rate=400):
         if tap.failed:
             show_logs(lab)
         if os.environ.get("VIRT_CONVOY_RECORD"):
-            save_decisions(lab, title, os.environ["VIRT_CONVOY_RECORD"])
+            lab.save_decisions(title, os.environ["VIRT_CONVOY_RECORD"])
         lab.down()
     return tap.finish()
-
-
-def save_decisions(lab, title, folder):
-    """What both daemons decided, as FOLDER/TITLE-HOST.jsonl: input for virt-convoy replay."""
-    for host in lab.hosts.values():
-        answer = host.run("cat", "/var/lib/virt-convoy/decisions.jsonl", check=False)
-        if answer.returncode == 0:
-            with open(os.path.join(folder, f"{title}-{host.name}.jsonl"), "w",
-                      encoding="utf-8") as file:
-                file.write(answer.stdout)
 
 
 def show_logs(lab):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The lab as a whole: up, down, status, and the way to all its parts."""
 
+import os
 import re
 import shutil
 
@@ -136,6 +137,15 @@ class Lab:
 
     def link_sampler(self, interval=0.25):
         return LinkSampler(self, interval)
+
+    def save_decisions(self, title, folder):
+        """What both daemons decided, as FOLDER/TITLE-HOST.jsonl: input for virt-convoy replay."""
+        for host in self.hosts.values():
+            answer = host.run("cat", "/var/lib/virt-convoy/decisions.jsonl", check=False)
+            if answer.returncode == 0:
+                with open(os.path.join(folder, f"{title}-{host.name}.jsonl"), "w",
+                          encoding="utf-8") as file:
+                    file.write(answer.stdout)
 
     def leftovers(self):
         """Whatever of this lab still exists, as a list of texts."""
