@@ -175,7 +175,8 @@ fault-short: $(FAULT_PROGRAMS) ## a few faults of each kind; needs root, four mi
 LEAKS := $(BUILD)/leaks
 fault-leaks: ## daemon, plugin and hook under ASan in real migrations; needs root, ten minutes
 	$(Q)$(MAKE) --no-print-directory BUILD=$(LEAKS) SANITIZE=address all
-	$(Q)$(MAKE) --no-print-directory BUILD=$(LEAKS) $(LEAKS)/tests/fault/preloaded-alone.so
+	$(Q)$(MAKE) --no-print-directory BUILD=$(LEAKS) $(LEAKS)/tests/fault/preloaded-alone.so \
+	  $(LEAKS)/tests/fault/leaking.so
 	$(Q)VIRT_CONVOY_BUILD=$(abspath $(LEAKS)) python3 tests/fault/leaks
 
 $(BUILD)/tests/fault/%: tests/fault/%.c
