@@ -193,10 +193,10 @@ class Host:
     def log_tail(self, path, lines=8):
         return "\n".join(self.path(path).read_text(errors="replace").splitlines()[-lines:])
 
-    def libvirtd_start(self, preload=None):
-        environment = [f"LD_PRELOAD={preload}"] if preload else []
+    def libvirtd_start(self, preload=None, environment=()):
+        preloaded = [f"LD_PRELOAD={preload}"] if preload else []
         log = "/var/log/libvirt/libvirtd.out"
-        self.service_start(LIBVIRTD_PID, log, ["libvirtd", "--listen"], environment)
+        self.service_start(LIBVIRTD_PID, log, ["libvirtd", "--listen"], [*environment, *preloaded])
         self.wait_socket(LIBVIRTD_SOCKET, LIBVIRTD_PID, log, "libvirtd")
 
     def libvirtd_stop(self, number=signal.SIGTERM):
