@@ -120,7 +120,8 @@ $(BUILD)/fuzz/fuzz-call: FUZZ_EXTRA := plugin/daemon/calls-read.c plugin/daemon/
                            plugin/decision/parallel.c plugin/common/ipc.c plugin/common/ipc_socket.c
 $(BUILD)/fuzz/fuzz-leave: FUZZ_EXTRA := plugin/daemon/calls-leave.c plugin/daemon/migration.c \
                             plugin/daemon/migration-state.c plugin/daemon/peer-address.c \
-                            plugin/common/log.c plugin/shaping/plan.c
+                            plugin/daemon/gates.c plugin/decision/parallel.c plugin/common/log.c \
+                            plugin/shaping/plan.c
 $(BUILD)/fuzz/fuzz-answer: FUZZ_EXTRA := plugin/libvirtd/answer.c plugin/libvirtd/rules.c \
                              plugin/common/ipc.c plugin/common/ipc_socket.c
 $(BUILD)/fuzz/fuzz-tc: FUZZ_EXTRA := $(filter-out plugin/shaping/observe.c,$(wildcard plugin/shaping/*.c))

@@ -143,7 +143,7 @@ quantity_parse(const Unit *units, size_t count, const char *text, const char *un
     if (!number_scan(text_skip_blanks(text), &scaled, &rest))
         return units_fail(error, text, "does not start with a number that fits");
     rest = text_skip_blanks(rest);
-    if (scaled == 0 && *rest == '\0') {
+    if (scaled == 0 && *rest == '\0' && (unit_text == NULL || *unit_text == '\0')) {
         *ret = 0; /* nothing is nothing in any unit */
         return true;
     }

@@ -113,7 +113,7 @@ calls_prepare(Manager *manager, const Call *call, GError **error)
                    "x, source_known: %s",
                    migration->user_flags, migration->flags, migration->peer_known ? "yes" : "no");
     /* Where the caller names the port libvirt does not tell it once more. */
-    if (!(migration->flags & (VIR_MIGRATE_NON_SHARED_DISK | VIR_MIGRATE_NON_SHARED_INC)))
+    if (!gate_copies_disks(migration->flags))
         peer_port_from_uri(call->migrate_uri, &migration->port_first, &migration->port_last);
     migration->source_host = call->cookie != NULL ? peer_cookie_host(call->cookie, -1) : 0;
     /* Several hosts may push here, and none of them knows of the others. */

@@ -3,9 +3,8 @@
 #include "daemon/calls-private.h"
 
 #include "common/log.h"
+#include "daemon/gates.h"
 #include "daemon/peer-address.h"
-
-#include <libvirt/libvirt.h>
 
 #define MESSAGE_MAXIMUM 1024u
 
@@ -40,7 +39,7 @@ leave_destination(Manager *manager, Migration *migration, const char *entry, boo
     if (success && g_str_has_prefix(entry, "prepare")) {
         g_variant_lookup(result, "uri-out", "&s", &uri);
         migration->job_seen = true; /* the incoming QEMU runs */
-        if (!(migration->flags & (VIR_MIGRATE_NON_SHARED_DISK | VIR_MIGRATE_NON_SHARED_INC)))
+        if (!gate_copies_disks(migration->flags))
             peer_port_from_uri(uri, &migration->port_first, &migration->port_last);
         /* Until now its filter took the packets of all incoming migrations. */
         if (migration->port_first != 0 && migration->leaf != 0)

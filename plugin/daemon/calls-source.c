@@ -160,9 +160,13 @@ pending_resolved(GArray *addresses, const GError *error, gpointer data)
 
         network_find_uplink(pending->manager->network, peer);
     }
-    /* Only this answer can carry its limits: it waits for what is over in a moment. */
+    /*
+     * Only this answer can carry its limits: it waits for what is over in a moment, but
+     * within the time that the caller has for it.
+     */
     gathering_us = planner_gathering_left(pending->manager, migration);
-    if (gathering_us > 0)
+    if (gathering_us > 0 &&
+        gathering_us < (gint64)pending->manager->config->call_timeout * 1000 / 2)
         g_timeout_add((guint)(gathering_us / 1000) + 1, pending_gathered, pending);
     else
         pending_go_on(pending);
@@ -369,7 +373,7 @@ calls_perform(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *
     if (!migration->offer_wanted)
         manager_settle(manager, migration, !peer_to_peer);
     add_auto_converge(manager, migration);
-    if (!(call->flags & (VIR_MIGRATE_NON_SHARED_DISK | VIR_MIGRATE_NON_SHARED_INC)))
+    if (!gate_copies_disks(call->flags))
         peer_port_from_uri(call->migrate_uri, &migration->port_first, &migration->port_last);
     migration_note(migration, "perform",
                    "flags_given: 0x%" G_GINT64_MODIFIER "x, flags_used: 0x%" G_GINT64_MODIFIER "x",

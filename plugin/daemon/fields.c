@@ -41,29 +41,18 @@ unsigned_store(void *at, size_t size, uint64_t value)
 static gint64
 signed_load(const void *at, size_t size)
 {
-    gint64 wide;
-    gint32 narrow;
+    uint64_t value = unsigned_load(at, size);
 
-    if (size == sizeof(narrow)) {
-        memcpy(&narrow, at, sizeof(narrow));
-        return narrow;
-    }
-    memcpy(&wide, at, sizeof(wide));
-    return wide;
+    return size == sizeof(gint32) ? (gint32)value : (gint64)value;
 }
 
 /* False: it is too large for so many bytes. */
 static bool
 signed_store(void *at, size_t size, gint64 value)
 {
-    gint32 narrow = (gint32)value;
-
-    if (size != sizeof(narrow))
-        memcpy(at, &value, sizeof(value));
-    else if (narrow == value)
-        memcpy(at, &narrow, sizeof(narrow));
-    else
+    if (size == sizeof(gint32) && (gint32)value != value)
         return false;
+    unsigned_store(at, size, (uint64_t)value);
     return true;
 }
 

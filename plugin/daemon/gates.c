@@ -128,6 +128,12 @@ gate_auto_converge_flags(uint64_t flags)
 }
 
 bool
+gate_copies_disks(uint64_t flags)
+{
+    return flags & (VIR_MIGRATE_NON_SHARED_DISK | VIR_MIGRATE_NON_SHARED_INC);
+}
+
+bool
 gate_is_steerable(uint64_t flags)
 {
     return !(flags & (VIR_MIGRATE_OFFLINE | VIR_MIGRATE_POSTCOPY_RESUME));

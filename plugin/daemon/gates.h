@@ -40,5 +40,8 @@ const char *gate_post_copy_userfaultfd(int error_number);
 /* The same for VIR_MIGRATE_PARALLEL. post_copy: it is, or may be, on as well. */
 const char *gate_parallel_flags(uint64_t flags, const char *migrate_uri, bool post_copy);
 
+/* Disks are copied as well, through a port of their own that the memory's does not tell. */
+bool gate_copies_disks(uint64_t flags);
+
 /* The migration carries guest memory in a way that this program steers at all. */
 bool gate_is_steerable(uint64_t flags);

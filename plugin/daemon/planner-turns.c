@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Whom a class can make wait for its turn, and when it comes; see planner.h. */
+#include "daemon/gates.h"
 #include "daemon/planner-private.h"
 
 #include <libvirt/libvirt.h>
@@ -11,8 +12,7 @@ static bool
 has_own_port(const Migration *migration)
 {
     /* Disks are copied through ports of their own. */
-    if (migration->tunnelled ||
-        (migration->user_flags & (VIR_MIGRATE_NON_SHARED_DISK | VIR_MIGRATE_NON_SHARED_INC)))
+    if (migration->tunnelled || gate_copies_disks(migration->user_flags))
         return false;
     /* A direct migration names its port when memory is about to move. */
     return migration->port_first != 0 ||
@@ -41,14 +41,20 @@ peers_differ(const Migration *migration, const Migration *other)
     return migration->peer_addresses->len != 0 && other->peer_addresses->len != 0;
 }
 
-/* Each that leaves beside it has a filter of its own, so that a class can slow one of them. */
+/*
+ * Each that leaves beside it has a filter of its own, so that a class can slow one of them.
+ * What waits concerns those alone that wait as well: they may be let in together.
+ */
 static bool
 is_told_apart(const Manager *manager, const Migration *migration)
 {
+    bool waits = migration->machine.state == MIGRATION_WAITING;
+
     for (guint i = 0; i < manager->migrations->len; i++) {
         const Migration *other = g_ptr_array_index(manager->migrations, i);
 
         if (other != migration && migration_is_active(other) &&
+            (waits || other->machine.state != MIGRATION_WAITING) &&
             other->machine.role == migration->machine.role &&
             !(has_own_port(migration) && has_own_port(other)) && !peers_differ(migration, other))
             return false;

@@ -85,6 +85,7 @@ test_value_and_unit(void)
     g_assert_true(units_parse_duration("1500us", &value, NULL));
     g_assert_cmpuint(value, ==, 1);
     g_assert_false(units_parse_duration("5", &value, NULL));
+    g_assert_false(units_parse_duration_value("0", "fortnights", "ms", &value, NULL));
     g_assert_true(units_parse_duration("0", &value, NULL));
     g_assert_cmpuint(value, ==, 0);
     g_assert_false(units_parse_duration("5 fortnights", &value, NULL));
