@@ -271,6 +271,8 @@ def run_migration(lab, setup, workload):
         with progress(f"measuring the workload alone ({before_s:g} s)"):
             wait_until("baseline", lambda: time.time() >= at_before + before_s,
                        timeout=before_s + 5)
+        if workload:
+            lab.workloads.check_flows(workload)
         idle_before = processors.idle()
         processors = ProcessorWatch()
         taps = taps_of(lab, VM)

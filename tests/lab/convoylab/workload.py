@@ -11,8 +11,9 @@ import signal
 import statistics
 import subprocess
 import sys
+import time
 
-from .util import LAB_DIR, LabError, process_start_time, read_json, wait_until, write_json
+from .util import LAB_DIR, LabError, process_start_time, read_json, run, wait_until, write_json
 
 KINDS = ("iperf-out", "iperf-in", "memcached", "probe")
 
@@ -58,8 +59,14 @@ class Workloads:
         def begun():
             if process.poll() is not None:
                 return "ended"
-            return "begun" if record.exists() and record.stat().st_size else None
-        if wait_until(f"first sample of {identity}", begun, timeout=20) == "ended":
+            # An error is no sample: the guest's server may still be busy with a lost client.
+            return "begun" if record.exists() and any(
+                row["row"] != "error" for row in self.rows(identity)) else None
+        try:
+            how = wait_until(f"first sample of {identity}", begun, timeout=20)
+        except LabError as error:
+            raise LabError(f"{error}\n{self.account(identity)}") from error
+        if how == "ended":
             raise LabError(f"workload {identity} ended: {errors.read_text(errors='replace')}")
         return identity
 
@@ -79,6 +86,28 @@ class Workloads:
             if line.endswith("\n"):
                 rows.append(json.loads(line))
         return rows
+
+    def account(self, identity, rows=12):
+        """What can be known of a workload that does not do what it should, as text."""
+        record = self.rows(identity) if (self.directory / f"{identity}.jsonl").exists() else []
+        state = read_json(self.directory / f"{identity}.json", {})
+        vm = state.get("vm")
+        process = "runs" if self.running(identity) else "has ended"
+        lines = [f"workload {identity}: its process {process}; its last rows at {time.time():.1f}:",
+                 *(f"  {row}" for row in record[-rows:]),
+                 *(f"  {row}" for row in record[:-rows] if row["row"] == "error"),
+                 f"guest {vm}: {self.lab.guests.where(vm)}, answers {self.lab.guests.ask(vm, 2)}",
+                 self.lab.guests.console(vm)[-1000:],
+                 run(self.lab.client_argv("ss", "--tcp", "--numeric", "--info", "--memory",
+                                          "--options"), check=False).stdout]
+        return "\n".join(lines)
+
+    def check_flows(self, identity, silence=2.0):
+        """LabError with all that is known if iperf's traffic has been away for SILENCE s."""
+        now = time.time()
+        if not any(row["row"] == "interval" and row["mbit"] > 0 and row["time"] > now - silence
+                   for row in self.rows(identity)):
+            raise LabError(f"no traffic for {silence:g} s\n{self.account(identity)}")
 
     def stop(self, identity):
         """Stop the workload and return its summary."""
