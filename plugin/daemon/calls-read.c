@@ -73,7 +73,6 @@ calls_apply(Manager *manager, Migration *migration, const Call *call, GError **e
     migration->user_bandwidth_mib =
         call->bandwidth_mib != 0 ? call->bandwidth_mib : call->standing_bandwidth_mib;
     migration->user_post_copy_bandwidth_mib = call->post_copy_bandwidth_mib;
-    if (!migration->post_copy_by_user)
-        manager_exclude_post_copy(migration, gate_post_copy_flags(call->flags, call->migrate_uri));
+    manager_exclude_post_copy(migration, gate_post_copy_flags(call->flags, call->migrate_uri));
     return true;
 }

@@ -69,6 +69,9 @@ gate_post_copy_flags(uint64_t flags, const char *migrate_uri)
           "storage is copied too: a failure in post-copy could cost the disks" },
     };
 
+    /* Whoever asks for both is told by gate_start_post_copy() whether they go together. */
+    if (flags & VIR_MIGRATE_POSTCOPY)
+        flags &= ~(uint64_t)VIR_MIGRATE_PARALLEL;
     return all_reasons(flags & VIR_MIGRATE_LIVE ? NULL : "the migration is not live",
                        uri_is_plain_tcp(migrate_uri) ? NULL : "the migration does not use TCP",
                        flags, reasons, G_N_ELEMENTS(reasons));

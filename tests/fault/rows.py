@@ -243,6 +243,7 @@ def tc_fails(ground, times):
         wrapper.chmod(0o755)
         title = f"{technique} {flags[-1]}, call {fails} of {tool} fails on {host}"
         node.daemon_stop()
+        counter.write_text("1000", encoding="ascii")    # none of the probing's fails
         node.daemon_start(environment=[f"VIRT_CONVOY_{tool.upper()}=/var/lib/virt-convoy/wrapper"])
         ground.daemon_ensure(host)
         for path in (counter, failed):

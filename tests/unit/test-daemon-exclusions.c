@@ -48,6 +48,17 @@ static const Row rows[] = {
     { "", "", LIVE | VIR_MIGRATE_TUNNELLED, PRE, { "tunnelled" } },
     { "", "", LIVE | VIR_MIGRATE_PAUSED, PRE, { "stays paused" } },
     { "", "", LIVE | VIR_MIGRATE_PARALLEL, PRE, { "parallel connections were asked for" } },
+    { "", "", LIVE | VIR_MIGRATE_NON_SHARED_INC, PRE, { "storage is copied" } },
+    /* His own --postcopy lifts none of them but parallel, which is judged when versions are known.
+     */
+    { "", "", LIVE | VIR_MIGRATE_POSTCOPY, ALL, { NULL } },
+    { "", "", BOTH, ALL, { NULL } },
+    { "",
+      "",
+      LIVE | VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_NON_SHARED_DISK,
+      PRE,
+      { "storage is copied" } },
+    { "", "", LIVE | VIR_MIGRATE_POSTCOPY | VIR_MIGRATE_PAUSED, PRE, { "stays paused" } },
     /* Memory. */
     { "", "<memoryBacking><hugepages/></memoryBacking>", LIVE, PRE, { "huge pages" } },
     { "",
