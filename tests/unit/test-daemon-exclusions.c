@@ -4,14 +4,12 @@
  * metadata, the configuration or the caller excludes is not in the set that is
  * decided from, the rule says so, and the reason names all of it.
  */
-#include "common/log.h"
 #include "daemon/gates.h"
 #include "daemon/manager.h"
+#include "daemon-test.h"
 
 #include <glib/gstdio.h>
-#include <libvirt-glib/libvirt-glib.h>
 #include <libvirt/libvirt.h>
-#include <libvirt/virterror.h>
 #include <string.h>
 
 #define HEAD "<domain><name>web</name><memory unit='MiB'>512</memory>"
@@ -194,18 +192,10 @@ test_settled(void)
     with_manager("", check_settled, NULL);
 }
 
-static void
-libvirt_silent(void *data G_GNUC_UNUSED, virErrorPtr error G_GNUC_UNUSED)
-{
-}
-
 int
 main(int argc, char **argv)
 {
-    g_test_init(&argc, &argv, NULL);
-    virSetErrorFunc(NULL, libvirt_silent);
-    gvir_event_register();
-    log_open(CONFIG_LOG_ERROR, NULL, NULL);
+    daemon_test_init(&argc, &argv);
     g_test_add_func("/exclusions/rows", test_rows);
     g_test_add_func("/exclusions/settled", test_settled);
     return g_test_run();

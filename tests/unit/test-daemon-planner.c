@@ -4,14 +4,12 @@
  * at which end, and what a migration has in its last round. No tc is called, and
  * libvirt is its test driver, which is never waited for.
  */
-#include "common/log.h"
 #include "daemon/manager-private.h"
 #include "daemon/planner.h"
+#include "daemon-test.h"
 
 #include <glib/gstdio.h>
-#include <libvirt-glib/libvirt-glib.h>
 #include <libvirt/libvirt.h>
-#include <libvirt/virterror.h>
 #include <string.h>
 
 #define MBIT (UINT64_C(1000000) / 8)
@@ -336,18 +334,10 @@ test_last_round_bounded(Fixture *fixture, gconstpointer data G_GNUC_UNUSED)
     g_assert_true(migration->last_round);
 }
 
-static void
-libvirt_silent(void *data G_GNUC_UNUSED, virErrorPtr error G_GNUC_UNUSED)
-{
-}
-
 int
 main(int argc, char **argv)
 {
-    g_test_init(&argc, &argv, NULL);
-    virSetErrorFunc(NULL, libvirt_silent);
-    gvir_event_register();
-    log_open(CONFIG_LOG_ERROR, NULL, NULL);
+    daemon_test_init(&argc, &argv);
 #define ADD(path, function) g_test_add(path, Fixture, NULL, set_up, function, tear_down)
     ADD("/planner/floors", test_floors);
     ADD("/planner/floors-while-migrating", test_floors_while_migrating);

@@ -6,14 +6,12 @@
  * be answered in two seconds, and the daemon must go on answering.
  */
 #include "common/ipc.h"
-#include "common/log.h"
 #include "daemon/manager.h"
 #include "daemon/server.h"
+#include "daemon-test.h"
 
 #include <glib/gstdio.h>
-#include <libvirt-glib/libvirt-glib.h>
 #include <libvirt/libvirt.h>
-#include <libvirt/virterror.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -31,11 +29,6 @@ typedef struct {
     void (*client)(gpointer fixture);
     guint64 held; /* ticket of a call that waits */
 } Fixture;
-
-static void
-libvirt_silent(void *data G_GNUC_UNUSED, virErrorPtr error G_GNUC_UNUSED)
-{
-}
 
 static void
 directory_remove(const char *path)
@@ -749,10 +742,7 @@ test_keeps_place(void)
 int
 main(int argc, char **argv)
 {
-    g_test_init(&argc, &argv, NULL);
-    virSetErrorFunc(NULL, libvirt_silent);
-    log_open(CONFIG_LOG_ERROR, NULL, NULL);
-    gvir_event_register();
+    daemon_test_init(&argc, &argv);
     g_test_add_func("/daemon/server/shapes", test_shapes);
     g_test_add_func("/daemon/server/huge", test_huge);
     g_test_add_func("/daemon/server/order", test_order);
