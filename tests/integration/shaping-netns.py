@@ -119,24 +119,38 @@ def plan(workload, migration, ceil, *peers, link=LINK):
 
 
 class Server:
+    """One iperf3 server. Between two tests it listens nowhere for a moment."""
+
+    running = []
+
     def __init__(self, port, namespace=DESTINATION):
         self.process = subprocess.Popen(
             ["ip", "netns", "exec", namespace, "iperf3", "-s", "-p", str(port)]
             + ["--forceflush"],
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
         )
-        # Unbuffered, so that select and readline see the same bytes.
+        self.seen = b""
+        self.running.append(self)
+        self.wait_listening()
+
+    def wait_listening(self):
+        """Read all that it says until it has listened once more than it was called."""
+        # Unbuffered, so that select and read see the same bytes.
         descriptor = self.process.stdout.fileno()
-        seen = b""
-        while b"listening" not in seen:
-            ready, _, _ = select.select([descriptor], [], [], 10)
+        while True:
+            listens = self.seen.count(b"listening") > self.seen.count(b"Accepted")
+            ready, _, _ = select.select([descriptor], [], [], 0 if listens else 10)
+            if listens and not ready:
+                return
             chunk = os.read(descriptor, 4096) if ready else b""
             if not chunk:
-                raise RuntimeError("iperf3 does not start")
-            seen += chunk
+                raise RuntimeError("iperf3 does not listen: "
+                                   + self.seen[-500:].decode(errors="replace"))
+            self.seen += chunk
 
     def close(self):
+        self.running.remove(self)
         self.process.kill()
         self.process.wait(timeout=10)
         self.process.stdout.close()
@@ -163,6 +177,8 @@ def measure(*flows):
         if "error" in report:
             raise RuntimeError(f"iperf3: {report['error']}")
         rates.append(report["end"]["sum_received"]["bits_per_second"] / 8)
+    for server in Server.running:
+        server.wait_listening()
     return rates
 
 
