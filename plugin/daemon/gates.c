@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#define COPIED_DISKS (VIR_MIGRATE_NON_SHARED_DISK | VIR_MIGRATE_NON_SHARED_INC)
+
 typedef struct {
     uint64_t flag;
     const char *reason;
@@ -65,8 +67,7 @@ gate_post_copy_flags(uint64_t flags, const char *migrate_uri)
         { VIR_MIGRATE_ZEROCOPY, "zero-copy was asked for" },
         { VIR_MIGRATE_COMPRESSED, "compression was asked for" },
         { VIR_MIGRATE_RDMA_PIN_ALL, "the migration uses RDMA" },
-        { VIR_MIGRATE_NON_SHARED_DISK | VIR_MIGRATE_NON_SHARED_INC,
-          "storage is copied too: a failure in post-copy could cost the disks" },
+        { COPIED_DISKS, "storage is copied too: a failure in post-copy could cost the disks" },
     };
 
     /* Whoever asks for both is told by gate_start_post_copy() whether they go together. */
@@ -133,7 +134,7 @@ gate_auto_converge_flags(uint64_t flags)
 bool
 gate_copies_disks(uint64_t flags)
 {
-    return flags & (VIR_MIGRATE_NON_SHARED_DISK | VIR_MIGRATE_NON_SHARED_INC);
+    return flags & COPIED_DISKS;
 }
 
 bool

@@ -15,8 +15,9 @@
 const char *gate_auto_converge_flags(uint64_t flags);
 
 /*
- * Why VIR_MIGRATE_POSTCOPY must not be added to a call with these flags, all
- * reasons, interned; NULL when it may be. migrate_uri may be NULL.
+ * Why VIR_MIGRATE_POSTCOPY must not be added to a call with these flags, or, where
+ * they have it, post-copy not be started by us; all reasons, interned; NULL when it
+ * may be. migrate_uri may be NULL.
  */
 const char *gate_post_copy_flags(uint64_t flags, const char *migrate_uri);
 

@@ -9,10 +9,10 @@
  * starts its program. glibc's allocator is whole again in such a child; this
  * sanitizer's may have been copied while another thread held one of its locks,
  * and then the child waits for ever. So no thread is inside the allocator while
- * one forks: who allocates shares `forking`, who forks has it alone.
+ * one forks: who allocates shares `forking`, who forks has it alone. Aligned memory,
+ * which neither libvirt nor GLib asks for there, goes past it.
  */
 #include <dlfcn.h>
-#include <errno.h>
 #include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -36,8 +36,6 @@ static struct {
     void *(*calloc)(size_t, size_t);
     void *(*realloc)(void *, size_t);
     void (*free)(void *);
-    int (*posix_memalign)(void **, size_t, size_t);
-    void *(*aligned_alloc)(size_t, size_t);
 } next;
 
 static void
@@ -76,8 +74,6 @@ is_found(void)
     *(void **)&next.malloc = look_up(RTLD_NEXT, "malloc");
     *(void **)&next.calloc = look_up(RTLD_NEXT, "calloc");
     *(void **)&next.realloc = look_up(RTLD_NEXT, "realloc");
-    *(void **)&next.posix_memalign = look_up(RTLD_NEXT, "posix_memalign");
-    *(void **)&next.aligned_alloc = look_up(RTLD_NEXT, "aligned_alloc");
     *(void **)&next.free = look_up(RTLD_NEXT, "free");
     looking_up = 0;
     return next.free != NULL;
@@ -140,7 +136,7 @@ realloc(void *old, size_t size)
     void *memory;
 
     if (!is_found() || is_early(old)) {
-        memory = is_found() ? malloc(size) : early_allocation(size);
+        memory = malloc(size);
         if (memory != NULL && old != NULL)
             memcpy(memory, old, early_room(old) < size ? early_room(old) : size);
         return memory;
@@ -159,30 +155,4 @@ free(void *memory)
     pthread_rwlock_rdlock(&forking);
     next.free(memory);
     pthread_rwlock_unlock(&forking);
-}
-
-EXPORT int
-posix_memalign(void **ret_memory, size_t alignment, size_t size)
-{
-    int ret;
-
-    if (!is_found())
-        return ENOMEM;
-    pthread_rwlock_rdlock(&forking);
-    ret = next.posix_memalign(ret_memory, alignment, size);
-    pthread_rwlock_unlock(&forking);
-    return ret;
-}
-
-EXPORT void *
-aligned_alloc(size_t alignment, size_t size)
-{
-    void *memory;
-
-    if (!is_found())
-        return NULL;
-    pthread_rwlock_rdlock(&forking);
-    memory = next.aligned_alloc(alignment, size);
-    pthread_rwlock_unlock(&forking);
-    return memory;
 }

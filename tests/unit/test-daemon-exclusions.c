@@ -47,8 +47,7 @@ static const Row rows[] = {
     { "", "", LIVE | VIR_MIGRATE_PAUSED, PRE, { "stays paused" } },
     { "", "", LIVE | VIR_MIGRATE_PARALLEL, PRE, { "parallel connections were asked for" } },
     { "", "", LIVE | VIR_MIGRATE_NON_SHARED_INC, PRE, { "storage is copied" } },
-    /* His own --postcopy lifts none of them but parallel, which is judged when versions are known.
-     */
+    /* The caller's --postcopy lifts parallel alone: that is judged when versions are known. */
     { "", "", LIVE | VIR_MIGRATE_POSTCOPY, ALL, { NULL } },
     { "", "", BOTH, ALL, { NULL } },
     { "",
