@@ -27,6 +27,13 @@ bool planner_limits_count_here(const DomainDescription *description, gpointer da
 uint64_t planner_streams_rate(const Manager *manager, const Migration *migration);
 
 /*
+ * Bytes/s that a running one reaches now, where that is known to leave room; 0: it is not.
+ * One that waits for its turn has what others leave: it is not what keeps the next one
+ * from starting. High priority leaves nothing: what it may reach again is its own.
+ */
+uint64_t planner_stream_reached(const Migration *migration, gint64 now_us);
+
+/*
  * What it counts where a direction is divided. What is left counts with the same
  * headroom as an SLA: classes count headers. libvirt has no statistics at the
  * destination, so that its need is constant: the whole memory within the whole time,
@@ -36,7 +43,7 @@ AllocateItem planner_allocation_item(const Manager *manager, const Migration *mi
                                      gint64 now_us);
 
 /*
- * How it gets along with the others of its priority, see allocate.h: it takes turns where
+ * How it gets along with the others, see allocate.h: it takes turns where
  * its flows can be told apart from theirs. QEMU throttles a guest with auto-converge
  * for what comes slowly: that one keeps its share.
  */

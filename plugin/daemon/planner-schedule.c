@@ -113,6 +113,28 @@ fill_schedule_item(const Manager *manager, const Migration *migration, ScheduleI
     };
 }
 
+uint64_t
+planner_stream_reached(const Migration *migration, gint64 now_us)
+{
+    if (migration->priority == PRIORITY_HIGH || migration->machine.state != MIGRATION_RUNNING)
+        return 0;
+    if (migration->share.reason == ALLOCATE_REASON_WAITS)
+        return migration->statistics.valid && migration->statistics.active
+                   ? MAX(migration->statistics.throughput, 1)
+                   : 0;
+    return parallel_meter_unfilled(&migration->streams, now_us);
+}
+
+static void
+fill_running(const Manager *manager, const Migration *migration, ScheduleItem *item)
+{
+    uint64_t reached = planner_stream_reached(migration, g_get_monotonic_time());
+
+    fill_schedule_item(manager, migration, item);
+    if (reached != 0)
+        item->stream_rate = reached;
+}
+
 GPtrArray *
 planner_schedule(Manager *manager)
 {
@@ -137,7 +159,7 @@ planner_schedule(Manager *manager)
             fill_schedule_item(manager, migration, &waiting[held->len]);
             g_ptr_array_add(held, migration);
         } else if (migration_is_active(migration) && running_count < SCHEDULE_ITEMS_MAX) {
-            fill_schedule_item(manager, migration, &running[running_count++]);
+            fill_running(manager, migration, &running[running_count++]);
         }
     }
     if (held->len == 0 ||

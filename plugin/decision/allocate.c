@@ -137,6 +137,12 @@ volume_known(const AllocateItem *items, size_t count)
     return known > 0 ? sum / known : 1;
 }
 
+static double
+weight_of(const AllocateItem *item)
+{
+    return isfinite(item->weight) && item->weight > 0 ? fmin(fmax(item->weight, 1e-6), 1e6) : 1;
+}
+
 /* The bounds, none above what there is; their sum. */
 static double
 bounds_fill(const AllocateItem *items, size_t count, uint64_t available, Term *terms,
@@ -146,13 +152,11 @@ bounds_fill(const AllocateItem *items, size_t count, uint64_t available, Term *t
     double sum = 0;
 
     for (size_t i = 0; i < count; i++) {
-        double weight = items[i].weight;
-
         shares[i].least = allocate_least(&items[i], &shares[i].reason);
         terms[i] = (Term){
             .volume = items[i].volume != 0 ? (double)items[i].volume : mean,
             .dirty_rate = (double)items[i].dirty_rate,
-            .weight = isfinite(weight) && weight > 0 ? fmin(fmax(weight, 1e-6), 1e6) : 1,
+            .weight = weight_of(&items[i]),
             .least = fmax(fmin((double)shares[i].least, (double)available), RATE_LEAST),
             .most = (double)available,
         };
@@ -165,6 +169,12 @@ static bool
 is_equal(double left, double right)
 {
     return !(left < right) && !(left > right);
+}
+
+static bool
+weighs_the_same(const AllocateItem *left, const AllocateItem *right)
+{
+    return is_equal(weight_of(left), weight_of(right));
 }
 
 /* Of one weight, when both take turns; unknown volumes come last. */
@@ -185,8 +195,14 @@ comes_before(const AllocateItem *other, const AllocateItem *item)
 bool
 allocate_waits_for(const AllocateItem *item, const AllocateItem *other)
 {
-    return item->turn != ALLOCATE_TURN_NONE && is_equal(item->weight, other->weight) &&
-           comes_before(other, item);
+    double weight = weight_of(item);
+    double other_weight = weight_of(other);
+
+    if (item->turn == ALLOCATE_TURN_NONE || weight > other_weight)
+        return false;
+    if (is_equal(weight, other_weight))
+        return comes_before(other, item);
+    return item->turn == ALLOCATE_TURN_TAKES && other->turn != ALLOCATE_TURN_NONE;
 }
 
 /* Who gives its bound up next: the lightest, of equals who comes last; count: nobody. */
@@ -242,21 +258,27 @@ bounds_relax(const AllocateItem *items, Term *terms, size_t count, double availa
     return sum;
 }
 
-/* Does it get what the others of its weight hand over? */
+/* Does it get what others hand over? */
 static bool
-is_first(const AllocateItem *items, const Term *terms, size_t count, size_t index)
+is_first(const AllocateItem *items, size_t count, size_t index)
 {
     const AllocateItem *item = &items[index];
 
     for (size_t i = 0; i < count && item->turn != ALLOCATE_TURN_NONE; i++) {
         bool earlier = i < index && item->turn == ALLOCATE_TURN_TAKES &&
-                       items[i].turn == item->turn && !comes_before(item, &items[i]);
+                       items[i].turn == item->turn && weighs_the_same(item, &items[i]) &&
+                       !comes_before(item, &items[i]);
 
-        if (i != index && is_equal(terms[i].weight, terms[index].weight) &&
-            (earlier || comes_before(&items[i], item)))
+        if (i != index && (earlier || allocate_waits_for(item, &items[i])))
             return false;
     }
     return item->turn != ALLOCATE_TURN_NONE;
+}
+
+static bool
+hands_over_to(const AllocateItem *item, const AllocateItem *first)
+{
+    return weighs_the_same(item, first) || allocate_waits_for(item, first);
 }
 
 /* Who waits for its turn keeps its bound and a little to go on with. */
@@ -267,7 +289,7 @@ take_turns(const AllocateItem *items, const Term *terms, size_t count, double *r
     bool first[ALLOCATE_MAX];
 
     for (size_t i = 0; i < count; i++)
-        first[i] = is_first(items, terms, count, i);
+        first[i] = is_first(items, count, i);
     for (size_t i = 0; i < count; i++) {
         double kept = fmax(terms[i].least, rates[i] / ALLOCATE_KEPT);
         double takers = 0;
@@ -275,9 +297,9 @@ take_turns(const AllocateItem *items, const Term *terms, size_t count, double *r
         if (items[i].turn != ALLOCATE_TURN_TAKES || first[i] || rates[i] <= kept)
             continue;
         for (size_t j = 0; j < count; j++)
-            takers += first[j] && is_equal(terms[i].weight, terms[j].weight);
+            takers += first[j] && hands_over_to(&items[i], &items[j]);
         for (size_t j = 0; j < count; j++) {
-            if (!first[j] || !is_equal(terms[i].weight, terms[j].weight))
+            if (!first[j] || !hands_over_to(&items[i], &items[j]))
                 continue;
             rates[j] += (rates[i] - kept) / takers;
             shares[j].reason = ALLOCATE_REASON_TURN;
@@ -359,9 +381,9 @@ allocate_reason_to_string(AllocateReason reason)
     case ALLOCATE_REASON_SCALED:
         return "less than it needs: there is no more";
     case ALLOCATE_REASON_TURN:
-        return "its turn: it comes first among those of its weight";
+        return "its turn: it comes first";
     case ALLOCATE_REASON_WAITS:
-        return "another one of its weight comes first";
+        return "another one comes first";
     }
     return "unknown";
 }

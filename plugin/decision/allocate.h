@@ -22,6 +22,7 @@
  * the shortest first, after (k + 1) / 2 T on average (Smith's rule). So items that
  * take turns hand what they have over to one of their weight, see AllocateTurn. By
  * volume, one that is short overtakes a long one that runs; with places it does not.
+ * A lighter one hands over to a heavier one, too.
  */
 #pragma once
 
@@ -37,7 +38,7 @@ enum {
     ALLOCATE_KEPT = 16,         /* who waits for its turn keeps this part of its share */
 };
 
-/* How one gets along with others of its weight; one of another weight loses nothing. */
+/* How one gets along with others of its weight and with heavier ones. */
 typedef enum {
     ALLOCATE_TURN_NONE = 0, /* keeps its share */
     ALLOCATE_TURN_TAKES,    /* by place, then the least volume first, then in the array's order */
@@ -61,8 +62,8 @@ typedef enum {
     ALLOCATE_REASON_DIRTY_RATE, /* at its bound: less, and its passes would not shrink */
     ALLOCATE_REASON_DEADLINE,   /* at its bound: less, and it would be late */
     ALLOCATE_REASON_SCALED,     /* not all bounds can be kept: less than its own, or scaled */
-    ALLOCATE_REASON_TURN,       /* it also has what others of its weight do not use yet */
-    ALLOCATE_REASON_WAITS,      /* another one of its weight comes first */
+    ALLOCATE_REASON_TURN,       /* it also has what others do not use yet */
+    ALLOCATE_REASON_WAITS,      /* another one comes first */
 } AllocateReason;
 
 typedef struct {
@@ -75,8 +76,8 @@ typedef struct {
 uint64_t allocate_least(const AllocateItem *item, AllocateReason *ret_reason);
 
 /*
- * Does `other` come first among those of their weight? Not where both are equal: then
- * the array's order decides. Unknown volumes come last.
+ * Does `other` come first, being of its weight or heavier? Not where both are equal:
+ * then the array's order decides. Unknown volumes come last.
  */
 bool allocate_waits_for(const AllocateItem *item, const AllocateItem *other);
 

@@ -70,6 +70,17 @@ parallel_connections(const ParallelInput *input)
 
 /* ---- what streams really reach ------------------------------------------ */
 
+static uint64_t
+percent(uint64_t rate, unsigned int part)
+{
+    uint64_t whole = rate / 100;
+
+    if (whole > UINT64_MAX / part)
+        return UINT64_MAX;
+    /* What the division left out must not make 0 of a small rate. */
+    return whole * part + rate % 100 * part / 100;
+}
+
 static void
 meter_open(ParallelMeter *meter, int64_t now_us, uint64_t bytes, uint64_t room)
 {
@@ -100,24 +111,27 @@ parallel_meter_add(ParallelMeter *meter, int64_t now_us, uint64_t bytes, uint64_
         meter->reached = (uint64_t)rate;
         meter->available = meter->room;
     }
+    meter->latest_us = now_us;
+    meter->latest = rate < 0x1p63 ? (uint64_t)rate : UINT64_MAX;
+    meter->latest_room = meter->room;
     meter_open(meter, now_us, bytes, room);
 }
 
-static uint64_t
-percent(uint64_t rate, unsigned int part)
+static bool
+leaves_room(uint64_t reached, uint64_t available)
 {
-    uint64_t whole = rate / 100;
-
-    if (whole > UINT64_MAX / part)
-        return UINT64_MAX;
-    /* What the division left out must not make 0 of a small rate. */
-    return whole * part + rate % 100 * part / 100;
+    return reached < percent(available, PARALLEL_FILLS_PERCENT);
 }
 
-static bool
-is_their_own_rate(const ParallelObservation *observation)
+uint64_t
+parallel_meter_unfilled(const ParallelMeter *meter, int64_t now_us)
 {
-    return observation->reached < percent(observation->available, PARALLEL_FILLS_PERCENT);
+    bool fresh = meter->latest_us != 0 && now_us >= meter->latest_us &&
+                 now_us - meter->latest_us <= 2 * (int64_t)PARALLEL_WINDOW_US;
+
+    if (!fresh || !leaves_room(meter->latest, meter->latest_room))
+        return 0;
+    return meter->latest != 0 ? meter->latest : 1;
 }
 
 void
@@ -127,7 +141,7 @@ parallel_learn(ParallelExperience *experience, const ParallelObservation *observ
 
     if (observation->reached == 0 || observation->available == 0)
         return;
-    if (is_their_own_rate(observation))
+    if (leaves_room(observation->reached, observation->available))
         *believed = observation->reached;
     else if (observation->reached > percent(*believed, 100 + PARALLEL_GAIN_PERCENT))
         *believed = 0;

@@ -59,6 +59,9 @@ typedef struct {
     uint64_t room;      /* ... and the least there was for it since, bytes/s */
     uint64_t reached;   /* bytes/s in the best window; 0: none yet */
     uint64_t available; /* room of that window */
+    int64_t latest_us;  /* end of the latest window, ... */
+    uint64_t latest;    /* ... bytes/s in it ... */
+    uint64_t latest_room;
 } ParallelMeter;
 
 /*
@@ -68,6 +71,12 @@ typedef struct {
  * little longer; zero pages and pauses are why the best one counts.
  */
 void parallel_meter_add(ParallelMeter *meter, int64_t now_us, uint64_t bytes, uint64_t room);
+
+/*
+ * Bytes/s in the latest window, at least 1, if they were clearly less than there was for
+ * the migration; 0: it filled that, or there is no window from this moment.
+ */
+uint64_t parallel_meter_unfilled(const ParallelMeter *meter, int64_t now_us);
 
 /* What a finished migration's connections reached together. */
 typedef struct {

@@ -17,13 +17,13 @@ typedef struct {
     uint64_t used; /* bytes/s its streams can take, saturating */
     bool high_running;
     bool post_copy_running;
-    Priority priority; /* of the last one that runs */
-    bool takes_turns;  /* likewise */
+    Priority priority; /* the highest of those that run */
+    bool shares;       /* one of them does not take turns */
     bool fills;        /* a stream on it fills any link */
     bool settled;      /* one that waits for it is not new any more */
-    /* Of a plan: those of each priority that take turns, and whose turn it is. */
-    uint32_t in_turn[3];
-    uint16_t turn[3];
+    /* Of a plan: those that take turns, and whose turn it is. */
+    uint32_t in_turn;
+    uint16_t turn;
     bool somebody_waits;
 } Link;
 
@@ -179,19 +179,24 @@ link_occupy(Link *link, const ScheduleItem *item)
         link->high_running = true;
     if (item->technique == TECHNIQUE_POST_COPY)
         link->post_copy_running = true;
-    link->priority = item->priority;
-    link->takes_turns = item->takes_turns;
+    if (link->running == 1 || item->priority > link->priority)
+        link->priority = item->priority;
+    link->shares = link->shares || !item->takes_turns;
 }
 
-/* Is there room on the link for a useful part of one more stream? */
+/*
+ * Is there room on the link for a useful part of one more stream? One that is unknown
+ * reaches what the others do.
+ */
 static bool
 stream_leaves_room(const Link *link, const ScheduleItem *item, const ScheduleParams *params)
 {
-    if (link->fills || !item->available_known || item->stream_rate == 0 ||
-        item->available <= link->used)
+    double stream =
+        item->stream_rate != 0 ? (double)item->stream_rate : (double)link->used / link->running;
+
+    if (link->fills || !item->available_known || item->available <= link->used)
         return false;
-    return (double)(item->available - link->used) >=
-           (double)item->stream_rate * params->useful_stream;
+    return (double)(item->available - link->used) >= stream * params->useful_stream;
 }
 
 /* Does the workload use little of the link? Unknown is not little. */
@@ -203,11 +208,14 @@ contention_is_low(const ScheduleItem *item, const ScheduleParams *params)
     return (double)item->available >= (double)item->link_rate * (1.0 - params->low_contention);
 }
 
-/* One, beside the first: what a third one sent would mostly be dirtied again. */
+/*
+ * One, beside the first: what a third one sent would mostly be dirtied again. And one
+ * that is more urgent than all: it goes first.
+ */
 static bool
 may_stand_by(const Link *link, const ScheduleItem *item)
 {
-    return link->running == 1 && link->priority == item->priority && link->takes_turns &&
+    return (link->running == 1 || item->priority > link->priority) && !link->shares &&
            item->takes_turns && !link->post_copy_running && item->technique != TECHNIQUE_POST_COPY;
 }
 
@@ -422,20 +430,23 @@ plan_takes_turns(const Plan *plan, const SchedulePlanItem *item)
            plan_counts_bytes(plan, item) && item->item.technique != TECHNIQUE_POST_COPY;
 }
 
-/* Who has what the others of its priority hand over: see ScheduleItem.takes_turns. */
+/* Who has what the others hand over: see ScheduleItem.takes_turns. */
 static bool
 plan_is_before(const Plan *plan, size_t index, size_t other)
 {
-    if (priority_checked(plan->items[index].item.priority) == PRIORITY_HIGH)
-        return plan->left[index] < plan->left[other];
-    return plan->place[index] < plan->place[other];
+    unsigned int priority = priority_checked(plan->items[index].item.priority);
+    unsigned int other_priority = priority_checked(plan->items[other].item.priority);
+
+    if (priority != other_priority)
+        return priority > other_priority;
+    return priority == PRIORITY_HIGH ? plan->left[index] < plan->left[other]
+                                     : plan->place[index] < plan->place[other];
 }
 
 static void
 plan_occupy_on(Plan *plan, size_t index, uint32_t link_index)
 {
     const SchedulePlanItem *item = &plan->items[index];
-    unsigned int priority = priority_checked(item->item.priority);
     Link *link;
 
     if (link_index >= plan->link_count)
@@ -444,8 +455,8 @@ plan_occupy_on(Plan *plan, size_t index, uint32_t link_index)
     link_occupy(link, &item->item);
     if (!plan_takes_turns(plan, item))
         return;
-    if (link->in_turn[priority]++ == 0 || plan_is_before(plan, index, link->turn[priority]))
-        link->turn[priority] = (uint16_t)index;
+    if (link->in_turn++ == 0 || plan_is_before(plan, index, link->turn))
+        link->turn = (uint16_t)index;
 }
 
 static void
@@ -515,7 +526,6 @@ static double
 share_of_link(const Plan *plan, size_t index, uint32_t link_index, double rate)
 {
     const SchedulePlanItem *item = &plan->items[index];
-    unsigned int priority = priority_checked(item->item.priority);
     const Link *link;
     double share;
 
@@ -523,8 +533,8 @@ share_of_link(const Plan *plan, size_t index, uint32_t link_index, double rate)
         return rate;
     link = &plan->links[link_index];
     share = (double)plan->table[link_index].rate / link->running;
-    if (plan_takes_turns(plan, item) && link->turn[priority] == index)
-        share *= link->in_turn[priority] - (link->in_turn[priority] - 1.0) / ALLOCATE_KEPT;
+    if (plan_takes_turns(plan, item) && link->turn == index)
+        share *= link->in_turn - (link->in_turn - 1.0) / ALLOCATE_KEPT;
     else if (plan_takes_turns(plan, item))
         share /= ALLOCATE_KEPT;
     return share < rate ? share : rate;

@@ -9,7 +9,7 @@
  *   what is available       one more stream
  *   post-copy, little       parallel where low_contention says so, not beside a
  *   workload on the link    high-priority migration
- *   one of its priority     stand by: it takes what the first leaves, see below
+ *   one, or all less urgent stand by: it takes what the others leave, or they do, see below
  *   otherwise               serial: on one bottleneck that one stream fills, serial
  *                           never has the longer total, and k equal ones end after
  *                           (k + 1) / 2 T on average instead of k T
@@ -17,9 +17,9 @@
  * Between the last page of one and the first of the next nothing moves, and beside
  * other traffic one stream leaves holes all the time. So the next one in the order
  * runs already, but by turns (allocate.h): the sum is that of serial, the total that
- * of parallel. Not in post-copy, where a guest would wait for its pages meanwhile,
- * not for another priority, whose turns are not compared, and not where nothing makes
- * it wait: two that share evenly both end at 2 T.
+ * of parallel; one that is more urgent than those that run goes first. Not in
+ * post-copy, where a guest would wait for its pages meanwhile, and not where nothing
+ * makes one of them wait: two that share evenly both end at 2 T.
  *
  * Post-copy moves memory once, so side by side its total is the same. But all of them
  * end late, and all guests wait for pages all that time: low_contention is 0 unless
@@ -41,8 +41,12 @@ typedef struct {
     uint64_t id; /* the caller's; only breaks ties */
     Priority priority;
     Technique technique;
-    double seconds;       /* predicted total time; <= 0 or not finite: unknown */
-    uint64_t stream_rate; /* bytes/s one stream can reach; 0 unknown: fills any link */
+    double seconds; /* predicted total time; <= 0 or not finite: unknown */
+    /*
+     * bytes/s one stream can reach; 0 unknown: fills any link. Of a running one it may be
+     * what it reaches at present, where that is known to leave room.
+     */
+    uint64_t stream_rate;
     /*
      * The shared bottleneck (the uplink's ifindex, say). Equal means that the
      * link is shared. 0 is a link as any other.
@@ -61,7 +65,7 @@ typedef struct {
      */
     bool ending;
     /*
-     * Its class makes it wait for its turn while others of its priority move: those of
+     * Its class makes it wait for its turn while others move: by priority, then those of
      * high priority by what is left, others in the order in which they began.
      */
     bool takes_turns;

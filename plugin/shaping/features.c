@@ -44,13 +44,14 @@ features_assumed(void)
         .ingress = true,
         .mirred = true,
         .assumed = true,
+        .probed_us = g_get_monotonic_time(),
     };
 }
 
 void
 shaping_features_probe(ShapingJournal *journal, ShapingFeatures *ret_features)
 {
-    ShapingFeatures features = { 0 };
+    ShapingFeatures features = { .probed_us = g_get_monotonic_time() };
 
     /* What cannot be journaled is not made. */
     if (!shaping_journal_about_to_make(journal, SHAPING_LEAVES_IFB, PROBE_DEVICE, NULL)) {
@@ -102,4 +103,14 @@ shaping_features_missing(const ShapingFeatures *features, bool ingress)
     if (!features->mirred)
         return "the kernel has no mirred action";
     return NULL;
+}
+
+void
+shaping_features_renew(ShapingJournal *journal, bool ingress, ShapingFeatures *features)
+{
+    gint64 age_us = g_get_monotonic_time() - features->probed_us;
+
+    if (shaping_features_missing(features, ingress) != NULL &&
+        age_us >= SHAPING_FEATURES_KEPT_SECONDS * G_USEC_PER_SEC)
+        shaping_features_probe(journal, features);
 }

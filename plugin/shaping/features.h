@@ -3,7 +3,7 @@
  * What this kernel can shape with, found by trying on a throw-away device.
  *
  * Kernels differ and modules load on demand, so configuration files prove
- * nothing. Probe once at start and keep the answer; it takes some 30 ms.
+ * nothing. Probe at start; it takes some 30 ms. What is there is not probed again.
  */
 #pragma once
 
@@ -19,9 +19,14 @@ typedef struct {
     bool ifb;      /* these three: else no ingress shaping */
     bool ingress;
     bool mirred;
-    bool assumed; /* no device could be made to try on: all but fq_codel are
-                   * assumed and an apply tells */
+    bool assumed;     /* no device could be made to try on: all but fq_codel are
+                       * assumed and an apply tells */
+    gint64 probed_us; /* monotonic time */
 } ShapingFeatures;
+
+/* What a probe found missing may have failed for a passing reason (no memory, a
+ * module not yet there): how long that answer is kept. */
+#define SHAPING_FEATURES_KEPT_SECONDS 60
 
 /*
  * Never fails: what cannot be tried is false. The device is called
@@ -33,3 +38,6 @@ void shaping_features_probe(ShapingJournal *journal, ShapingFeatures *ret_featur
 
 /* NULL when possible, else a static text: "the kernel has no htb qdisc". */
 const char *shaping_features_missing(const ShapingFeatures *features, bool ingress);
+
+/* Probes again when that is missing and the last probe is SHAPING_FEATURES_KEPT_SECONDS old. */
+void shaping_features_renew(ShapingJournal *journal, bool ingress, ShapingFeatures *features);

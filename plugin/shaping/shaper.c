@@ -18,7 +18,8 @@ struct Shaper {
     char ifb_name[IF_NAMESIZE];
     ShapingDirection direction;
     ShapingJournal *journal;
-    ShapingFeatures features;
+    ShapingFeatures features; /* as known when what stands was put up */
+    ShapingFeatures *known_features;
     bool made_ingress;     /* this process made the ingress qdisc: ours though empty */
     ShapingPlan *standing; /* normalised, as last applied; NULL: nothing was, or it is off */
     char *changed;         /* what somebody else did to it; NULL: nothing */
@@ -43,14 +44,14 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(View, view_clear)
 
 Shaper *
 shaper_new(const char *interface, ShapingDirection direction, ShapingJournal *journal,
-           const ShapingFeatures *features)
+           ShapingFeatures *features)
 {
     Shaper *self = g_new0(Shaper, 1);
 
     g_strlcpy(self->interface, interface, sizeof self->interface);
     self->direction = direction;
     self->journal = journal;
-    self->features = *features;
+    self->known_features = features;
     self->ifindex = (int)if_nametoindex(self->interface);
     shaping_ifb_name(self->ifindex, self->ifb_name);
     return self;
@@ -307,9 +308,15 @@ shaper_apply_normalised(Shaper *self, const ShapingPlan *plan, GError **error)
     g_autoptr(GError) failure = NULL;
     g_autoptr(GError) second = NULL;
     g_autofree char *reason = NULL;
-    const char *missing =
-        shaping_features_missing(&self->features, self->direction == SHAPING_INGRESS);
+    bool ingress = self->direction == SHAPING_INGRESS;
+    const char *missing;
 
+    /* What stands keeps to what was known when it was put up. */
+    if (self->standing == NULL) {
+        shaping_features_renew(self->journal, ingress, self->known_features);
+        self->features = *self->known_features;
+    }
+    missing = shaping_features_missing(&self->features, ingress);
     if (missing != NULL)
         return shaper_refuse(self, SHAPING_ERROR_UNSUPPORTED, missing, error);
     if (!shaper_find_interface(self, error) || !view_take(self, &view, error) ||

@@ -13,9 +13,10 @@
 
 typedef struct Shaper Shaper;
 
-/* `journal` outlives the shaper; `features` is copied. */
+/* `journal` and `features` outlive the shaper. An apply where nothing stands
+ * renews the latter (shaping_features_renew): shapers of one thread share them. */
 Shaper *shaper_new(const char *interface, ShapingDirection direction, ShapingJournal *journal,
-                   const ShapingFeatures *features);
+                   ShapingFeatures *features);
 
 /* Frees the object only; what stands keeps standing (the journal knows). */
 void shaper_free(Shaper *self);

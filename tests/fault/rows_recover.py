@@ -11,6 +11,7 @@ import time
 from ground import GUEST, KINDS, OTHER, wait_until
 from convoylab import network
 from support import witness
+from support.stage import log_text
 
 HISTORY = ("/var/lib/virt-convoy/history.jsonl", "/var/lib/virt-convoy/history.jsonl.1")
 UNFINISHED = "/run/virt-convoy/post-copy"
@@ -21,10 +22,6 @@ FLOWS = 8                       # classes that flows are put into by their port
 
 def events(record):
     return [entry["event"] for entry in record.get("log", [])]
-
-
-def log_text(record):
-    return "\n".join(f"{entry['event']}: {entry['text']}" for entry in record.get("log", []))
 
 
 def forget(ground):

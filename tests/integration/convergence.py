@@ -9,7 +9,7 @@ QEMU's monitor tells what was really done.
 import sys
 import time
 
-from support.stage import OTHER, LabError, main, wait_until
+from support.stage import OTHER, LabError, log_text, main, wait_until
 from support.witness import HYBRID, POST_COPY, PRE_COPY
 
 GUEST = "web"
@@ -25,10 +25,6 @@ def events(record):
 
 def texts(record, event):
     return [entry["text"] for entry in record.get("log", []) if entry["event"] == event]
-
-
-def log_text(record):
-    return "\n".join(f"{entry['event']}: {entry['text']}" for entry in record.get("log", []))
 
 
 def start(stage, working_set, dirty_rate, host="host-a", **metadata):

@@ -186,8 +186,9 @@ def check_post_copy_by_user(stage, source):
               outcome.describe())
     for flags in (DIRECT, P2P):
         title = f"{flags[-1]} --postcopy --postcopy-after-precopy --postcopy-bandwidth"
+        # Held to what it dirties, so that pre-copy cannot end before virsh asks for post-copy.
         outcome = stage.migrate(GUEST, source, (*flags, "--postcopy", "--postcopy-after-precopy",
-                                                "--postcopy-bandwidth", "20"))
+                                                "--bandwidth", "12", "--postcopy-bandwidth", "20"))
         source = done(stage, title, outcome, source)
         tap.equal(outcome.technique, HYBRID, f"{title}: when the user says, not before",
                   outcome.describe())

@@ -158,6 +158,9 @@ command_run(Program *self, char **words)
         printf("ok htb=%d u32=%d fq_codel=%d ifb=%d ingress=%d mirred=%d assumed=%d\n",
                self->features.htb, self->features.u32, self->features.fq_codel, self->features.ifb,
                self->features.ingress, self->features.mirred, self->features.assumed);
+    } else if (count == 2 && strcmp(words[0], "age") == 0) {
+        self->features.probed_us -= g_ascii_strtoll(words[1], NULL, 10) * G_USEC_PER_SEC;
+        printf("ok\n");
     } else if (count == 2 && strcmp(words[0], "uplink") == 0) {
         command_uplink(words[1]);
     } else {

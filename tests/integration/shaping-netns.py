@@ -17,6 +17,8 @@ import subprocess
 import sys
 import tempfile
 
+from support.tap import Tap, skip_all
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PROGRAM = os.path.abspath(
     os.environ.get("SHAPE_ONCE", os.path.join(ROOT, "build", "shape-once"))
@@ -28,27 +30,10 @@ SOURCE_ADDRESS6, DESTINATION_ADDRESS6 = "fd91::1", "fd91::2"
 MIGRATION_PORT, WORKLOAD_PORT = 49152, 5201
 MEGABYTE = 1000 * 1000
 LINK = 25 * MEGABYTE  # 200 Mbit/s: far below what a veth pair carries
-REFUSED, FAILED, CHANGED = 1, 3, 5  # of ShapingError
+REFUSED, UNSUPPORTED, FAILED, CHANGED = 1, 2, 3, 5  # of ShapingError
 
-tests = 0
-failures = 0
-
-
-def check(condition, name, detail=""):
-    global tests, failures
-    tests += 1
-    if not condition:
-        failures += 1
-    print(f"{'ok' if condition else 'not ok'} {tests} - {name}")
-    if detail and not condition:
-        for line in str(detail).splitlines():
-            print(f"#   {line}")
-    sys.stdout.flush()
-
-
-def note(text):
-    print(f"# {text}")
-    sys.stdout.flush()
+TAP = Tap()
+check, note = TAP.ok, TAP.note
 
 
 def run(*words, namespace=None, may_fail=False):
@@ -524,6 +509,29 @@ def test_lying_tc(state, folder):
     shaper.close()
 
 
+def test_probing_again(state, folder, direction):
+    """tc fails while the kernel is probed: a minute later that is asked again."""
+    broken = os.path.join(folder, "broken")
+    program = write_program(folder, "tc-broken", f"#!/bin/sh\n[ ! -e {broken} ] || exit 1\n"
+                                                 f"exec {shutil.which('tc')} \"$@\"\n")
+    with open(broken, "w", encoding="ascii"):
+        shaper = Shaper(SOURCE, state, "up0", direction, {"VIRT_CONVOY_TC": program})
+    wanted = plan(MEGABYTE, MEGABYTE, LINK, DESTINATION_ADDRESS)
+    answer = shaper.ask(wanted)
+    check(answer.startswith(f"error {UNSUPPORTED} "), f"{direction}: tc fails, so no feature is known",
+          answer)
+    os.unlink(broken)
+    shaper.ask("age 55")
+    answer = shaper.ask(wanted)
+    check(answer.startswith(f"error {UNSUPPORTED} "), f"{direction}: within a minute that is kept",
+          answer)
+    shaper.ask("age 10")
+    answer = shaper.ask(wanted)
+    check((steps(answer)[0] or 0) > 0, f"{direction}: then it is probed again and applied", answer)
+    shaper.ask("remove")
+    shaper.close()
+
+
 VM_HOST = f"convoy-shape-{os.getpid()}-c"
 FAR_HOST = f"convoy-shape-{os.getpid()}-d"
 VMS = [f"convoy-shape-{os.getpid()}-vm{number}" for number in (1, 2)]
@@ -712,12 +720,10 @@ def set_up():
 
 def main():
     if os.geteuid() != 0:
-        print("1..0 # SKIP needs root for network namespaces")
-        return 0
+        skip_all("needs root for network namespaces")
     for program in ("ip", "tc", "iperf3", "ping"):
         if shutil.which(program) is None:
-            print(f"1..0 # SKIP {program} is not installed")
-            return 0
+            skip_all(f"{program} is not installed")
     if not os.path.exists(PROGRAM):
         print(f"Bail out! {PROGRAM} is not built")
         return 1
@@ -751,6 +757,8 @@ def main():
                 test_failing_tc(state, folder, "egress", lines)
                 test_failing_tc(state, folder, "ingress", lines)
             test_lying_tc(state, folder)
+            for direction in ("egress", "ingress"):
+                test_probing_again(state, folder, direction)
             set_up_vms()
             test_floors(state, "egress")
             test_floors(state, "ingress")
@@ -760,8 +768,7 @@ def main():
                 server.close()
             for namespace in (SOURCE, DESTINATION, VM_HOST, FAR_HOST, *VMS):
                 run("ip", "netns", "del", namespace, may_fail=True)
-    print(f"1..{tests}")
-    return 1 if failures else 0
+    return TAP.finish()
 
 
 if __name__ == "__main__":

@@ -53,6 +53,14 @@ manager_begin(Manager *manager, Config *config)
         (Manager){ .config = config, .migrations = g_ptr_array_new_with_free_func(free_migration) };
 }
 
+/* Of one migration alone. */
+static Migration *
+manager_begin_with(Manager *manager, Config *config, const Facts *facts)
+{
+    manager_begin(manager, config);
+    return add(manager, facts);
+}
+
 static void
 test_told_apart(void)
 {
@@ -140,10 +148,8 @@ test_first(void)
     static const Facts facts = { .flags = VIR_MIGRATE_AUTO_CONVERGE };
     Config config;
     Manager manager;
-    Migration *one;
+    Migration *one = manager_begin_with(&manager, &config, &facts);
 
-    manager_begin(&manager, &config);
-    one = add(&manager, &facts);
     one->last_round = true;
     g_assert_cmpint(planner_turn(&manager, one), ==, ALLOCATE_TURN_FIRST);
     one->last_round = false;
@@ -161,10 +167,8 @@ test_places(void)
     static const Facts facts = { 0 };
     Config config;
     Manager manager;
-    Migration *one;
+    Migration *one = manager_begin_with(&manager, &config, &facts);
 
-    manager_begin(&manager, &config);
-    one = add(&manager, &facts);
     one->priority = PRIORITY_MEDIUM;
     g_assert_cmpuint(planner_allocation_item(&manager, one, NOW_US + 7).place, ==, NOW_US + 7);
     one->machine.state = MIGRATION_RUNNING;
@@ -181,6 +185,34 @@ test_places(void)
     g_ptr_array_unref(manager.migrations);
 }
 
+static void
+test_reached(void)
+{
+    static const Facts facts = { .moves = true };
+    Config config;
+    Manager manager;
+    Migration *one = manager_begin_with(&manager, &config, &facts);
+
+    one->priority = PRIORITY_MEDIUM;
+    g_assert_cmpuint(planner_stream_reached(one, NOW_US), ==, 0);
+    one->streams = (ParallelMeter){ .latest_us = NOW_US, .latest = 60, .latest_room = 100 };
+    g_assert_cmpuint(planner_stream_reached(one, NOW_US), ==, 60);
+    one->priority = PRIORITY_HIGH;
+    g_assert_cmpuint(planner_stream_reached(one, NOW_US), ==, 0);
+    one->priority = PRIORITY_LOW;
+    one->machine.state = MIGRATION_POST_COPY;
+    g_assert_cmpuint(planner_stream_reached(one, NOW_US), ==, 0);
+    /* Who waits for its turn is not asked what there was for it. */
+    one->machine.state = MIGRATION_RUNNING;
+    one->share.reason = ALLOCATE_REASON_WAITS;
+    g_assert_cmpuint(planner_stream_reached(one, NOW_US), ==, 0);
+    one->statistics = (JobStatistics){ .valid = true, .active = true, .throughput = 10 };
+    g_assert_cmpuint(planner_stream_reached(one, NOW_US), ==, 10);
+    one->statistics.throughput = 0;
+    g_assert_cmpuint(planner_stream_reached(one, NOW_US), ==, 1);
+    g_ptr_array_unref(manager.migrations);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -188,5 +220,6 @@ main(int argc, char **argv)
     g_test_add_func("/daemon/turns/told-apart", test_told_apart);
     g_test_add_func("/daemon/turns/first", test_first);
     g_test_add_func("/daemon/turns/places", test_places);
+    g_test_add_func("/daemon/turns/reached", test_reached);
     return g_test_run();
 }

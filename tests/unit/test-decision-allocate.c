@@ -167,6 +167,50 @@ static const Row rows[] = {
       32 * MB,
       { 1 * MB, 31 * MB },
       { WAITS, ITS_TURN } },
+    { "in turn: the heavier one first, though the lighter one began before it",
+      2,
+      { { .volume = 100 * MB, .weight = 1, .turn = TAKES, .place = 1 },
+        { .volume = 100 * MB, .weight = 4, .turn = TAKES, .place = 2 } },
+      96 * MB, /* 32, 64 */
+      { 2 * MB, 94 * MB },
+      { WAITS, ITS_TURN } },
+    { "in turn: the lighter one hands over to the first of the heavier alone",
+      3,
+      { { .volume = 100 * MB, .weight = 1, .turn = TAKES, .place = 1 },
+        { .volume = 100 * MB, .weight = 4, .turn = TAKES, .place = 3 },
+        { .volume = 100 * MB, .weight = 4, .turn = TAKES, .place = 2 } },
+      80 * MB, /* 16, 32, 32 */
+      { 1 * MB, 2 * MB, 77 * MB },
+      { WAITS, WAITS, ITS_TURN } },
+    { "in turn: a last round that is lighter does not",
+      2,
+      { { .volume = 100 * MB, .weight = 1, .turn = FIRST, .place = 1 },
+        { .volume = 100 * MB, .weight = 4, .turn = TAKES, .place = 2 } },
+      96 * MB,
+      { 32 * MB, 64 * MB },
+      { WEIGHT, WEIGHT } },
+    { "in turn: nor one that shares with others",
+      2,
+      { { .volume = 100 * MB, .weight = 1, .place = 1 },
+        { .volume = 100 * MB, .weight = 4, .turn = TAKES, .place = 2 } },
+      96 * MB,
+      { 32 * MB, 64 * MB },
+      { WEIGHT, WEIGHT } },
+    { "in turn: the heavier one needs no place",
+      2,
+      { { .volume = 100 * MB, .weight = 1, .turn = TAKES, .place = 1 },
+        { .volume = 100 * MB, .weight = 4, .turn = TAKES } },
+      96 * MB, /* 32, 64 */
+      { 2 * MB, 94 * MB },
+      { WAITS, ITS_TURN } },
+    { "in turn: two heavier ones at odds, without a place before with one",
+      3,
+      { { .volume = 100 * MB, .weight = 1, .turn = TAKES, .place = 1 },
+        { .volume = 100 * MB, .weight = 4, .turn = TAKES, .place = 2 },
+        { .volume = 100 * MB, .weight = 4, .turn = TAKES } },
+      80 * MB, /* 16, 32, 32 */
+      { 1 * MB, 2 * MB, 77 * MB },
+      { WAITS, WAITS, ITS_TURN } },
     { "in turn: what is dirtied binds",
       2,
       { TURN(500, 0, TAKES), TURN(500, 8, TAKES) },
@@ -185,14 +229,14 @@ static const Row rows[] = {
       96 * MB,
       { 62 * MB, 32 * MB, 2 * MB },
       { ITS_TURN, WEIGHT, WAITS } },
-    { "in turn: another weight loses nothing",
+    { "in turn: a lighter one hands over to the first of two equal ones",
       3,
       { TURN(100, 0, TAKES),
         { .volume = 100 * MB, .weight = 16, .turn = TAKES },
         { .volume = 100 * MB, .weight = 16, .turn = TAKES } },
       90 * MB,
-      { 10 * MB, 77500000, 2500000 },
-      { WEIGHT, ITS_TURN, WAITS } },
+      { 625000, 86875000, 2500000 },
+      { WAITS, ITS_TURN, WAITS } },
     { "in turn: one of unknown volume comes last",
       2,
       { { .weight = 1, .turn = TAKES }, TURN(100, 0, TAKES) },
@@ -426,6 +470,29 @@ test_is_the_least(void)
     }
 }
 
+/* Whoever waits, somebody is first: what is handed over is all taken. */
+static void
+test_turns_lose_nothing(void)
+{
+    for (int number = 0; number < 2000; number++) {
+        AllocateItem items[6] = { { 0 } };
+        AllocateShare shares[6];
+        uint64_t sum = 0;
+
+        for (int j = 0; j < 6; j++) {
+            items[j].volume = MB * (uint64_t)g_test_rand_int_range(0, 4);
+            items[j].weight = 1 << 4 * g_test_rand_int_range(0, 3);
+            items[j].turn = (AllocateTurn)g_test_rand_int_range(ALLOCATE_TURN_NONE, FIRST + 1);
+            items[j].place = (uint64_t)g_test_rand_int_range(0, 3);
+        }
+        g_assert_true(allocate_rates(items, 6, 100 * MB, shares));
+        for (int j = 0; j < 6; j++)
+            sum += shares[j].rate;
+        g_assert_cmpuint(sum, >, 100 * MB / 100 * 99);
+        g_assert_cmpuint(sum, <=, 100 * MB);
+    }
+}
+
 static void
 test_least(void)
 {
@@ -473,7 +540,15 @@ test_waits_for(void)
         { TURN(0, 0, TAKES), TURN(0, 0, TAKES), false, false },
         { ITEM(2, 0), ITEM(1, 0), false, false },
         { ITEM(1, 0), TURN(2, 0, TAKES), false, false },
-        { TURN(2, 0, TAKES), { .volume = MB, .weight = 16, .turn = TAKES }, false, false },
+        { TURN(2, 0, TAKES), { .volume = MB, .weight = 16, .turn = TAKES }, true, false },
+        { { .volume = MB, .weight = 1, .turn = TAKES, .place = 1 },
+          { .volume = MB, .weight = 16, .turn = TAKES, .place = 2 },
+          true,
+          false },
+        { { .volume = MB, .weight = 1, .turn = FIRST, .place = 1 },
+          { .volume = MB, .weight = 16, .turn = FIRST, .place = 2 },
+          false,
+          false },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
@@ -507,6 +582,7 @@ main(int argc, char **argv)
     g_test_add_func("/allocate/worked-example-sum", test_worked_example_sum);
     g_test_add_func("/allocate/completion-sum", test_completion_sum);
     g_test_add_func("/allocate/is-the-least", test_is_the_least);
+    g_test_add_func("/allocate/turns-lose-nothing", test_turns_lose_nothing);
     g_test_add_func("/allocate/least", test_least);
     g_test_add_func("/allocate/waits-for", test_waits_for);
     g_test_add_func("/allocate/refused", test_refused);

@@ -208,6 +208,50 @@ test_meter(void)
     }
 }
 
+/* Of the latest window alone, while it is fresh. */
+static void
+test_unfilled(void)
+{
+    static const struct {
+        const char *what;
+        Reading readings[4];
+        int64_t now;
+        uint64_t rate;
+    } rows[] = {
+        { "no window", { { 5, 0, 25 * M }, { 6, 10 * M, 25 * M } }, 6, 0 },
+        { "fills", { { 5, 0, 25 * M }, { 7, 40 * M, 25 * M } }, 7, 0 },
+        { "does not", { { 5, 0, 25 * M }, { 7, 20 * M, 25 * M } }, 7, 10 * M },
+        { "nothing moves", { { 5, 7, 25 * M }, { 7, 7, 25 * M } }, 8, 1 },
+        { "room unknown", { { 5, 0, 0 }, { 7, 20 * M, 0 } }, 7, 0 },
+        { "did not, but does",
+          { { 5, 0, 25 * M }, { 7, 20 * M, 25 * M }, { 9, 70 * M, 25 * M } },
+          9,
+          0 },
+        { "did, but does not",
+          { { 5, 0, 25 * M }, { 7, 50 * M, 25 * M }, { 9, 60 * M, 25 * M } },
+          10,
+          5 * M },
+        { "just fresh", { { 5, 0, 25 * M }, { 7, 20 * M, 25 * M } }, 11, 10 * M },
+        { "old", { { 5, 0, 25 * M }, { 7, 20 * M, 25 * M } }, 12, 0 },
+        { "the clock went back", { { 5, 0, 25 * M }, { 7, 20 * M, 25 * M } }, 6, 0 },
+        { "2^64", { { 5, 0, UINT64_MAX }, { 7, UINT64_MAX, UINT64_MAX } }, 7, 0 },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        ParallelMeter meter = { 0 };
+
+        for (size_t j = 0; j < G_N_ELEMENTS(rows[i].readings); j++) {
+            const Reading *reading = &rows[i].readings[j];
+
+            if (reading->seconds != 0)
+                parallel_meter_add(&meter, reading->seconds * 1000000, reading->bytes,
+                                   reading->room);
+        }
+        g_test_message("%s", rows[i].what);
+        g_assert_cmpuint(parallel_meter_unfilled(&meter, rows[i].now * 1000000), ==, rows[i].rate);
+    }
+}
+
 static void
 test_learn(void)
 {
@@ -265,6 +309,7 @@ main(int argc, char **argv)
     g_test_add_func("/decision/parallel/gates", test_gates);
     g_test_add_func("/decision/parallel/cores", test_cores);
     g_test_add_func("/decision/parallel/meter", test_meter);
+    g_test_add_func("/decision/parallel/unfilled", test_unfilled);
     g_test_add_func("/decision/parallel/learn", test_learn);
     return g_test_run();
 }

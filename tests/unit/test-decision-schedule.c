@@ -55,9 +55,7 @@ test_rules(void)
         g_assert_cmpint(judge_one(&item, NULL, 0), ==,
                         high ? SCHEDULE_START_HIGH_PRIORITY : SCHEDULE_START_LINK_FREE);
         g_assert_cmpint(judge_one(&item, &running, 1), ==,
-                        high                ? SCHEDULE_START_HIGH_PRIORITY
-                        : p == PRIORITY_LOW ? SCHEDULE_START_STAND_BY
-                                            : SCHEDULE_WAIT_LINK_BUSY);
+                        high ? SCHEDULE_START_HIGH_PRIORITY : SCHEDULE_START_STAND_BY);
         item.link = 3;
         g_assert_cmpint(judge_one(&item, &running, 1), ==,
                         high ? SCHEDULE_START_HIGH_PRIORITY : SCHEDULE_START_LINK_FREE);
@@ -159,7 +157,48 @@ test_streams_leave_room(void)
     g_assert_cmpint(verdicts[2].reason, ==, SCHEDULE_WAIT_LINK_BUSY);
 }
 
-/* One of its priority, and nobody waits for pages. */
+/* What those that run reach now leaves room: one more, whatever it will reach. */
+static void
+test_streams_measured(void)
+{
+    static const struct {
+        uint64_t available;
+        uint64_t running[3];
+        unsigned int count;
+        ScheduleReason reason;
+    } rows[] = {
+        { 100, { 60 }, 1, SCHEDULE_START_STREAM_LEAVES_ROOM },
+        { 100, { 67 }, 1, SCHEDULE_START_STAND_BY },
+        { 100, { 60, 10 }, 2, SCHEDULE_START_STREAM_LEAVES_ROOM },
+        { 100, { 70, 15 }, 2, SCHEDULE_WAIT_LINK_BUSY },
+        { 100, { 60, 0 }, 2, SCHEDULE_WAIT_LINK_BUSY }, /* not measured yet */
+        { 100, { 30, 20, 20 }, 3, SCHEDULE_START_STREAM_LEAVES_ROOM },
+        { 10, { 60, 10 }, 2, SCHEDULE_WAIT_LINK_BUSY }, /* there is less by now */
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        ScheduleItem waiting[2];
+        ScheduleItem running[3];
+        ScheduleVerdict verdicts[2];
+
+        for (unsigned int j = 0; j < 2; j++) {
+            waiting[j] = item_new(8 + j, PRIORITY_LOW, TECHNIQUE_PRE_COPY);
+            waiting[j].stream_rate = 0;
+            waiting[j].available = rows[i].available * MB;
+        }
+        for (unsigned int j = 0; j < rows[i].count; j++) {
+            running[j] = item_new(j, PRIORITY_LOW, TECHNIQUE_PRE_COPY);
+            running[j].stream_rate = rows[i].running[j] * MB;
+        }
+        g_test_message("row %" G_GSIZE_FORMAT, i);
+        g_assert_true(schedule_decide(waiting, 2, running, rows[i].count, NULL, verdicts));
+        g_assert_cmpint(verdicts[0].reason, ==, rows[i].reason);
+        /* Of what that one reaches nothing is known yet. */
+        g_assert_false(verdicts[1].start);
+    }
+}
+
+/* One, beside none of high priority, and nobody waits for pages. */
 static void
 test_stand_by(void)
 {
@@ -173,10 +212,14 @@ test_stand_by(void)
         { .waiting = PRIORITY_LOW, .count = 1, .reason = SCHEDULE_START_STAND_BY },
         { PRIORITY_MEDIUM, PRIORITY_MEDIUM, TECHNIQUE_HYBRID, TECHNIQUE_HYBRID, 1, false, false,
           SCHEDULE_START_STAND_BY },
-        { PRIORITY_MEDIUM, PRIORITY_LOW, .count = 1, .reason = SCHEDULE_WAIT_LINK_BUSY },
-        { PRIORITY_LOW, PRIORITY_MEDIUM, .count = 1, .reason = SCHEDULE_WAIT_LINK_BUSY },
+        { PRIORITY_MEDIUM, PRIORITY_LOW, .count = 1, .reason = SCHEDULE_START_STAND_BY },
+        { PRIORITY_LOW, PRIORITY_MEDIUM, .count = 1, .reason = SCHEDULE_START_STAND_BY },
         { PRIORITY_HIGH, PRIORITY_LOW, .count = 1, .reason = SCHEDULE_WAIT_HIGH_PRIORITY },
         { .count = 2, .reason = SCHEDULE_WAIT_LINK_BUSY },
+        { PRIORITY_LOW, PRIORITY_MEDIUM, .count = 2, .reason = SCHEDULE_START_STAND_BY },
+        { PRIORITY_MEDIUM, PRIORITY_LOW, .count = 2, .reason = SCHEDULE_WAIT_LINK_BUSY },
+        { PRIORITY_LOW, PRIORITY_MEDIUM, .count = 2, .running_shares = true,
+          .reason = SCHEDULE_WAIT_LINK_BUSY },
         { .running_technique = TECHNIQUE_POST_COPY, .count = 1, .reason = SCHEDULE_WAIT_LINK_BUSY },
         { .waiting_technique = TECHNIQUE_POST_COPY, .count = 1, .reason = SCHEDULE_WAIT_LINK_BUSY },
         { .count = 1, .running_shares = true, .reason = SCHEDULE_WAIT_LINK_BUSY },
@@ -209,7 +252,7 @@ test_gathering(void)
     g_assert_cmpint(verdicts[1].reason, ==, SCHEDULE_WAIT_GATHERING);
     waiting[0].gathering = false;
     g_assert_true(schedule_decide(waiting, 2, NULL, 0, NULL, verdicts));
-    g_assert_cmpint(verdicts[0].reason, ==, SCHEDULE_WAIT_LINK_BUSY);
+    g_assert_cmpint(verdicts[0].reason, ==, SCHEDULE_START_STAND_BY);
     g_assert_cmpint(verdicts[1].reason, ==, SCHEDULE_START_LINK_FREE);
     /* Each link for itself. */
     waiting[0].link++;
@@ -347,7 +390,7 @@ test_ending(void)
     running.ending = true;
     g_assert_true(schedule_decide(waiting, 2, &running, 1, NULL, verdicts));
     g_assert_cmpint(verdicts[0].reason, ==, SCHEDULE_START_LINK_FREE);
-    g_assert_cmpint(verdicts[1].reason, ==, SCHEDULE_WAIT_LINK_BUSY);
+    g_assert_cmpint(verdicts[1].reason, ==, SCHEDULE_START_STAND_BY);
 }
 
 static void
@@ -523,24 +566,28 @@ test_plan(void)
     g_assert_cmpfloat_with_epsilon(planned[2].start, 0.1, 1e-6);
 }
 
-/* A short one that comes later overtakes in high priority alone. */
+/* A short one that comes later overtakes where it is more urgent, or both are of high priority. */
 static void
 test_plan_places(void)
 {
     static const struct {
-        Priority priority;
+        Priority running, later;
         double long_end, short_end;
     } rows[] = {
-        { PRIORITY_LOW, 32 / 31.0 * 10, 11 },
-        { PRIORITY_MEDIUM, 32 / 31.0 * 10, 11 },
-        { PRIORITY_HIGH, 11, 32 / 31.0 },
+        { PRIORITY_LOW, PRIORITY_LOW, 32 / 31.0 * 10, 11 },
+        { PRIORITY_MEDIUM, PRIORITY_MEDIUM, 32 / 31.0 * 10, 11 },
+        { PRIORITY_MEDIUM, PRIORITY_LOW, 32 / 31.0 * 10, 11 },
+        { PRIORITY_LOW, PRIORITY_MEDIUM, 11, 32 / 31.0 },
+        { PRIORITY_HIGH, PRIORITY_HIGH, 11, 32 / 31.0 },
+        { PRIORITY_LOW, PRIORITY_HIGH, 11, 32 / 31.0 },
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
-        SchedulePlanItem items[2] = { plan_item(1, rows[i].priority, 1000 * MB, 0, 2),
-                                      plan_item(2, rows[i].priority, 100 * MB, 0, 2) };
+        SchedulePlanItem items[2] = { plan_item(1, rows[i].running, 1000 * MB, 0, 2),
+                                      plan_item(2, rows[i].later, 100 * MB, 0, 2) };
         SchedulePlanned planned[2];
 
+        g_test_message("row %" G_GSIZE_FORMAT, i);
         items[0].running = true;
         g_assert_true(schedule_plan(items, 2, plan_links, 4, NULL, planned));
         g_assert_cmpfloat_with_epsilon(planned[0].end, rows[i].long_end, 1e-6);
@@ -595,6 +642,7 @@ test_plan_unknown(void)
     g_assert_false(schedule_plan(items, SCHEDULE_ITEMS_MAX + 1, links, 2, NULL, planned));
     g_assert_false(schedule_plan(items, 3, links, SCHEDULE_PLAN_LINKS_MAX + 1, NULL, planned));
     /* Nothing moves over a link of rate 0, and nobody knows when it would. */
+    items[1].item.takes_turns = false;
     g_assert_true(schedule_plan(items, 3, links, 2, NULL, planned));
     g_assert_true(planned[0].start_known && !planned[0].end_known);
     g_assert_false(planned[1].start_known);
@@ -646,6 +694,7 @@ main(int argc, char **argv)
     g_test_add_func("/decision/schedule/low-contention", test_low_contention);
     g_test_add_func("/decision/schedule/streams-leave-room", test_streams_leave_room);
     g_test_add_func("/decision/schedule/stand-by", test_stand_by);
+    g_test_add_func("/decision/schedule/streams-measured", test_streams_measured);
     g_test_add_func("/decision/schedule/plan-places", test_plan_places);
     g_test_add_func("/decision/schedule/gathering", test_gathering);
     g_test_add_func("/decision/schedule/order", test_order);

@@ -267,6 +267,11 @@ class Running:
         return self.outcome
 
 
+def log_text(record):
+    """The events of what `explain` answered, a line each."""
+    return "\n".join(f"{entry['event']}: {entry['text']}" for entry in record.get("log", []))
+
+
 @functools.cache
 def old_api_python():
     """An interpreter that has libvirt's binding, None without one."""

@@ -17,8 +17,9 @@ class Tap:
         self.count += 1
         self.failed += not passed
         print(f"{'ok' if passed else 'not ok'} {self.count} - {what}", flush=True)
-        if not passed and detail:
-            self.note(detail)
+        if not passed:
+            # A harness shows nothing of a test's stdout, but its stderr.
+            self.note(f"{self.count} failed: {what}\n{detail}", sys.stderr)
         return bool(passed)
 
     def equal(self, got, wanted, what, detail=""):
@@ -29,9 +30,9 @@ class Tap:
         print(f"ok {self.count} - {what} # SKIP {reason}", flush=True)
 
     @staticmethod
-    def note(text):
+    def note(text, stream=None):
         for line in str(text).splitlines():
-            print(f"# {line}", flush=True)
+            print(f"# {line}", file=stream, flush=True)
 
     def finish(self):
         self.note(f"{self.count - self.failed} of {self.count} passed, "

@@ -16,7 +16,7 @@ import termios
 import time
 
 from . import series
-from .experiment import ProcessorWatch
+from .experiment import ProcessorWatch, taps_of
 from .guest import DOMAIN_NAMESPACE
 from .util import LabError, wait_until
 
@@ -198,26 +198,32 @@ def wait_flowing(lab, flows, cell):
         wait_until(f"{identity} to flow", lambda each=identity: steady(each), timeout=30)
 
 
-def floor_seconds(lab, rows, source, flows, begin, end):
+def floor_seconds(lab, rows, taps, source, flows, begin, end):
     """Seconds in which a neighbour had less than it was promised, the worst second, the mean.
 
-    Whole seconds, of each neighbour and way: neither the first STANDING_SECONDS after
-    BEGIN nor what is left of a second before END is looked at.
+    The first are told one by one: [neighbour and way, seconds since BEGIN, Mbit/s]. Whole
+    seconds, of each neighbour and way: neither the first STANDING_SECONDS after
+    BEGIN nor what is left of a second before END is looked at. TAPS are the neighbours'.
     """
-    below, worst, means = 0.0, None, []
+    below, worst, means = [], None, []
     for host, outgoing, _ in flows:
-        # What is not the migrations' of that link and direction. Two counters are read
-        # one after the other, so the difference is exact to a few Mbit/s; where it is the
-        # client's only traffic, the client's link tells it in one.
-        migrating = (host == source) == outgoing
+        # Where it is the client's only traffic, the client's link tells it in one. Else what
+        # comes in is what its tap delivers, and what goes out is what is not the migrations'
+        # on its link: those are counted before the switch's queue, which the host leaves
+        # empty. In front of the destination it need not be.
         if len(flows) == 1:
             seen = series.from_rows(rows, lambda row, o=outgoing: (
                 row["link"]["client"]["down" if o else "up"]))
+        elif outgoing:
+            seen = series.from_rows(rows, lambda row, h=host: (
+                row["link"][h]["up"] - (row["migration"][source] if h == source else 0)))
         else:
-            seen = series.from_rows(rows, lambda row, h=host, o=outgoing, m=migrating: (
-                row["link"][h]["up" if o else "down"] - (row["migration"][source] if m else 0)))
+            seen = series.from_rows(rows, lambda row, h=host: sum(
+                row["taps"][h].get(tap, {}).get("in", 0)
+                for where, tap in taps if where == h))
         samples = series.samples(seen, begin + STANDING_SECONDS, end)
-        below += sum(1.0 for _, value in samples if value < FLOOR * lab.rate)
+        below += [[f"{NEIGHBOURS[host]} {'out' if outgoing else 'in'}", round(moment - begin, 2),
+                   round(value, 1)] for moment, value in samples if value < FLOOR * lab.rate]
         values = [value for _, value in samples]
         means.append(sum(values) / max(len(values), 1))
         worst = min(values + ([worst] if worst is not None else []), default=None)
@@ -231,13 +237,15 @@ def run_cell(lab, members, cell, source):
         wait_flowing(lab, flows, cell)
         if not flows:
             time.sleep(SETTLE_SECONDS)
+        taps = {tap for host, _, _ in flows for tap in taps_of(lab, NEIGHBOURS[host])}
         with lab.link_sampler() as sampler:
             processors = ProcessorWatch()
             begin = time.time()
             typed = migrate(lab, members, source)
             end = time.time()
             idle = processors.idle()
-        below, worst, mean = floor_seconds(lab, sampler.rows, source, flows, begin, end)
+        below, worst, mean = floor_seconds(lab, sampler.rows, taps, source, flows, begin,
+                                           end)
     finally:
         for _, _, identity in flows:
             lab.workloads.stop(identity)
@@ -249,10 +257,11 @@ def run_cell(lab, members, cell, source):
     return {"source": source, "makespan_s": max(seconds.values()),
             "completions_s": round(sum(seconds.values()), 2),
             "order": sorted(seconds, key=seconds.get), "seconds": seconds,
-            "cpu_idle": round(idle, 2), "below_floor_s": below,
+            "cpu_idle": round(idle, 2), "below_floor_s": float(len(below)), "below_floor": below,
             "worst_second_mbit_s": None if worst is None else round(worst, 1),
             "neighbour_mbit_s": None if mean is None else round(mean, 1),
-            "moved_mib": round(series.amount(moved, begin, end) * 1e6 / 8 / (1 << 20), 1)}
+            "moved_mib": round(series.amount(moved, begin, end) * 1e6 / 8 / (1 << 20), 1),
+            "seconds_mbit_s": [round(value) for _, value in series.samples(moved, begin, end)]}
 
 
 def order_kept(members, order):

@@ -66,6 +66,8 @@ def create(lab, rate_mbit, client_rate_mbit):
         name = namespace(lab, node)
         run(in_namespace(name, "sysctl", "-q", "-w",
                          "net.ipv4.tcp_congestion_control=cubic",
+                         # What goes back to a client must not count as a migration.
+                         f"net.ipv4.ip_local_port_range=32768 {MIGRATION_PORT - 1}",
                          "net.ipv6.conf.default.accept_dad=0",
                          "net.ipv6.conf.all.accept_dad=0"))
         run(in_namespace(name, "ip", "link", "set", "lo", "up"))
@@ -120,16 +122,38 @@ def set_rate(lab, node, rate_mbit):
            for device in ("sw", "ifb")])
 
 
-def migration_bytes(lab):
-    """Bytes sent to migration ports so far, as on a wire, by sending node.
+def switch_bytes(lab):
+    """What the switch counted so far: ({device: bytes}, {node: bytes to migration ports}).
+
+    The first are what each tbf let pass, as on a wire: the devices' own counters leave out
+    headers of segments cut later. The second are by sending node. Both are read by one
+    command, so that a difference of the two is one of the same moment.
+    """
+    text = run(in_namespace(namespace(lab, "switch"), "tc", "-s", "-j", "-batch", "-"),
+               text_input="qdisc show\nactions list action mirred\n").stdout
+    qdiscs, actions = json_documents(text)
+    return ({qdisc["dev"]: qdisc["bytes"] for qdisc in qdiscs if qdisc["kind"] == "tbf"},
+            migration_bytes(actions))
+
+
+def json_documents(text):
+    """The values in TEXT, one after the other."""
+    decoder, documents, text = json.JSONDecoder(), [], text.strip()
+    while text:
+        value, end = decoder.raw_decode(text)
+        documents.append(value)
+        text = text[end:].lstrip()
+    return documents
+
+
+def migration_bytes(blocks):
+    """Bytes sent to migration ports, as on a wire, by sending node.
 
     The action sees segments that are not yet cut to packets: it counts the packets,
     but the headers of each lump only once.
     """
-    text = run(in_namespace(namespace(lab, "switch"), "tc", "-s", "-j", "actions", "list",
-                            "action", "mirred")).stdout
     totals = {node: 0 for node in NODES}
-    for block in json.loads(text):
+    for block in blocks:
         for action in block.get("actions", []):
             index, count = action["index"], action["stats"]
             for node, (letter, _, _) in NODES.items():
@@ -141,23 +165,24 @@ def migration_bytes(lab):
     return totals
 
 
-def port_bytes(lab):
-    """{device: bytes that its tbf let pass} of the switch, as on a wire.
+def cut_bytes(seen, packets):
+    """SEEN bytes of TCP in PACKETS not yet cut to frames, as a wire carries them.
 
-    The devices' own counters leave out headers of segments cut later.
+    Acknowledgements among them count as what was cut: rather less than too much.
     """
-    text = run(in_namespace(namespace(lab, "switch"), "tc", "-s", "-j", "qdisc", "show")).stdout
-    return {qdisc["dev"]: qdisc["bytes"] for qdisc in json.loads(text) if qdisc["kind"] == "tbf"}
+    frames = (seen - HEADER_BYTES * packets) // (FRAME_BYTES - HEADER_BYTES)
+    return seen + HEADER_BYTES * max(frames - packets, 0)
 
 
 def device_bytes(pid):
-    """{device: (received bytes, sent bytes)} in the namespace of process PID."""
+    """{device: (received bytes, sent bytes)} in the namespace of process PID, as on a wire."""
     counters = {}
     text = pathlib.Path(f"/proc/{pid}/net/dev").read_text(encoding="ascii")
     for line in text.splitlines()[2:]:
         name, values = line.split(":", 1)
         fields = values.split()
-        counters[name.strip()] = (int(fields[0]), int(fields[8]))
+        counters[name.strip()] = tuple(cut_bytes(int(fields[first]), int(fields[first + 1]))
+                                       for first in (0, 8))
     return counters
 
 

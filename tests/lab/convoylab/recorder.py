@@ -16,6 +16,11 @@ import time
 from . import probe
 
 INTERVAL = 0.5
+# Where connections share a rate: iperf3's blocks of 128 KiB from all of them at once are
+# more than a switch's port can hold, and its timer of 1 ms wakes for each connection: half
+# of what an emulated guest spends on sending. Microseconds.
+PACED_BLOCK = "16K"
+PACING_TIMER = 5000
 MEMCACHED_PORT = 11211
 PORTS = {"iperf-out": 5201, "iperf-in": 5202}
 IPERF_LINE = re.compile(r"\[ *(\d+|SUM)\]\s+(\d+\.\d+)-(\d+\.\d+)\s+sec\s+\S+ \S+\s+"
@@ -47,6 +52,8 @@ def iperf(kind, address, record, rate, udp, streams):
         argv += ["-P", str(streams)]
     if rate:
         argv += ["-b", f"{rate / streams:g}M"]      # iperf3 means each stream
+        if streams > 1:
+            argv += ["--length", PACED_BLOCK, "--pacing-timer", str(PACING_TIMER)]
     elif udp:
         argv += ["-b", "0"]
     while True:
