@@ -124,7 +124,9 @@ migration_iterate(Manager *manager, Migration *migration, const HypervisorEvent 
         double prepared =
             MIN((double)(now_us - migration->admitted_us) / 1e6, PREPARE_SECONDS_MAXIMUM);
 
-        manager->prepare_seconds += PREPARE_SMOOTHING * (prepared - manager->prepare_seconds);
+        manager->prepare_seconds =
+            MAX(prepared, manager->prepare_seconds +
+                              PREPARE_SMOOTHING * (prepared - manager->prepare_seconds));
     }
     if (migration->offer_wanted && migration->destination_uri != NULL) {
         migration->offer_wanted = false;

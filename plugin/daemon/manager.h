@@ -39,7 +39,7 @@ struct Manager {
     unsigned network_changes; /* those of the network that were followed */
     TrafficClass host_class;
     guint gathering_timer;  /* 0: none of those that wait has come just now */
-    double prepare_seconds; /* from a turn to the first byte, smoothed */
+    double prepare_seconds; /* from a turn to the first byte; rises at once, falls slowly */
     struct {
         uint64_t held; /* bytes/s held for the workload */
         bool held_valid;

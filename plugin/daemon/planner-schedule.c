@@ -24,6 +24,13 @@ pass_seconds(const Migration *migration, gint64 now_us)
 }
 
 static bool
+takes_turns(const Manager *manager, const Migration *migration)
+{
+    return planner_turn(manager, migration) != ALLOCATE_TURN_NONE &&
+           network_can_shape(manager->network, migration_direction(migration));
+}
+
+static bool
 is_ending(const Manager *manager, const Migration *migration)
 {
     const JobStatistics *statistics = &migration->statistics;
@@ -38,6 +45,7 @@ is_ending(const Manager *manager, const Migration *migration)
         .dirty = migration->dirty,
         .memory = migration->forecast.valid ? migration->forecast.memory : statistics->memory_total,
         .prepare_seconds = manager->prepare_seconds,
+        .early_is_cheap = takes_turns(manager, migration),
     };
 
     return migration_is_transferring(migration) && statistics->valid && statistics->active &&
@@ -108,8 +116,7 @@ fill_schedule_item(const Manager *manager, const Migration *migration, ScheduleI
         .relief = relief_of(manager, migration),
         .ending = is_ending(manager, migration),
         .gathering = planner_gathering_left(manager, migration) > 0,
-        .takes_turns = planner_turn(manager, migration) != ALLOCATE_TURN_NONE &&
-                       network_can_shape(manager->network, migration_direction(migration)),
+        .takes_turns = takes_turns(manager, migration),
     };
 }
 

@@ -4,6 +4,8 @@
 
 #include "decision/schedule.h"
 
+#include <math.h>
+
 static uint64_t
 lesser(uint64_t a, uint64_t b)
 {
@@ -46,6 +48,8 @@ bytes_dirtied(const RemainingEndingInput *input)
     double bytes =
         dirty_curve_at(input->dirty.valid ? &input->dirty : &assumed, input->pass_seconds);
 
+    if (!input->dirty.valid && input->early_is_cheap)
+        bytes = fmin(bytes, (double)input->dirty_rate * fmax(input->pass_seconds, 0));
     return bytes < 0x1p62 ? (uint64_t)bytes : UINT64_C(1) << 62;
 }
 

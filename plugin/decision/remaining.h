@@ -43,7 +43,13 @@ typedef struct {
     DirtyCurve dirty;    /* invalid: assumed, of so much memory */
     uint64_t memory;
     double prepare_seconds; /* that another one takes from its turn to its first byte */
+    /* Classes make the other one wait where it comes too early: that costs little. */
+    bool early_is_cheap;
 } RemainingEndingInput;
 
-/* Will it have moved its memory by the time that another one has prepared? */
+/*
+ * Will it have moved its memory by the time that another one has prepared? Where it was
+ * never measured, and `early_is_cheap`, its pass counts as its last, but for what
+ * `dirty_rate` says: too late leaves the link idle.
+ */
 bool remaining_is_ending(const RemainingEndingInput *input);
