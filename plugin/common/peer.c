@@ -73,10 +73,8 @@ report_to_xml(const PeerReport *report, const char *name, const char *ns)
     word_append(out, "post-copy", report->post_copy_possible ? "yes" : "no");
     number_append(out, "parallel-connections", report->parallel_connections != 0,
                   report->parallel_connections);
-    number_append(out, "room", report->room.valid, report->room.value);
     number_append(out, "sla-lower", report->sla_lower.valid, report->sla_lower.value);
     number_append(out, "sla-upper", report->sla_upper.valid, report->sla_upper.value);
-    number_append(out, "migration-port", report->migration_port != 0, report->migration_port);
     g_string_append(out, "/>");
     return g_string_free(g_steal_pointer(&out), FALSE);
 }
@@ -156,10 +154,8 @@ report_read(const xmlNode *node, PeerReport *ret_report)
     report.post_copy_possible = word_is(node, "post-copy", "yes");
     report.parallel_connections =
         small_number_read(node, "parallel-connections", PEER_CONNECTIONS_MAXIMUM);
-    report.room = number_read(node, "room", UINT64_MAX);
     report.sla_lower = number_read(node, "sla-lower", UINT64_MAX);
     report.sla_upper = number_read(node, "sla-upper", UINT64_MAX);
-    report.migration_port = small_number_read(node, "migration-port", 65535);
     *ret_report = report;
 }
 

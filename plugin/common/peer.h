@@ -50,10 +50,8 @@ typedef struct {
     Technique technique;           /* source: wanted; destination: agreed */
     bool post_copy_possible;       /* false when not stated */
     unsigned parallel_connections; /* source: proposed; destination: agreed; 0 none */
-    PeerNumber room;               /* destination: what it guarantees */
     PeerNumber sla_lower;          /* sums of the sender's host */
     PeerNumber sla_upper;
-    unsigned migration_port; /* TCP; 0 unknown */
 } PeerReport;
 
 /* Version PEER_VERSION, everything else unknown. */

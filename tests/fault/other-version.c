@@ -25,8 +25,8 @@ int virDomainMigratePrepare3Params(virConnectPtr dconn, virTypedParameterPtr par
 static const char *const kept_by_older[] = { "xmlns:convoy", "version", "role",
                                              "link-rate",    "host-in", "host-out",
                                              "vm-in",        "vm-out",  "post-copy" };
-static const char *const dropped_by_newer[] = { "room",      "memory",    "priority",
-                                                "sla-lower", "sla-upper", "qemu-version" };
+static const char *const dropped_by_newer[] = { "memory", "priority", "sla-lower", "sla-upper",
+                                                "qemu-version" };
 
 /* QEMU is a child of libvirtd, too, and no business of ours. */
 __attribute__((constructor)) static void

@@ -324,13 +324,13 @@ test_examples(void)
 }
 
 static char *
-offer_make(uint64_t room)
+offer_make(uint64_t memory)
 {
     PeerReport report;
 
     peer_report_init(&report);
     report.role = PEER_ROLE_DESTINATION;
-    report.room = (PeerNumber){ true, room };
+    report.memory = (PeerNumber){ true, memory };
     return peer_report_to_offer(&report);
 }
 

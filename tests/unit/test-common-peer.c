@@ -23,10 +23,8 @@ full_report(void)
     report.technique = TECHNIQUE_HYBRID;
     report.post_copy_possible = true;
     report.parallel_connections = 4;
-    report.room = (PeerNumber){ true, 0 };
-    report.sla_lower = (PeerNumber){ true, 1 };
+    report.sla_lower = (PeerNumber){ true, 0 };
     report.sla_upper = (PeerNumber){ true, 2 };
-    report.migration_port = 49152;
     return report;
 }
 
@@ -54,8 +52,8 @@ test_cookie(void)
     g_assert_true(peer_report_from_cookie(cookie, -1, &back, &error));
     g_assert_no_error(error);
     assert_same(&report, &back);
-    g_assert_true(back.room.valid);
-    g_assert_cmpuint(back.room.value, ==, 0);
+    g_assert_true(back.sla_lower.valid);
+    g_assert_cmpuint(back.sla_lower.value, ==, 0);
     g_assert_cmpuint(back.host.out, ==, UINT64_MAX);
     /* libvirt's length counts the NUL. */
     g_assert_true(peer_report_from_cookie(cookie, (gssize)strlen(cookie) + 1, &back, NULL));
@@ -91,7 +89,7 @@ test_unknown_is_not_zero(void)
     g_assert_true(peer_report_from_offer(element, -1, &back, NULL));
     g_assert_false(back.host.valid);
     g_assert_false(back.vm.valid);
-    g_assert_false(back.room.valid);
+    g_assert_false(back.sla_lower.valid);
     g_assert_false(back.memory.valid);
     g_assert_false(back.priority_set);
     g_assert_false(back.technique_set);
@@ -106,8 +104,8 @@ test_tolerance(void)
     PeerReport back;
     static const char xml[] =
         "<offer version='77' role='destination' host-in='1' host-out='-1' vm-in='1' "
-        "link-rate='18446744073709551616' parallel-connections='9999' room='5' "
-        "migration-port='65536' memory='1e9' colour='red' priority='urgent'><more/></offer>";
+        "link-rate='18446744073709551616' parallel-connections='9999' sla-lower='5' "
+        "sla-upper='-5' memory='1e9' colour='red' priority='urgent'><more/></offer>";
 
     g_assert_true(peer_report_from_offer(xml, -1, &back, NULL));
     g_assert_cmpuint(back.version, ==, 77);
@@ -116,8 +114,8 @@ test_tolerance(void)
     g_assert_false(back.vm.valid);
     g_assert_cmpuint(back.link_rate, ==, 0);
     g_assert_cmpuint(back.parallel_connections, ==, 0);
-    g_assert_true(back.room.valid);
-    g_assert_cmpuint(back.migration_port, ==, 0);
+    g_assert_true(back.sla_lower.valid);
+    g_assert_false(back.sla_upper.valid);
     g_assert_false(back.memory.valid);
     g_assert_false(back.priority_set);
 }
@@ -143,7 +141,7 @@ test_refused(void)
           G_IO_ERROR_NOT_FOUND },
         { fat, G_IO_ERROR_INVALID_DATA },
     };
-    PeerReport back = { .migration_port = 4711 };
+    PeerReport back = { .qemu_version = 4711 };
 
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
         g_autoptr(GError) error = NULL;
@@ -154,7 +152,7 @@ test_refused(void)
     }
     g_assert_false(peer_report_from_offer(fat_offer, -1, &back, NULL));
     g_assert_false(peer_report_from_offer("<x/>", -1, &back, NULL));
-    g_assert_cmpuint(back.migration_port, ==, 4711);
+    g_assert_cmpuint(back.qemu_version, ==, 4711);
 }
 
 /* The valid examples are exactly what we would write; the others are not. */

@@ -199,14 +199,15 @@ def wait_flowing(lab, flows, cell):
 
 
 def floor_seconds(lab, rows, taps, source, flows, begin, end):
-    """Seconds in which a neighbour had less than it was promised, the worst second, the mean.
+    """Seconds in which a neighbour had less than it was promised, the worst second, all seconds.
 
-    The first are told one by one: [neighbour and way, seconds since BEGIN, Mbit/s]. Whole
-    seconds, of each neighbour and way: neither the first STANDING_SECONDS after
+    The first are told one by one: [neighbour and way, seconds since BEGIN, Mbit/s], the last
+    by neighbour and way. Whole seconds: neither the first STANDING_SECONDS after
     BEGIN nor what is left of a second before END is looked at. TAPS are the neighbours'.
     """
-    below, worst, means = [], None, []
+    below, worst, each = [], None, {}
     for host, outgoing, _ in flows:
+        flow = f"{NEIGHBOURS[host]} {'out' if outgoing else 'in'}"
         # Where it is the client's only traffic, the client's link tells it in one. Else what
         # comes in is what its tap delivers, and what goes out is what is not the migrations'
         # on its link: those are counted before the switch's queue, which the host leaves
@@ -222,12 +223,17 @@ def floor_seconds(lab, rows, taps, source, flows, begin, end):
                 row["taps"][h].get(tap, {}).get("in", 0)
                 for where, tap in taps if where == h))
         samples = series.samples(seen, begin + STANDING_SECONDS, end)
-        below += [[f"{NEIGHBOURS[host]} {'out' if outgoing else 'in'}", round(moment - begin, 2),
-                   round(value, 1)] for moment, value in samples if value < FLOOR * lab.rate]
-        values = [value for _, value in samples]
-        means.append(sum(values) / max(len(values), 1))
-        worst = min(values + ([worst] if worst is not None else []), default=None)
-    return below, worst, sum(means) / len(means) if means else None
+        below += [[flow, round(moment - begin, 2), round(value, 1)]
+                  for moment, value in samples if value < FLOOR * lab.rate]
+        each[flow] = [round(value, 1) for _, value in samples]
+        worst = min(each[flow] + ([worst] if worst is not None else []), default=None)
+    return below, worst, each
+
+
+def mean_of(lists):
+    """Of all their values; None where there is none."""
+    values = [value for one in lists for value in one]
+    return round(sum(values) / len(values), 1) if values else None
 
 
 def run_cell(lab, members, cell, source):
@@ -244,8 +250,7 @@ def run_cell(lab, members, cell, source):
             typed = migrate(lab, members, source)
             end = time.time()
             idle = processors.idle()
-        below, worst, mean = floor_seconds(lab, sampler.rows, taps, source, flows, begin,
-                                           end)
+        below, worst, each = floor_seconds(lab, sampler.rows, taps, source, flows, begin, end)
     finally:
         for _, _, identity in flows:
             lab.workloads.stop(identity)
@@ -258,8 +263,8 @@ def run_cell(lab, members, cell, source):
             "completions_s": round(sum(seconds.values()), 2),
             "order": sorted(seconds, key=seconds.get), "seconds": seconds,
             "cpu_idle": round(idle, 2), "below_floor_s": float(len(below)), "below_floor": below,
-            "worst_second_mbit_s": None if worst is None else round(worst, 1),
-            "neighbour_mbit_s": None if mean is None else round(mean, 1),
+            "worst_second_mbit_s": worst, "neighbour_mbit_s": mean_of(each.values()),
+            "neighbours_mbit_s": each,
             "moved_mib": round(series.amount(moved, begin, end) * 1e6 / 8 / (1 << 20), 1),
             "seconds_mbit_s": [round(value) for _, value in series.samples(moved, begin, end)]}
 
