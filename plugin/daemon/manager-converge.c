@@ -102,15 +102,16 @@ raise_downtime(Manager *manager, Migration *migration, const ConvergeDecision *d
 static void
 switch_to_post_copy(Manager *manager, Migration *migration, const ConvergeDecision *decision)
 {
-    /* Within the first pass nothing but post-copy is left. */
     MigrationInput decided = {
         .type = MIGRATION_INPUT_DECIDED,
-        .technique = migration->machine.iteration >= 2 ? TECHNIQUE_HYBRID : TECHNIQUE_POST_COPY,
+        .technique = migration_machine_technique_of_switch(&migration->machine,
+                                                           migration->statistics.iteration),
     };
 
-    migration_note(migration, "decision-changed", "from: %s, to: %s, reason: %s",
-                   technique_to_string(migration->machine.technique),
-                   technique_to_string(decided.technique), decision->reason);
+    if (decided.technique != migration->machine.technique)
+        migration_note(migration, "decision-changed", "from: %s, to: %s, reason: %s",
+                       technique_to_string(migration->machine.technique),
+                       technique_to_string(decided.technique), decision->reason);
     manager_input(manager, migration, &decided);
 }
 

@@ -106,7 +106,8 @@ def check_cell(stage, flows, source, cell):
     tap.equal(outcome.technique, wanted, f"{title}: QEMU did {wanted}",
               f"{outcome.describe()}\n{record.get('reason')}\n{log_text(record)}")
     tap.equal((record.get("technique"), record.get("rule")), (wanted, "table"),
-              f"{title}: {wanted} was chosen from the traffic", record.get("reason"))
+              f"{title}: {wanted} was chosen from the traffic",
+              f"{record.get('reason')}\n{log_text(record)}")
     tap.ok(stage.never_both(outcome), f"{title}: multifd and post-copy never together",
            outcome.describe())
     stage.alive(GUEST, OTHER[source], f"{title}: the guest goes on")

@@ -184,6 +184,25 @@ test_held(void)
     g_assert_cmpuint(migration_machine_step(&machine, &again), ==, 0);
 }
 
+static void
+test_switch_before_event(void)
+{
+    static const MigrationInput second = PASS(2);
+    static const MigrationInput hybrid = DECIDED(HYBRID);
+    static const MigrationInput first = PASS(1);
+    MigrationMachine machine;
+
+    migration_machine_init(&machine, MIGRATION_ROLE_SOURCE);
+    machine.post_copy_possible = true;
+    migration_machine_step(&machine, &first);
+    g_assert_cmpint(migration_machine_technique_of_switch(&machine, 1), ==, TECHNIQUE_POST_COPY);
+    g_assert_cmpint(migration_machine_technique_of_switch(&machine, 2), ==, TECHNIQUE_HYBRID);
+    /* The event of the pass that the statistics spoke of makes the switch. */
+    g_assert_cmpuint(migration_machine_step(&machine, &hybrid), ==, 0);
+    g_assert_cmpuint(migration_machine_step(&machine, &second), ==, SWITCH);
+    g_assert_cmpint(migration_machine_technique_of_switch(&machine, 0), ==, TECHNIQUE_HYBRID);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -194,5 +213,6 @@ main(int argc, char **argv)
         g_test_add_data_func(path, &conversations[i], test_conversation);
     }
     g_test_add_func("/migration-state/held", test_held);
+    g_test_add_func("/migration-state/switch-before-event", test_switch_before_event);
     return g_test_run();
 }
