@@ -102,12 +102,16 @@ raise_downtime(Manager *manager, Migration *migration, const ConvergeDecision *d
 static void
 switch_to_post_copy(Manager *manager, Migration *migration, const ConvergeDecision *decision)
 {
-    MigrationInput decided = {
-        .type = MIGRATION_INPUT_DECIDED,
-        .technique = migration_machine_technique_of_switch(&migration->machine,
-                                                           migration->statistics.iteration),
+    /* Statistics may speak of a pass before its event comes. */
+    MigrationInput pass = {
+        .type = MIGRATION_INPUT_ITERATION,
+        .iteration = (unsigned)MIN(migration->statistics.iteration, G_MAXUINT),
     };
+    MigrationInput decided = { .type = MIGRATION_INPUT_DECIDED };
 
+    manager_input(manager, migration, &pass);
+    /* Within the first pass nothing but post-copy is left. */
+    decided.technique = migration->machine.iteration >= 2 ? TECHNIQUE_HYBRID : TECHNIQUE_POST_COPY;
     if (decided.technique != migration->machine.technique)
         migration_note(migration, "decision-changed", "from: %s, to: %s, reason: %s",
                        technique_to_string(migration->machine.technique),

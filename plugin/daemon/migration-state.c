@@ -107,12 +107,6 @@ migration_machine_step(MigrationMachine *machine, const MigrationInput *input)
     return 0;
 }
 
-Technique
-migration_machine_technique_of_switch(const MigrationMachine *machine, uint64_t pass)
-{
-    return machine->iteration >= 2 || pass >= 2 ? TECHNIQUE_HYBRID : TECHNIQUE_POST_COPY;
-}
-
 const char *
 migration_role_to_string(MigrationRole role)
 {

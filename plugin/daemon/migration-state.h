@@ -82,12 +82,6 @@ void migration_machine_init(MigrationMachine *machine, MigrationRole role);
 /* Returns the set of MigrationAction to carry out. Unfitting input changes nothing. */
 unsigned migration_machine_step(MigrationMachine *machine, const MigrationInput *input);
 
-/*
- * What a switch at this moment makes of it: hybrid, or post-copy within the first pass.
- * Statistics of `pass` may be here before the event of that pass.
- */
-Technique migration_machine_technique_of_switch(const MigrationMachine *machine, uint64_t pass);
-
 const char *migration_role_to_string(MigrationRole role);
 const char *migration_state_to_string(MigrationState state);
 const char *migration_outcome_to_string(MigrationOutcome outcome);

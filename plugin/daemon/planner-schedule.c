@@ -30,8 +30,9 @@ takes_turns(const Manager *manager, const Migration *migration)
            network_can_shape(manager->network, migration_direction(migration));
 }
 
+/* turns: whether it takes turns. */
 static bool
-is_ending(const Manager *manager, const Migration *migration)
+is_ending(const Manager *manager, const Migration *migration, bool turns)
 {
     const JobStatistics *statistics = &migration->statistics;
     gint64 now_us = g_get_monotonic_time();
@@ -45,7 +46,7 @@ is_ending(const Manager *manager, const Migration *migration)
         .dirty = migration->dirty,
         .memory = migration->forecast.valid ? migration->forecast.memory : statistics->memory_total,
         .prepare_seconds = manager->prepare_seconds,
-        .early_is_cheap = takes_turns(manager, migration),
+        .early_is_cheap = turns,
     };
 
     return migration_is_transferring(migration) && statistics->valid && statistics->active &&
@@ -99,6 +100,7 @@ fill_schedule_item(const Manager *manager, const Migration *migration, ScheduleI
     TrafficRates rates = network_host_rates(manager->network);
     const Prediction *prediction = &migration->decision.prediction[migration->decision.technique];
     gint64 now_us = g_get_monotonic_time();
+    bool turns = takes_turns(manager, migration);
 
     *item = (ScheduleItem){
         .id = migration->ticket,
@@ -114,9 +116,9 @@ fill_schedule_item(const Manager *manager, const Migration *migration, ScheduleI
                            ? migration->created_us
                            : planner_turn_came_us(migration, now_us),
         .relief = relief_of(manager, migration),
-        .ending = is_ending(manager, migration),
+        .ending = is_ending(manager, migration, turns),
         .gathering = planner_gathering_left(manager, migration) > 0,
-        .takes_turns = takes_turns(manager, migration),
+        .takes_turns = turns,
     };
 }
 
