@@ -6,9 +6,9 @@ In each traffic cell the same guests move by `scheduling=automatic`, `serial` an
 `parallel`, interleaved, everything else equal. Measured from outside: when each
 command ended. Writes build/bench/gang.json with one record per cell: the makespan
 and the sum of completion times against the better of serial and parallel, whether
-the neighbours kept their floor and whether high priority arrived first. In a "full" cell a neighbour takes all
-it can; there, what low priority gets beside it decides, not the order. Needs root
-and the lab; builds nothing.
+the neighbours kept their floor and whether high priority arrived first. In a "full"
+cell a neighbour takes all it can; there, what low priority gets beside it decides, not
+the order. Needs root and the lab; builds nothing.
 """
 
 import os
@@ -21,6 +21,9 @@ from convoylab import LabError  # noqa: E402
 from convoylab import bench, gang, series, util  # noqa: E402
 
 LINK = 200                  # Mbit/s, unless asked for another
+# Four flows beside the gang at LINK take all of two processors: what starves is no measure
+# of the order.
+LINKS = {"mixed": 100}
 LIMIT = 1.05
 DEFAULT_CELLS = tuple(cell for cell in gang.CELLS if not cell.startswith("full"))
 MODES = ("automatic", "serial", "parallel")
@@ -32,11 +35,13 @@ def median_known(values):
     return round(series.median(known), 1) if known else None
 
 
-def record_of(cell, runs, members):
+def record_of(cell, runs, link, members):
     """The record of one CELL from {mode: [figures]}, None while a mode is missing."""
     if not all(runs[mode] for mode in MODES):
         return None
-    record = {"cell": cell, "runs": min(len(runs[mode]) for mode in MODES)}
+    record = {"cell": cell, "link_mbit_s": link, "floor_mbit_s": gang.FLOOR * link,
+              "offered_mbit_s": gang.NEIGHBOUR * link,
+              "runs": min(len(runs[mode]) for mode in MODES)}
     for key, name in (("makespan_s", "makespan_ratio"), ("completions_s", "completion_ratio")):
         medians = {mode: series.median([run[key] for run in runs[mode]]) for mode in MODES}
         record[name] = round(medians["automatic"] / min(medians["serial"], medians["parallel"]), 3)
@@ -58,16 +63,15 @@ def record_of(cell, runs, members):
     return record
 
 
-def write(path, runs, link, members):
-    """The file as far as the runs went; the records."""
-    records = [record for record in (record_of(cell, modes, members) for cell, modes in runs.items())
-               if record]
+def write(path, runs, links, members):
+    """The file as far as the runs went; the records. LINKS are the cells'."""
+    records = [record for record in (record_of(cell, modes, links[cell], members)
+                                     for cell, modes in runs.items()) if record]
     util.write_json(path, {
-        "link_mbit_s": link, "floor_mbit_s": gang.FLOOR * link, "limit": LIMIT,
+        "limit": LIMIT,
         "floor_judged": f"whole seconds from {gang.STANDING_SECONDS:g} s after the commands were "
                         "typed, when the classes stand, to the end of the last one",
-        "neighbour_mbit_s": gang.NEIGHBOUR * link, "neighbour_connections": gang.STREAMS,
-        "processors": os.cpu_count(),
+        "neighbour_connections": gang.STREAMS, "processors": os.cpu_count(),
         "gang": [vars(member) for member in members], "cells": records, "each": runs})
     return records
 
@@ -83,10 +87,13 @@ def measure(lab, cell, mode, source, members):
     return figures
 
 
-def measure_all(lab, arguments, cells):
-    """The last answer of write(): what was measured stays, wherever it is stopped."""
+def measure_all(lab, arguments, links, runs):
+    """Adds to RUNS those of the cells whose link is LAB's.
+
+    Returns the last answer of write(): what was measured stays, wherever it is stopped.
+    """
     members = gang.GANGS[arguments.gang]
-    runs = {cell: {mode: [] for mode in MODES} for cell in cells}
+    cells = [cell for cell in runs if links[cell] == lab.rate]
     source = gang.HOSTS[0]
     with util.progress(f"starting {len(members)} guests and their neighbours"):
         gang.start_guests(lab, members, neighbours=cells != ["idle"])
@@ -99,7 +106,7 @@ def measure_all(lab, arguments, cells):
                       file=sys.stderr, flush=True)
                 runs[cell][mode].append(measure(lab, cell, mode, source, members))
                 source = gang.other(source)
-                records = write(arguments.output, runs, arguments.link, members)
+                records = write(arguments.output, runs, links, members)
     return records
 
 
@@ -109,20 +116,25 @@ def main():
                         help=f"of {', '.join(gang.CELLS)} (default: %(default)s)")
     parser.add_argument("--gang", choices=gang.GANGS, default="mixed",
                         help="which eight (default: %(default)s)")
-    parser.add_argument("--link", type=bench.at_least_one, default=LINK,
-                        help=f"Mbit/s (default {LINK})")
+    parser.add_argument("--link", type=bench.at_least_one,
+                        help=f"Mbit/s (default {LINK}, for "
+                             f"{', '.join(f'{cell} {link}' for cell, link in LINKS.items())})")
     arguments = parser.parse_args()
     cells = arguments.cells.split(",")
     unknown = [cell for cell in cells if cell not in gang.CELLS]
     if unknown:
         parser.error(f"'{unknown[0]}' is no cell")
-    records = bench.in_lab(arguments, lambda lab: measure_all(lab, arguments, cells),
-                           rate=arguments.link)
+    links = {cell: arguments.link or LINKS.get(cell, LINK) for cell in cells}
+    runs = {cell: {mode: [] for mode in MODES} for cell in cells}
+    for link in sorted(set(links.values()), reverse=True):
+        records = bench.in_lab(arguments, lambda lab: measure_all(lab, arguments, links, runs),
+                               rate=link)
     for record in records:
         bench.verdict(record["kept"], f"{record['cell']}: makespan "
                       f"{record['makespan_ratio']:g}, completion times "
                       f"{record['completion_ratio']:g} of the better one; worst second "
-                      f"{record['worst_second_mbit_s']} Mbit/s, neighbours "
+                      f"{record['worst_second_mbit_s']} of {record['floor_mbit_s']:g} Mbit/s, "
+                      "neighbours "
                       f"{'/'.join(str(record['neighbour_mbit_s'][mode]) for mode in MODES)}, "
                       f"high first: {'yes' if record['order_kept'] else 'no'}")
         for key in ("makespan_s", "completions_s"):

@@ -23,6 +23,7 @@
 #define PAGE_WORDS (PAGE_BYTES / sizeof(uint64_t))
 #define PAGES_PER_MIB 256u
 #define TICK_NS 10000000LL
+#define TICK_PAGES 16u
 #define SECOND_NS 1000000000LL
 #define MIB_MAX (1u << 20)
 
@@ -90,11 +91,13 @@ dirty_forever(uint64_t *memory, uint64_t pages, uint64_t rate_mib, uint64_t *cou
     uint64_t round = 1;
     uint64_t start = monotonic_ns();
     uint64_t done = 0;
+    /* To wake an emulated processor costs more than a few pages do. */
+    long long tick = SECOND_NS * TICK_PAGES / (long long)(rate_mib * PAGES_PER_MIB);
+    struct timespec nap = { 0, tick > TICK_NS ? tick : TICK_NS };
 
     for (;;) {
         uint64_t elapsed = monotonic_ns() - start;
         uint64_t due = (uint64_t)((double)elapsed / SECOND_NS * (double)(rate_mib * PAGES_PER_MIB));
-        struct timespec nap = { 0, TICK_NS };
 
         /* A pause of the whole guest is not made up for by a burst. */
         if (due > done + rate_mib * PAGES_PER_MIB) {
