@@ -19,18 +19,20 @@ manager_reconsider(Manager *manager, Migration *migration)
                                       decision.rule == TECHNIQUE_RULE_GATE_FLOOR);
 }
 
-/* All of the link but what is promised to the workload; 0 unknown. */
+/* All of both links but what is promised to their workloads; 0 unknown. */
 static uint64_t
-rate_full(const Manager *manager, const Migration *migration)
+rate_full(Manager *manager, const Migration *migration)
 {
     uint64_t link = network_usable_rate(manager->network);
+    Reservation there = { 0 };
     uint64_t rate = 0;
 
     if (manager->side[SHAPING_EGRESS].has_reservation &&
         link > manager->side[SHAPING_EGRESS].reservation.lower)
         rate = link - manager->side[SHAPING_EGRESS].reservation.lower;
+    planner_reserve_there(manager, migration, &there);
     if (migration->peer_known && migration->peer.link_rate != 0)
-        rate = MIN(rate, migration->peer.link_rate);
+        rate = MIN(rate, migration->peer.link_rate - there.lower);
     if (migration->user_bandwidth_mib != 0 && migration->user_bandwidth_mib < (rate >> 20))
         rate = migration->user_bandwidth_mib << 20;
     return rate;
@@ -50,7 +52,7 @@ deadline_since_running(const Migration *migration)
 }
 
 static ConvergeLimits
-limits_now(const Manager *manager, const Migration *migration)
+limits_now(Manager *manager, const Migration *migration)
 {
     const MigrationMachine *machine = &migration->machine;
 

@@ -17,12 +17,6 @@ bool planner_is_on_side(const Migration *migration, ShapingDirection direction);
  */
 uint64_t planner_add_headroom(uint64_t rate);
 
-/*
- * A RegistryCounts; data is the Manager. A VM counts where it runs: that is the
- * destination from the start of post-copy on.
- */
-bool planner_limits_count_here(const DomainDescription *description, gpointer data);
-
 /* Bytes/s that all its connections can carry together in pre-copy; 0: no bound is known. */
 uint64_t planner_streams_rate(const Manager *manager, const Migration *migration);
 

@@ -32,6 +32,15 @@ planner_add_headroom(uint64_t rate)
     return rate > UINT64_MAX - headroom ? UINT64_MAX : rate + headroom;
 }
 
+/* What lower limits that add up to lower take of a link, as the classes have it. */
+static uint64_t
+lower_limits_with_rest(uint64_t lower, uint64_t link)
+{
+    if (lower == 0)
+        return 0;
+    return MIN(planner_add_headroom(lower), UINT64_MAX - link) + link / 100 * REST_PERCENT;
+}
+
 bool
 planner_limits_count_here(const DomainDescription *description, gpointer data)
 {
@@ -148,9 +157,7 @@ manager_reserve_input(Manager *manager, ShapingDirection direction, const Migrat
     input.minimum_workload_percent = manager->config->minimum_workload_percent;
     registry_sum_limits(manager->registry, planner_limits_count_here, manager, &input.lower,
                         &input.upper);
-    if (input.lower != 0)
-        input.lower = MIN(planner_add_headroom(input.lower), UINT64_MAX - input.link) +
-                      input.link / 100 * REST_PERCENT;
+    input.lower = lower_limits_with_rest(input.lower, input.link);
     if (!manager->side[direction].held_valid && rates.valid) {
         manager->side[direction].held = direction == SHAPING_EGRESS ? rates.out : rates.in;
         manager->side[direction].held_valid = true;
@@ -188,6 +195,23 @@ manager_reserve(Manager *manager, ShapingDirection direction, const Migration *j
     ReserveInput input;
 
     manager_reserve_input(manager, direction, joining, &input);
+    return reserve_divide(&input, ret_reservation);
+}
+
+bool
+planner_reserve_there(Manager *manager, const Migration *migration, Reservation *ret_reservation)
+{
+    const PeerReport *peer = &migration->peer;
+    ReserveInput input;
+
+    if (!migration->peer_known || !peer->sla_lower.valid)
+        return false;
+    manager_reserve_input(manager, SHAPING_EGRESS, migration, &input);
+    input.link = peer->link_rate;
+    input.lower = lower_limits_with_rest(peer->sla_lower.value, input.link);
+    input.upper = peer->sla_upper.valid ? peer->sla_upper.value : 0;
+    input.demand_valid = peer->host.valid;
+    input.demand = peer->host.in;
     return reserve_divide(&input, ret_reservation);
 }
 

@@ -123,11 +123,24 @@ fill_corrections(const Manager *manager, const Migration *migration, TechniqueIn
     }
 }
 
+/* Bytes/s that the classes of both ends guarantee it beside those that leave now; 0 unknown. */
+static uint64_t
+guaranteed_rate(Manager *manager, const Migration *migration)
+{
+    Reservation here;
+    Reservation there;
+
+    if (!manager_reserve(manager, SHAPING_EGRESS, migration, &here))
+        return 0;
+    if (!planner_reserve_there(manager, migration, &there))
+        return here.leaf[migration->priority].rate;
+    return MIN(here.leaf[migration->priority].rate, there.leaf[migration->priority].rate);
+}
+
 void
 planner_technique_input(const Manager *manager, Migration *migration, TechniqueInput *ret_input)
 {
     TechniqueInput *input = ret_input;
-    Reservation reservation;
 
     memset(input, 0, sizeof(*input));
     input->predict = predict_params_default();
@@ -161,8 +174,7 @@ planner_technique_input(const Manager *manager, Migration *migration, TechniqueI
     input->vm_class = migration->vm_class;
     input->destination_class = migration->peer_class;
     input->dirty = migration->dirty;
-    if (manager_reserve((Manager *)manager, SHAPING_EGRESS, migration, &reservation))
-        input->guaranteed = reservation.leaf[migration->priority].rate;
+    input->guaranteed = guaranteed_rate((Manager *)manager, migration);
     fill_limits(manager, migration, input);
     fill_corrections(manager, migration, input);
 }
@@ -183,6 +195,26 @@ compare_ends(gconstpointer left, gconstpointer right)
     return (a > b) - (a < b);
 }
 
+/* Seconds until it is expected to end, beside as many as now; PREDICT_SECONDS_MAX: unknown. */
+static double
+expected_end(const Manager *manager, const Migration *migration, const AllocateItem *item,
+             gint64 now_us)
+{
+    const TechniqueDecision *decision = &migration->decision;
+    const Forecast *forecast = &migration->forecast;
+    double rate = (double)MAX(decision->available_pre, decision->rate_pre);
+
+    /* From its last page on the link is free, though its call has not returned. */
+    if (forecast->valid)
+        return forecast->prediction.total_seconds - forecast->correction.overhead -
+               (double)(now_us - migration->running_us) / 1e6;
+    /* Typed together: the other's forecast is yet to come. */
+    if (!migration->has_decision || rate <= 0)
+        return PREDICT_SECONDS_MAX;
+    return MIN((double)item->volume * MAX(planner_count(manager, SHAPING_EGRESS), 1) / rate,
+               PREDICT_SECONDS_MAX);
+}
+
 /* The other migrations that leave now, by when they end. */
 static GArray *
 others_of(const Manager *manager, const Migration *migration, gint64 now_us)
@@ -200,13 +232,8 @@ others_of(const Manager *manager, const Migration *migration, gint64 now_us)
         other_item = planner_allocation_item(manager, each, now_us);
         other.before = allocate_waits_for(&item, &other_item);
         other.after = allocate_waits_for(&other_item, &item);
-        /* From its last page on the link is free, though its call has not returned. */
-        other.end = each->forecast.prediction.total_seconds - each->forecast.correction.overhead -
-                    (double)(now_us - each->running_us) / 1e6;
-        /* One without a forecast stays; one that is late ends soon. */
-        if (!each->forecast.valid)
-            other.end = PREDICT_SECONDS_MAX;
-        other.end = MAX(other.end, 1.0);
+        /* One that is late ends soon. */
+        other.end = MAX(expected_end(manager, each, &other_item, now_us), 1.0);
         g_array_append_val(others, other);
     }
     g_array_sort(others, compare_ends);

@@ -17,6 +17,19 @@ gint64 planner_gathering_left(const Manager *manager, const Migration *migration
 /* MiB, as libvirt's limits are, to bytes; at most what fits. */
 uint64_t planner_bytes_of_mib(uint64_t mib);
 
+/*
+ * A RegistryCounts; data is the Manager. A VM counts where it runs: that is the
+ * destination from the start of post-copy on.
+ */
+bool planner_limits_count_here(const DomainDescription *description, gpointer data);
+
+/*
+ * How the destination divides what comes in, beside those that leave here now: by the
+ * same rule, with the link, limits and traffic that the peer told. False: it told too little.
+ */
+bool planner_reserve_there(Manager *manager, const Migration *migration,
+                           Reservation *ret_reservation);
+
 /* Everything technique_decide() wants to know of this migration now. */
 void planner_technique_input(const Manager *manager, Migration *migration,
                              TechniqueInput *ret_input);

@@ -330,8 +330,64 @@ test_last_round_bounded(Fixture *fixture, gconstpointer data G_GNUC_UNUSED)
     manager_converge(fixture->manager, migration);
     g_assert_false(migration->last_round);
     migration->peer.link_rate = 100 * MB;
+    migration->peer.sla_lower = (PeerNumber){ true, 85 * MB };
+    manager_converge(fixture->manager, migration);
+    g_assert_false(migration->last_round);
+    migration->peer.sla_lower.value = 30 * MB;
     manager_converge(fixture->manager, migration);
     g_assert_true(migration->last_round);
+}
+
+/* ---- what both ends guarantee ------------------------------------------ */
+
+typedef struct {
+    const char *name;
+    Priority priority;
+    bool known;    /* the peer told its limits */
+    uint64_t link; /* of the peer, Mbit/s */
+    uint64_t lower;
+    uint64_t upper;  /* 0: none */
+    uint64_t demand; /* what comes in there */
+    uint64_t least;  /* expected, Mbit/s */
+    uint64_t most;
+} Guarantee;
+
+/* Here: 190 Mbit/s, nothing promised, nothing measured. */
+static const Guarantee guarantees[] = {
+    { "high, nothing told", PRIORITY_HIGH, false, 190, 0, 0, 0, 171, 171 },
+    { "high, no limits there", PRIORITY_HIGH, true, 190, 0, 0, 150, 171, 171 },
+    { "high, limits there", PRIORITY_HIGH, true, 190, 120, 0, 0, 58, 59 },
+    { "high, all is promised there", PRIORITY_HIGH, true, 190, 500, 0, 0, 1, 10 },
+    { "high, 2^64 promised there", PRIORITY_HIGH, true, 190, UINT64_MAX / MBIT, 0, 0, 1, 10 },
+    { "high, slower link there", PRIORITY_HIGH, true, 100, 40, 0, 0, 55, 56 },
+    { "high, link unknown there", PRIORITY_HIGH, true, 0, 40, 0, 0, 171, 171 },
+    { "medium, nothing told", PRIORITY_MEDIUM, false, 190, 0, 0, 0, 95, 95 },
+    { "medium, upper limit there", PRIORITY_MEDIUM, true, 190, 40, 150, 0, 40, 40 },
+    { "medium, no upper limit there", PRIORITY_MEDIUM, true, 190, 40, 0, 180, 95, 95 },
+    { "low, busy there", PRIORITY_LOW, true, 190, 40, 0, 180, 9, 10 },
+    { "low, slower link there", PRIORITY_LOW, true, 100, 40, 0, 100, 5, 5 },
+};
+
+static void
+test_guarantees(Fixture *fixture, gconstpointer data G_GNUC_UNUSED)
+{
+    Migration *migration = migration_put(fixture, MIGRATION_ROLE_SOURCE, 1);
+
+    migration->peer_known = true;
+    for (size_t i = 0; i < G_N_ELEMENTS(guarantees); i++) {
+        const Guarantee *row = &guarantees[i];
+        TechniqueInput input;
+
+        migration->priority = row->priority;
+        migration->peer.link_rate = row->link * MBIT;
+        migration->peer.sla_lower = (PeerNumber){ row->known, row->lower * MBIT };
+        migration->peer.sla_upper = (PeerNumber){ row->upper != 0, row->upper * MBIT };
+        migration->peer.host = (TrafficRates){ .valid = true, .in = row->demand * MBIT };
+        planner_technique_input(fixture->manager, migration, &input);
+        g_test_message("%s: %.1f Mbit/s", row->name, (double)input.guaranteed / (double)MBIT);
+        g_assert_cmpuint(input.guaranteed, >=, row->least * MBIT);
+        g_assert_cmpuint(input.guaranteed, <=, row->most * MBIT);
+    }
 }
 
 int
@@ -344,5 +400,6 @@ main(int argc, char **argv)
     ADD("/planner/last-round/medium", test_last_round_medium);
     ADD("/planner/last-round/low", test_last_round_low);
     ADD("/planner/last-round/bounded", test_last_round_bounded);
+    ADD("/planner/guarantees", test_guarantees);
     return g_test_run();
 }
