@@ -234,6 +234,12 @@ class Guests:
                 return row["host"]
         return None
 
+    def renice(self, name, host, nice):
+        """Scheduling priority of all threads of the guest's QEMU, as long as it stays on HOST."""
+        pid = self.lab.host(host).run("cat", f"/run/libvirt/qemu/{name}.pid").stdout.strip()
+        threads = self.lab.host(host).run("ls", f"/proc/{pid}/task").stdout.split()
+        self.lab.host(host).run("renice", "-n", nice, "-p", *threads)
+
     def stop(self, name):
         """Destroy guest NAME wherever it is, and forget its definition."""
         found = False
