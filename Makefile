@@ -297,7 +297,7 @@ bench-prediction: all $(BUILD)/prediction-mvm ## predicted against measured time
 bench-priority: all ## high and low priority beside a busy neighbour; needs root, 20 minutes
 	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/bench/priority.py
 
-bench-gang: all ## eight migrations at once against all-serial and all-parallel; root, an hour
+bench-gang: all ## eight migrations at once against all-serial and all-parallel; root, 90 minutes
 	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/bench/gang.py
 
 $(BUILD)/bench-planning: tests/bench/planning.c $(LIBRARY)

@@ -291,7 +291,7 @@ take_turns(const AllocateItem *items, const Term *terms, size_t count, double *r
     for (size_t i = 0; i < count; i++)
         first[i] = is_first(items, count, i);
     for (size_t i = 0; i < count; i++) {
-        double kept = fmax(terms[i].least, rates[i] / ALLOCATE_KEPT);
+        double kept = fmax(terms[i].least, fmax(rates[i] / ALLOCATE_KEPT, ALLOCATE_KEPT_RATE));
         double takers = 0;
 
         if (items[i].turn != ALLOCATE_TURN_TAKES || first[i] || rates[i] <= kept)
