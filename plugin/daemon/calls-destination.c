@@ -101,6 +101,7 @@ calls_prepare(Manager *manager, const Call *call, GError **error)
     migration = calls_destination_new(manager, call->name, g_steal_pointer(&description));
     if (!calls_apply(manager, migration, &without_xml, error))
         return NULL;
+    migration->held_at_source_ms = call->held_ms;
     prepare_agree(manager, migration, call);
     calls_fill_report(manager, migration, &report);
     report.parallel_connections = migration->parallel;
@@ -110,8 +111,9 @@ calls_prepare(Manager *manager, const Call *call, GError **error)
         xml = calls_offer_xml(manager, migration, call->domain_xml);
     migration_note(migration, "prepare",
                    "flags_given: 0x%" G_GINT64_MODIFIER "x, flags_used: 0x%" G_GINT64_MODIFIER
-                   "x, source_known: %s",
-                   migration->user_flags, migration->flags, migration->peer_known ? "yes" : "no");
+                   "x, source_known: %s, held_there: %.1f s",
+                   migration->user_flags, migration->flags, migration->peer_known ? "yes" : "no",
+                   (double)migration->held_at_source_ms / 1e3);
     /* Where the caller names the port libvirt does not tell it once more. */
     if (!gate_copies_disks(migration->flags))
         peer_port_from_uri(call->migrate_uri, &migration->port_first, &migration->port_last);

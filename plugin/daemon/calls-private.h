@@ -21,7 +21,8 @@ typedef struct {
     uint64_t bandwidth_mib;
     uint64_t standing_bandwidth_mib; /* of the domain, which counts where the call has none */
     uint64_t post_copy_bandwidth_mib;
-    bool late; /* its caller has gone on without us */
+    uint64_t held_ms; /* prepare: that the call waited at the source; at most UINT32_MAX */
+    bool late;        /* its caller has gone on without us */
 } Call;
 
 /* The texts live as long as dictionary (a{sv}) and the call; what is too long or no UUID is NULL.

@@ -42,6 +42,7 @@ calls_read(GVariant *dictionary, Call *ret_call)
     ret_call->destination_uri = text_within(ret_call->destination_uri, URI_MAXIMUM);
     ret_call->flags = ipc_lookup_number(dictionary, "flags");
     ret_call->standing_bandwidth_mib = ipc_lookup_number(dictionary, "standing-bandwidth");
+    ret_call->held_ms = MIN(ipc_lookup_number(dictionary, "held"), UINT32_MAX);
     if (parameters == NULL)
         return;
     g_variant_lookup(parameters, VIR_MIGRATE_PARAM_URI, "&s", &ret_call->migrate_uri);

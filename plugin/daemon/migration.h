@@ -72,7 +72,8 @@ typedef struct {
     bool parallel_settled; /* more connections than these cannot come any more */
     ParallelMeter streams; /* what its connections reach */
     bool peer_known;
-    uint64_t source_host; /* destination: whom it comes from, peer_cookie_host() */
+    uint64_t source_host;       /* destination: whom it comes from, peer_cookie_host() */
+    uint64_t held_at_source_ms; /* destination: before its call came here; 0 unknown or none */
     PeerReport peer;
     bool offer_wanted; /* p2p source: ask the destination once it is active */
     gint64 offer_asked_us;

@@ -60,15 +60,17 @@ planner_time_left(const Migration *migration, gint64 now_us, int64_t *ret_ms)
     const DomainMetadata *metadata =
         migration->description != NULL ? &migration->description->metadata : NULL;
     int64_t downtime;
-    int64_t passed = 0;
+    int64_t passed;
 
     if (metadata == NULL || metadata->deadline == 0)
         return false;
     downtime = metadata->maximum_downtime != 0
                    ? (int64_t)MIN(metadata->maximum_downtime, (uint64_t)G_MAXINT32)
                    : DOWNTIME_DEFAULT_MS;
-    if (migration->machine.role == MIGRATION_ROLE_SOURCE)
-        passed = (now_us - migration->created_us) / 1000;
+    /* Nobody tells the destination what is left: it counts from when memory may move. */
+    if (migration->machine.role == MIGRATION_ROLE_DESTINATION && migration->running_us != 0)
+        now_us = migration->running_us;
+    passed = (now_us - migration->created_us) / 1000 + (int64_t)migration->held_at_source_ms;
     *ret_ms = (int64_t)MIN(metadata->deadline, (uint64_t)G_MAXINT64 / 2) - passed - downtime -
               (int64_t)MIN(metadata->deadline / 10, DEADLINE_RESERVE_MS);
     return true;

@@ -47,6 +47,7 @@ typedef struct {
     Answer answer;
     Additions additions;         /* as finally used */
     uint64_t standing_bandwidth; /* MiB/s that the domain was limited to before; 0: not */
+    uint64_t held_ms; /* that the call of this end, or at Prepare of the source, waited */
     bool retried;
 } Phase;
 
@@ -129,7 +130,7 @@ static void
 ask_daemon(Phase *phase, const Call *call, const char *uuid, const char *name, const char *xml)
 {
     const Real *real = real_functions();
-    CallFacts facts = { .uuid = uuid, .name = name, .domain_xml = xml };
+    CallFacts facts = { .uuid = uuid, .name = name, .domain_xml = xml, .held_ms = phase->held_ms };
     g_autofree char *live = NULL;
     g_autoptr(GVariant) reply = NULL;
 
@@ -171,9 +172,11 @@ wait_for_turn(Phase *phase, RunningCall *running)
 {
     g_autofree char *message = NULL;
     ClientTurn turn = phase->answer.wait ? CLIENT_TURN_WAITING : CLIENT_TURN_GO;
+    gint64 start = g_get_monotonic_time();
 
     while (turn == CLIENT_TURN_WAITING && !running_call_is_aborted(running))
         turn = client_wait_turn(&phase->budget, phase->answer.ticket, &message);
+    phase->held_ms = (uint64_t)(g_get_monotonic_time() - start) / 1000;
     if (turn == CLIENT_TURN_FAILED)
         answer_clear(&phase->answer);
     if ((!running_call_start(running) || turn == CLIENT_TURN_ABORTED) &&
@@ -354,6 +357,7 @@ begin_with_daemon(Phase *phase, Call *call, const char *uuid, RunningCall *runni
             note.follows = (rules_addable_flags(&asked) & VIR_MIGRATE_PARALLEL) |
                            (phase->additions.flags & VIR_MIGRATE_POSTCOPY);
             note.connections = 0;
+            note.held_ms = phase->held_ms;
             record.follows = note.follows;
             append_to_cookie(call, phase->answer.cookie_element, &note);
         }
@@ -404,6 +408,9 @@ prepare_with_daemon(Phase *phase, Call *call, bool tunnel, const char *name, con
     RunningCall running;
     int claim;
 
+    if (direct)
+        cookie_note_from_cookie(call->cookie_in, call->cookie_in_length, &peer);
+    phase->held_ms = peer.held_ms;
     running_call_enter(&running, NULL, NULL);
     ask_daemon(phase, call, NULL, name, xml);
     if (!wait_for_turn(phase, &running)) {
@@ -413,8 +420,6 @@ prepare_with_daemon(Phase *phase, Call *call, bool tunnel, const char *name, con
     }
     running_call_leave(&running);
 
-    if (direct)
-        cookie_note_from_cookie(call->cookie_in, call->cookie_in_length, &peer);
     phase->additions = rules_reduce(&asked, peer.follows & MATCHING_FLAGS, &phase->answer.wanted);
     /* Limits of the stream are the source's to set. */
     phase->additions.bandwidth = 0;

@@ -99,8 +99,8 @@ cookie_note_to_element(const CookieNote *note)
 {
     return g_strdup_printf("<convoy:plugin xmlns:convoy=\"" COOKIE_NOTE_NAMESPACE
                            "\" flags=\"%" G_GUINT64_FORMAT "\" follows=\"%" G_GUINT64_FORMAT
-                           "\" connections=\"%u\"/>",
-                           note->flags, note->follows, note->connections);
+                           "\" connections=\"%u\" held=\"%" G_GUINT64_FORMAT "\"/>",
+                           note->flags, note->follows, note->connections, note->held_ms);
 }
 
 /* 0 when it is absent, no number or out of range. */
@@ -137,6 +137,7 @@ cookie_note_from_cookie(const char *cookie, int length, CookieNote *ret_note)
         ret_note->follows = attribute_number(node, "follows", UINT32_MAX);
         ret_note->connections =
             (unsigned)attribute_number(node, "connections", CONNECTIONS_MAXIMUM);
+        ret_note->held_ms = attribute_number(node, "held", UINT32_MAX);
         return true;
     }
     return false;

@@ -27,6 +27,7 @@ typedef struct {
     uint64_t flags;       /* VIR_MIGRATE_* added at this end */
     uint64_t follows;     /* source: flags it takes over when they are added there */
     unsigned connections; /* parallel.connections added; 0 none */
+    uint64_t held_ms;     /* source: milliseconds that its call waited for its turn */
 } CookieNote;
 
 /* One element of one of our namespaces, well-formed, ASCII, no entity games. */

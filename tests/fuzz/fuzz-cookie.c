@@ -63,7 +63,9 @@ check_element(const char *text)
 static void
 check_cookie(const char *text)
 {
-    CookieNote note = { .flags = 1u << 15, .follows = 1u << 17, .connections = 4 };
+    CookieNote note = {
+        .flags = 1u << 15, .follows = 1u << 17, .connections = 4, .held_ms = 61000
+    };
     g_autofree char *element = cookie_note_to_element(&note);
     char *with = appended(text, element);
     CookieNote back;
@@ -71,7 +73,8 @@ check_cookie(const char *text)
     if (with != NULL && is_well_formed(text) && !is_well_formed(with))
         abort();
     if (cookie_note_from_cookie(text, (int)strlen(text) + 1, &back) &&
-        (back.flags > UINT32_MAX || back.follows > UINT32_MAX || back.connections > 255))
+        (back.flags > UINT32_MAX || back.follows > UINT32_MAX || back.connections > 255 ||
+         back.held_ms > UINT32_MAX))
         abort();
     free(with);
 }

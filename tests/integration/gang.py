@@ -8,6 +8,7 @@ says why, and the place goes to the next one; libvirtd's workers are raised whil
 calls wait and put back afterwards, also by a daemon that was killed meanwhile.
 """
 
+import re
 import signal
 import sys
 import time
@@ -60,9 +61,26 @@ def check_order(stage):
               if entry["event"] == "admitted" and ("next in the order" in entry["text"]
                                                    or "cannot fill the link" in entry["text"])]
     stage.tap.equal(len(beside), 2, "each of the last two runs beside the one before it", logs)
+    check_held_there(stage, logs)
     for member in MEMBERS:
         stage.alive(member.name, "host-b", f"{member.name} goes on at the destination")
     stage.set_modes("full", "full")
+
+
+def seconds_after(log, event, key):
+    """The number after KEY in what LOG says of EVENT; 0 where it says nothing."""
+    texts = [entry["text"] for entry in log if entry["event"] == event]
+    found = re.search(rf"{key}: ([0-9.]+) s", texts[0]) if texts else None
+    return float(found[1]) if found else 0.0
+
+
+def check_held_there(stage, logs):
+    """The destination knows what the wait took of a deadline."""
+    for name in ("low-first", "low-next"):
+        waited = seconds_after(logs[name], "admitted", "waited")
+        told = seconds_after(stage.explain("host-b", name).get("log", []), "prepare", "held_there")
+        stage.tap.ok(waited > 0 and abs(told - waited) < 1,
+                     f"{name}: the destination is told how long it was held", (waited, told))
 
 
 def ended_at_once(stage, one, since, what):

@@ -390,6 +390,51 @@ test_guarantees(Fixture *fixture, gconstpointer data G_GNUC_UNUSED)
     }
 }
 
+/* ---- deadlines --------------------------------------------------------- */
+
+/* 60 s, less 300 ms of downtime and 1.5 s in reserve. */
+static void
+test_deadline(Fixture *fixture, gconstpointer data G_GNUC_UNUSED)
+{
+    static const char xml[] =
+        "<domain><name>vm1</name><uuid>" UUID "1</uuid><memory unit='MiB'>64</memory><metadata>"
+        "<c:domain xmlns:c='" DOMAIN_NAMESPACE "'><c:deadline unit='s'>60</c:deadline></c:domain>"
+        "</metadata></domain>";
+    static const struct {
+        MigrationRole role;
+        uint64_t held_ms;   /* at the source, as the destination was told */
+        int64_t running_ms; /* when memory began to move; -1: not yet */
+        int64_t now_ms;
+        int64_t left_ms;
+    } rows[] = {
+        { MIGRATION_ROLE_SOURCE, 0, -1, 0, 58200 },
+        { MIGRATION_ROLE_SOURCE, 0, 5000, 20000, 38200 },
+        { MIGRATION_ROLE_SOURCE, 0, 5000, 70000, -11800 },
+        { MIGRATION_ROLE_DESTINATION, 0, 0, 20000, 58200 },
+        { MIGRATION_ROLE_DESTINATION, 0, -1, 20000, 38200 }, /* held here */
+        { MIGRATION_ROLE_DESTINATION, 40000, 0, 20000, 18200 },
+        { MIGRATION_ROLE_DESTINATION, 40000, 10000, 20000, 8200 },
+        { MIGRATION_ROLE_DESTINATION, UINT32_MAX, 0, 0, 58200 - (int64_t)UINT32_MAX },
+    };
+    g_autoptr(GError) error = NULL;
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        Migration *migration = migration_put(fixture, rows[i].role, 1);
+        int64_t left = 0;
+
+        g_test_message("row %zu", i);
+        g_assert_false(planner_time_left(migration, migration->created_us, &left));
+        manager_describe(fixture->manager, migration, domain_description_parse(xml, -1, &error));
+        g_assert_no_error(error);
+        migration->held_at_source_ms = rows[i].held_ms;
+        if (rows[i].running_ms >= 0)
+            migration->running_us = migration->created_us + rows[i].running_ms * 1000;
+        g_assert_true(
+            planner_time_left(migration, migration->created_us + rows[i].now_ms * 1000, &left));
+        g_assert_cmpint(left, ==, rows[i].left_ms);
+    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -401,5 +446,6 @@ main(int argc, char **argv)
     ADD("/planner/last-round/low", test_last_round_low);
     ADD("/planner/last-round/bounded", test_last_round_bounded);
     ADD("/planner/guarantees", test_guarantees);
+    ADD("/planner/deadline", test_deadline);
     return g_test_run();
 }

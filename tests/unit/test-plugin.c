@@ -161,7 +161,9 @@ test_cookie_append(void)
 static void
 test_cookie_note(void)
 {
-    const CookieNote note = { .flags = 1u << 15, .follows = 1u << 17, .connections = 4 };
+    const CookieNote note = {
+        .flags = 1u << 15, .follows = 1u << 17, .connections = 4, .held_ms = 61000
+    };
     static const char *const none[] = {
         "<m a='" COOKIE_NOTE_NAMESPACE "'><plugin/></m>",
         "<m><!-- <plugin xmlns='" COOKIE_NOTE_NAMESPACE "'/> --></m>",
@@ -179,6 +181,7 @@ test_cookie_note(void)
     g_assert_cmpuint(found.flags, ==, note.flags);
     g_assert_cmpuint(found.follows, ==, note.follows);
     g_assert_cmpuint(found.connections, ==, note.connections);
+    g_assert_cmpuint(found.held_ms, ==, note.held_ms);
     /* Cut anywhere it is no note. */
     for (int length = 0; length < (int)strlen(cookie); length++)
         g_assert_false(cookie_note_from_cookie(cookie, length, &found));
@@ -186,10 +189,11 @@ test_cookie_note(void)
     g_assert_false(cookie_note_from_cookie(cookie, -1, &found));
     /* Numbers out of range are unknown, not wrapped. */
     g_free(cookie);
-    cookie = g_strdup("<m><plugin xmlns='" COOKIE_NOTE_NAMESPACE
-                      "' flags='99999999999999999999' follows='-1' connections='256'/></m>");
+    cookie = g_strdup(
+        "<m><plugin xmlns='" COOKIE_NOTE_NAMESPACE
+        "' flags='99999999999999999999' follows='-1' connections='256' held='4294967296'/></m>");
     g_assert_true(cookie_note_from_cookie(cookie, (int)strlen(cookie) + 1, &found));
-    g_assert_cmpuint(found.flags | found.follows | found.connections, ==, 0);
+    g_assert_cmpuint(found.flags | found.follows | found.connections | found.held_ms, ==, 0);
     for (size_t i = 0; i < G_N_ELEMENTS(none); i++) {
         g_test_message("%s", none[i]);
         g_assert_false(cookie_note_from_cookie(none[i], (int)strlen(none[i]) + 1, &found));
