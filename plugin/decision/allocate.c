@@ -291,11 +291,13 @@ take_turns(const AllocateItem *items, const Term *terms, size_t count, double *r
     for (size_t i = 0; i < count; i++)
         first[i] = is_first(items, count, i);
     for (size_t i = 0; i < count; i++) {
-        double kept = fmax(terms[i].least, fmax(rates[i] / ALLOCATE_KEPT, ALLOCATE_KEPT_RATE));
+        double kept = fmax(terms[i].least, rates[i] / ALLOCATE_KEPT);
         double takers = 0;
 
         if (items[i].turn != ALLOCATE_TURN_TAKES || first[i] || rates[i] <= kept)
             continue;
+        /* Also one that keeps all it has waits: what is lent goes to the first. */
+        kept = fmin(fmax(kept, ALLOCATE_KEPT_RATE), rates[i]);
         for (size_t j = 0; j < count; j++)
             takers += first[j] && hands_over_to(&items[i], &items[j]);
         for (size_t j = 0; j < count; j++) {
