@@ -101,8 +101,9 @@ ZERO_FREED = "init_on_free=1"
 def start_guests(lab, members, host="host-a", neighbours=False):
     """All guests, booted side by side; waits until each answers.
 
-    Neighbours get processors before the gang: an emulated guest that starves for a second
-    while another QEMU starts sends nothing then, and that is no matter of bandwidth.
+    Neighbours, and who they talk to, get processors before the gang: an emulated guest that
+    starves for a second while another QEMU starts sends nothing then, and that is no matter
+    of bandwidth.
     """
     for member in members:
         lab.guests.start(member.name, host, wait=False, memory=member.memory,
@@ -189,6 +190,7 @@ def start_traffic(lab, cell, source):
         for way in set(words.split()) - {"full"}:
             flows.append((host, way == "out", lab.workloads.start(
                 f"iperf-{way}", NEIGHBOURS[host], rate=rate, streams=STREAMS)))
+            lab.workloads.renice(flows[-1][2], NEIGHBOUR_NICE)
     return flows
 
 

@@ -7,7 +7,7 @@ import re
 from xml.sax.saxutils import escape, quoteattr
 
 from . import image, network
-from .util import LabError, locked, read_json, run, wait_until, write_json
+from .util import LabError, locked, read_json, renice_argv, run, wait_until, write_json
 
 ECHO_PORT = 7007
 FIRST_ADDRESS, LAST_ADDRESS = 100, 254
@@ -235,10 +235,9 @@ class Guests:
         return None
 
     def renice(self, name, host, nice):
-        """Scheduling priority of all threads of the guest's QEMU, as long as it stays on HOST."""
+        """Scheduling priority of the guest's QEMU, as long as it stays on HOST."""
         pid = self.lab.host(host).run("cat", f"/run/libvirt/qemu/{name}.pid").stdout.strip()
-        threads = self.lab.host(host).run("ls", f"/proc/{pid}/task").stdout.split()
-        self.lab.host(host).run("renice", "-n", nice, "-p", *threads)
+        self.lab.host(host).run(*renice_argv(pid, nice))
 
     def stop(self, name):
         """Destroy guest NAME wherever it is, and forget its definition."""

@@ -125,3 +125,14 @@ def process_start_time(pid):
         return None
     fields = text.rsplit(")", 1)[1].split()
     return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def renice_argv(pid, nice):
+    """Command that sets the scheduling priority of PID's process group.
+
+    Where the kernel shares processors out by session (autogroup), that of a thread counts
+    only inside of its session: there it sets the session's, too.
+    """
+    script = ('renice -n "$2" -g $(ps -o pgid= -p "$1") && '
+              '{ [ ! -e "/proc/$1/autogroup" ] || echo "$2" > "/proc/$1/autogroup"; }')
+    return ["sh", "-c", script, "renice", str(pid), str(nice)]

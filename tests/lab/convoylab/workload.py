@@ -13,7 +13,8 @@ import subprocess
 import sys
 import time
 
-from .util import LAB_DIR, LabError, process_start_time, read_json, run, wait_until, write_json
+from .util import (LAB_DIR, LabError, process_start_time, read_json, renice_argv, run, wait_until,
+                   write_json)
 
 KINDS = ("iperf-out", "iperf-in", "memcached", "probe")
 
@@ -69,6 +70,10 @@ class Workloads:
         if how == "ended":
             raise LabError(f"workload {identity} ended: {errors.read_text(errors='replace')}")
         return identity
+
+    def renice(self, identity, nice):
+        """Scheduling priority of the client's side of the workload."""
+        run(renice_argv(self.running(identity)["pid"], nice))
 
     def running(self, identity):
         state = read_json(self.directory / f"{identity}.json")
