@@ -78,8 +78,7 @@ calls_fill_report(const Manager *manager, const Migration *migration, PeerReport
     ret_report->priority_set = true;
     ret_report->priority = migration->priority;
     ret_report->post_copy_possible = migration->machine.post_copy_possible;
-    registry_sum_limits(manager->registry, planner_limits_count_here, (gpointer)manager, &lower,
-                        &upper);
+    registry_sum_limits(manager->registry, planner_limits_count_here, manager, &lower, &upper);
     ret_report->sla_lower = (PeerNumber){ true, lower };
     if (upper != 0)
         ret_report->sla_upper = (PeerNumber){ true, upper };

@@ -254,6 +254,11 @@ manager_divide(Manager *manager, ShapingDirection direction)
     ReserveDecision *decision = &recording.reserve.decision;
 
     manager_reserve_input(manager, direction, NULL, &recording.reserve.input);
+    if (!manager->side[direction].held_valid && recording.reserve.input.demand_valid) {
+        manager->side[direction].held = recording.reserve.input.demand;
+        manager->side[direction].held_valid = true;
+        manager->side[direction].followed_us = g_get_monotonic_time();
+    }
     decision->divided = reserve_divide(&recording.reserve.input, &decision->reservation);
     manager->side[direction].has_reservation = decision->divided;
     manager->side[direction].reservation = decision->reservation;

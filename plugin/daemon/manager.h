@@ -130,12 +130,12 @@ void manager_settle(Manager *manager, Migration *migration, bool anew);
  * How a direction is to be divided for what transfers now, and for joining as
  * well when it is not NULL. False: the link rate is unknown.
  */
-bool manager_reserve(Manager *manager, ShapingDirection direction, const Migration *joining,
+bool manager_reserve(const Manager *manager, ShapingDirection direction, const Migration *joining,
                      Reservation *ret_reservation);
 
 /* Its input, as manager_reserve() would use it. */
-void manager_reserve_input(Manager *manager, ShapingDirection direction, const Migration *joining,
-                           ReserveInput *ret_input);
+void manager_reserve_input(const Manager *manager, ShapingDirection direction,
+                           const Migration *joining, ReserveInput *ret_input);
 
 /* Feeds the state machine and carries its actions out. */
 void manager_input(Manager *manager, Migration *migration, const MigrationInput *input);

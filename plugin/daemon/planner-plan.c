@@ -71,7 +71,7 @@ planner_fill_floors(const Manager *manager, const Reservation *reservation, Shap
         unsigned id = registry_class(manager->registry, description->uuid);
         ShapingVm *vm = id != 0 ? &plan->vm[id - 1] : NULL;
 
-        if (vm == NULL || !planner_limits_count_here(description, (gpointer)manager))
+        if (vm == NULL || !planner_limits_count_here(description, manager))
             continue;
         fill_macs(plan, description, vm);
         vm->id = id;

@@ -42,7 +42,7 @@ lower_limits_with_rest(uint64_t lower, uint64_t link)
 }
 
 bool
-planner_limits_count_here(const DomainDescription *description, gpointer data)
+planner_limits_count_here(const DomainDescription *description, gconstpointer data)
 {
     const Manager *manager = data;
     const Migration *incoming =
@@ -144,29 +144,17 @@ planner_allocate(const Manager *manager, ShapingDirection direction, const Reser
         ret_shares[leaves[i]] = shares[i];
 }
 
-void
-manager_reserve_input(Manager *manager, ShapingDirection direction, const Migration *joining,
-                      ReserveInput *ret_input)
+/* The division's input with the configuration's part and the migrations': no link yet. */
+static ReserveInput
+input_of_migrations(const Manager *manager, ShapingDirection direction, const Migration *joining)
 {
     ReserveInput input = reserve_input_init();
-    TrafficRates rates = network_host_rates(manager->network);
     gint64 now_us = g_get_monotonic_time();
     uint64_t needed = 0;
     bool deadline = false;
 
-    input.link = network_usable_rate(manager->network);
     input.floor_percent = manager->config->low_priority_floor_percent;
     input.minimum_workload_percent = manager->config->minimum_workload_percent;
-    registry_sum_limits(manager->registry, planner_limits_count_here, manager, &input.lower,
-                        &input.upper);
-    input.lower = lower_limits_with_rest(input.lower, input.link);
-    if (!manager->side[direction].held_valid && rates.valid) {
-        manager->side[direction].held = direction == SHAPING_EGRESS ? rates.out : rates.in;
-        manager->side[direction].held_valid = true;
-        manager->side[direction].followed_us = now_us;
-    }
-    input.demand_valid = manager->side[direction].held_valid;
-    input.demand = manager->side[direction].held;
     for (guint i = 0; i < manager->migrations->len; i++) {
         const Migration *migration = g_ptr_array_index(manager->migrations, i);
         AllocateReason reason;
@@ -187,11 +175,30 @@ manager_reserve_input(Manager *manager, ShapingDirection direction, const Migrat
     }
     if (deadline)
         input.deadline_rate = MAX(needed, 1);
+    return input;
+}
+
+void
+manager_reserve_input(const Manager *manager, ShapingDirection direction, const Migration *joining,
+                      ReserveInput *ret_input)
+{
+    ReserveInput input = input_of_migrations(manager, direction, joining);
+    TrafficRates rates = network_host_rates(manager->network);
+
+    input.link = network_usable_rate(manager->network);
+    registry_sum_limits(manager->registry, planner_limits_count_here, manager, &input.lower,
+                        &input.upper);
+    input.lower = lower_limits_with_rest(input.lower, input.link);
+    input.demand_valid = manager->side[direction].held_valid || rates.valid;
+    if (manager->side[direction].held_valid)
+        input.demand = manager->side[direction].held;
+    else if (rates.valid)
+        input.demand = direction == SHAPING_EGRESS ? rates.out : rates.in;
     *ret_input = input;
 }
 
 bool
-manager_reserve(Manager *manager, ShapingDirection direction, const Migration *joining,
+manager_reserve(const Manager *manager, ShapingDirection direction, const Migration *joining,
                 Reservation *ret_reservation)
 {
     ReserveInput input;
@@ -201,14 +208,15 @@ manager_reserve(Manager *manager, ShapingDirection direction, const Migration *j
 }
 
 bool
-planner_reserve_there(Manager *manager, const Migration *migration, Reservation *ret_reservation)
+planner_reserve_there(const Manager *manager, const Migration *migration,
+                      Reservation *ret_reservation)
 {
     const PeerReport *peer = &migration->peer;
     ReserveInput input;
 
     if (!migration->peer_known || !peer->sla_lower.valid)
         return false;
-    manager_reserve_input(manager, SHAPING_EGRESS, migration, &input);
+    input = input_of_migrations(manager, SHAPING_EGRESS, migration);
     input.link = peer->link_rate;
     input.lower = lower_limits_with_rest(peer->sla_lower.value, input.link);
     input.upper = peer->sla_upper.valid ? peer->sla_upper.value : 0;
@@ -261,7 +269,8 @@ planner_shares_differ(const Manager *manager, ShapingDirection direction,
 }
 
 bool
-planner_qemu_limits(Manager *manager, const Migration *migration, ReserveQemuLimits *ret_limits)
+planner_qemu_limits(const Manager *manager, const Migration *migration,
+                    ReserveQemuLimits *ret_limits)
 {
     ShapingDirection direction = migration_direction(migration);
     ReserveQemuLimits limits;

@@ -125,7 +125,7 @@ fill_corrections(const Manager *manager, const Migration *migration, TechniqueIn
 
 /* Bytes/s that the classes of both ends guarantee it beside those that leave now; 0 unknown. */
 static uint64_t
-guaranteed_rate(Manager *manager, const Migration *migration)
+guaranteed_rate(const Manager *manager, const Migration *migration)
 {
     Reservation here;
     Reservation there;
@@ -174,7 +174,7 @@ planner_technique_input(const Manager *manager, Migration *migration, TechniqueI
     input->vm_class = migration->vm_class;
     input->destination_class = migration->peer_class;
     input->dirty = migration->dirty;
-    input->guaranteed = guaranteed_rate((Manager *)manager, migration);
+    input->guaranteed = guaranteed_rate(manager, migration);
     fill_limits(manager, migration, input);
     fill_corrections(manager, migration, input);
 }
@@ -241,21 +241,21 @@ others_of(const Manager *manager, const Migration *migration, gint64 now_us)
 }
 
 /*
- * Even shares that it has while those from `first` on are there; 1 is its own. What
+ * What it has while those from `first` on are there, where even shares are `share`. What
  * waits for its turn hands its share over, but for a little.
  */
 static double
-shares_held(const GArray *others, guint first)
+rate_held(const GArray *others, guint first, double share)
 {
-    double held = 1;
+    double held = share;
 
     for (guint i = first; i < others->len; i++) {
         const Other *other = &g_array_index(others, Other, i);
 
         if (other->before)
-            return 1.0 / ALLOCATE_KEPT;
+            return allocate_kept(share);
         if (other->after)
-            held += 1 - 1.0 / ALLOCATE_KEPT;
+            held += share - allocate_kept(share);
     }
     return held;
 }
@@ -277,12 +277,11 @@ planner_rate_profile(const Manager *manager, const Migration *migration, bool po
 
     for (guint i = 0; i <= others->len; i++) {
         double beside = others->len - i;
-        double held = shares_held(others, i);
-        /* Its guarantee was divided among those that are there now. */
-        double rate = MAX(free_rate, guaranteed) / (1.0 + beside) * held;
+        double rate = rate_held(others, i, MAX(free_rate, guaranteed) / (1.0 + beside));
 
+        /* Its guarantee was divided among those that are there now. */
         if (free_rate < guaranteed)
-            rate = MIN(guaranteed * (1.0 + others->len) / (1.0 + beside) * held,
+            rate = MIN(rate_held(others, i, guaranteed * (1.0 + others->len) / (1.0 + beside)),
                        (double)network_usable_rate(manager->network));
         if (user != 0)
             rate = MIN(rate, (double)user * 1048576.0);

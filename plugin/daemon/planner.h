@@ -21,13 +21,13 @@ uint64_t planner_bytes_of_mib(uint64_t mib);
  * A RegistryCounts; data is the Manager. A VM counts where it runs: that is the
  * destination from the start of post-copy on.
  */
-bool planner_limits_count_here(const DomainDescription *description, gpointer data);
+bool planner_limits_count_here(const DomainDescription *description, gconstpointer data);
 
 /*
  * How the destination divides what comes in, beside those that leave here now: by the
  * same rule, with the link, limits and traffic that the peer told. False: it told too little.
  */
-bool planner_reserve_there(Manager *manager, const Migration *migration,
+bool planner_reserve_there(const Manager *manager, const Migration *migration,
                            Reservation *ret_reservation);
 
 /* Everything technique_decide() wants to know of this migration now. */
@@ -83,7 +83,7 @@ bool planner_shares_differ(const Manager *manager, ShapingDirection direction,
  * What QEMU should be limited to now; the caller's own limits are respected:
  * an open post-copy limit never exceeds a given pre-copy limit.
  */
-bool planner_qemu_limits(Manager *manager, const Migration *migration,
+bool planner_qemu_limits(const Manager *manager, const Migration *migration,
                          ReserveQemuLimits *ret_limits);
 
 /*

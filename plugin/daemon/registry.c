@@ -145,7 +145,7 @@ add_saturating(uint64_t a, uint64_t b)
 }
 
 void
-registry_sum_limits(const Registry *registry, RegistryCounts counts, gpointer user_data,
+registry_sum_limits(const Registry *registry, RegistryCounts counts, gconstpointer user_data,
                     uint64_t *ret_lower, uint64_t *ret_upper)
 {
     GHashTableIter iterator;

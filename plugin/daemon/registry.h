@@ -34,12 +34,12 @@ DomainDescription *registry_copy(const Registry *registry, const char *uuid);
 GPtrArray *registry_list(const Registry *registry);
 
 /* Does this domain run here, so that its limits count here? */
-typedef bool (*RegistryCounts)(const DomainDescription *description, gpointer user_data);
+typedef bool (*RegistryCounts)(const DomainDescription *description, gconstpointer user_data);
 
 /*
  * Sums over the domains for which counts() is true (NULL: all), bytes/s. A
  * domain with a lower limit and no upper one makes the upper sum 0 (none): the
  * workload has then no bound that could be kept. Saturates.
  */
-void registry_sum_limits(const Registry *registry, RegistryCounts counts, gpointer user_data,
+void registry_sum_limits(const Registry *registry, RegistryCounts counts, gconstpointer user_data,
                          uint64_t *ret_lower, uint64_t *ret_upper);

@@ -281,6 +281,12 @@ hands_over_to(const AllocateItem *item, const AllocateItem *first)
     return weighs_the_same(item, first) || allocate_waits_for(item, first);
 }
 
+double
+allocate_kept(double share)
+{
+    return fmin(fmax(share / ALLOCATE_KEPT, ALLOCATE_KEPT_RATE), share);
+}
+
 /* Who waits for its turn keeps its bound and a little to go on with. */
 static void
 take_turns(const AllocateItem *items, const Term *terms, size_t count, double *rates,
@@ -291,13 +297,12 @@ take_turns(const AllocateItem *items, const Term *terms, size_t count, double *r
     for (size_t i = 0; i < count; i++)
         first[i] = is_first(items, count, i);
     for (size_t i = 0; i < count; i++) {
-        double kept = fmax(terms[i].least, rates[i] / ALLOCATE_KEPT);
+        double kept = fmax(terms[i].least, allocate_kept(rates[i]));
         double takers = 0;
 
-        if (items[i].turn != ALLOCATE_TURN_TAKES || first[i] || rates[i] <= kept)
+        if (items[i].turn != ALLOCATE_TURN_TAKES || first[i] || rates[i] <= terms[i].least)
             continue;
         /* Also one that keeps all it has waits: what is lent goes to the first. */
-        kept = fmin(fmax(kept, ALLOCATE_KEPT_RATE), rates[i]);
         for (size_t j = 0; j < count; j++)
             takers += first[j] && hands_over_to(&items[i], &items[j]);
         for (size_t j = 0; j < count; j++) {

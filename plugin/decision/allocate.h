@@ -78,6 +78,9 @@ typedef struct {
     AllocateReason reason;
 } AllocateShare;
 
+/* What one that waits for its turn keeps of its share, bytes/s, where no bound is above. */
+double allocate_kept(double share);
+
 /* The bound of one: what it must have at least; 0 none, UINT64_MAX no rate would do. */
 uint64_t allocate_least(const AllocateItem *item, AllocateReason *ret_reason);
 

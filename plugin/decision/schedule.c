@@ -534,9 +534,9 @@ share_of_link(const Plan *plan, size_t index, uint32_t link_index, double rate)
     link = &plan->links[link_index];
     share = (double)plan->table[link_index].rate / link->running;
     if (plan_takes_turns(plan, item) && link->turn == index)
-        share *= link->in_turn - (link->in_turn - 1.0) / ALLOCATE_KEPT;
+        share += (link->in_turn - 1.0) * (share - allocate_kept(share));
     else if (plan_takes_turns(plan, item))
-        share /= ALLOCATE_KEPT;
+        share = allocate_kept(share);
     return share < rate ? share : rate;
 }
 

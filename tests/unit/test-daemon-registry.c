@@ -67,7 +67,7 @@ test_classes(void)
 }
 
 static bool
-not_the_first(const DomainDescription *description, gpointer data G_GNUC_UNUSED)
+not_the_first(const DomainDescription *description, gconstpointer data G_GNUC_UNUSED)
 {
     return strcmp(description->name, "vm1") != 0;
 }

@@ -595,6 +595,23 @@ test_plan_places(void)
     }
 }
 
+/* What stands by keeps more than a sixteenth of its share where that is little. */
+static void
+test_plan_slow_link(void)
+{
+    static const SchedulePlanLink slow = { true, 2 * MB, 2 * MB };
+    SchedulePlanItem items[2] = {
+        plan_item(1, PRIORITY_LOW, 31 * MB / 10, 0, SCHEDULE_NO_LINK),
+        plan_item(2, PRIORITY_LOW, 31 * MB / 10, 0, SCHEDULE_NO_LINK),
+    };
+    SchedulePlanned planned[2];
+
+    g_assert_true(schedule_plan(items, 2, &slow, 1, NULL, planned));
+    /* 1.55 MB/s beside 0.45, then what is left of the second at 2 MB/s. */
+    g_assert_cmpfloat_with_epsilon(planned[0].end, 2.0, 1e-6);
+    g_assert_cmpfloat_with_epsilon(planned[1].end, 3.1, 1e-6);
+}
+
 static void
 test_turn(void)
 {
@@ -706,6 +723,7 @@ main(int argc, char **argv)
     g_test_add_func("/decision/schedule/admit", test_admit);
     g_test_add_func("/decision/schedule/admit-in-turn", test_admit_in_turn);
     g_test_add_func("/decision/schedule/plan", test_plan);
+    g_test_add_func("/decision/schedule/plan-slow-link", test_plan_slow_link);
     g_test_add_func("/decision/schedule/turn", test_turn);
     g_test_add_func("/decision/schedule/plan-sums", test_plan_sums);
     g_test_add_func("/decision/schedule/plan-unknown", test_plan_unknown);
