@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-#define PROBE_DEVICE "convoyprobe"
+#define PROBE_DEVICE SHAPING_IFB_PREFIX "probe"
 
 static bool
 probe_try(ShapingTool tool, const char *line)

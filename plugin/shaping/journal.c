@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <json-glib/json-glib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -235,6 +236,16 @@ shaping_journal_open(const char *directory, GError **error)
         journal_fail(self, "use anything but a regular file", EINVAL, error);
         return NULL;
     }
+    /* Before anything is undone: what stands may be another one's that lives. */
+    if (flock(self->fd, LOCK_EX | LOCK_NB) < 0) {
+        if (errno == EWOULDBLOCK)
+            g_set_error(error, SHAPING_ERROR, SHAPING_ERROR_REFUSED,
+                        "%s: another process has it, probably a virt-convoyd that runs",
+                        self->path);
+        else
+            journal_fail(self, "lock", errno, error);
+        return NULL;
+    }
     if (!journal_read(self, error))
         return NULL;
     return g_steal_pointer(&self);
@@ -296,35 +307,79 @@ shaping_journal_is_empty(ShapingJournal *self)
     return self->standing->len == 0;
 }
 
+/* The uplink that an ifb was made for, by the index in its name; empty: it is gone. */
+static Observed *
+ifb_uplink_observe(const char *ifb_name, GError **error)
+{
+    guint64 ifindex;
+    char name[IF_NAMESIZE];
+    char expected[IF_NAMESIZE];
+
+    if (!g_ascii_string_to_unsigned(ifb_name + strlen(SHAPING_IFB_PREFIX), 10, 1, G_MAXINT,
+                                    &ifindex, NULL))
+        return observed_new_empty();
+    shaping_ifb_name((int)ifindex, expected);
+    if (strcmp(expected, ifb_name) != 0 || if_indextoname((unsigned)ifindex, name) == NULL)
+        return observed_new_empty();
+    return shaping_observe(name, error);
+}
+
+/* The uplink's side goes first: without its ifb a redirect drops all that comes in. */
+static gboolean
+ifb_steps_add(const Observed *ifb, GPtrArray *steps, GError **error)
+{
+    g_autoptr(Observed) uplink = NULL;
+    g_autoptr(GPtrArray) found = NULL;
+
+    /* A dummy where the kernel has no ifb to probe with. */
+    if (strcmp(ifb->link_kind, "dummy") == 0) {
+        g_ptr_array_add(steps, shaping_step_undo(SHAPING_LEAVES_IFB, ifb->name));
+        return TRUE;
+    }
+    uplink = ifb_uplink_observe(ifb->name, error);
+    if (uplink == NULL)
+        return FALSE;
+    found = shaping_difference_remove(uplink->name, SHAPING_INGRESS, uplink, ifb, false);
+    g_ptr_array_extend_and_steal(steps, g_steal_pointer(&found));
+    return TRUE;
+}
+
+static gboolean
+ingress_steps_add(const Observed *uplink, GPtrArray *steps, GError **error)
+{
+    g_autoptr(Observed) ifb = NULL;
+    g_autoptr(GPtrArray) found = NULL;
+    char ifb_name[IF_NAMESIZE];
+
+    shaping_ifb_name(uplink->ifindex, ifb_name);
+    ifb = shaping_observe(ifb_name, error);
+    if (ifb == NULL)
+        return FALSE;
+    found = shaping_difference_remove(uplink->name, SHAPING_INGRESS, uplink, ifb, true);
+    g_ptr_array_extend_and_steal(steps, g_steal_pointer(&found));
+    return TRUE;
+}
+
 /* What the journal names is taken off only where the kernel says it is ours. */
 static gboolean
-standing_is_ours(const Standing *entry, const char *device, gboolean *ret_ours, GError **error)
+standing_steps_add(const Standing *entry, const char *device, GPtrArray *steps, GError **error)
 {
     g_autoptr(Observed) observed = shaping_observe(device, error);
-    g_autoptr(Observed) ifb = NULL;
-    char ifb_name[IF_NAMESIZE];
 
     if (observed == NULL)
         return FALSE;
-    *ret_ours = FALSE;
     if (!observed->exists)
         return TRUE;
     switch (entry->what) {
     case SHAPING_LEAVES_ROOT:
-        *ret_ours = observed_has_our_root(observed);
-        break;
+        if (observed_has_our_root(observed))
+            g_ptr_array_add(steps, shaping_step_undo(SHAPING_LEAVES_ROOT, device));
+        return TRUE;
     case SHAPING_LEAVES_INGRESS:
-        shaping_ifb_name(observed->ifindex, ifb_name);
-        ifb = shaping_observe(ifb_name, error);
-        if (ifb == NULL)
-            return FALSE;
-        *ret_ours = observed_has_our_ingress(observed, ifb->ifindex, NULL);
-        break;
-    case SHAPING_LEAVES_IFB: /* a dummy where the kernel has no ifb to probe with */
-        *ret_ours =
-            g_str_has_prefix(device, "convoy") &&
-            (strcmp(observed->link_kind, "ifb") == 0 || strcmp(observed->link_kind, "dummy") == 0);
-        break;
+        return ingress_steps_add(observed, steps, error);
+    case SHAPING_LEAVES_IFB:
+        return !g_str_has_prefix(device, SHAPING_IFB_PREFIX) ||
+               ifb_steps_add(observed, steps, error);
     case SHAPING_LEAVES_NOTHING:
         break;
     }
@@ -336,22 +391,16 @@ standing_undo(const Standing *entry, unsigned *undone, GError **error)
 {
     g_autoptr(GPtrArray) steps = g_ptr_array_new_with_free_func((GDestroyNotify)shaping_step_free);
     char renamed[IF_NAMESIZE];
-    const char *device = entry->device;
-    gboolean ours;
 
-    if (!standing_is_ours(entry, device, &ours, error))
+    if (!standing_steps_add(entry, entry->device, steps, error))
         return FALSE;
-    if (!ours && entry->ifindex != 0 && if_indextoname((unsigned)entry->ifindex, renamed) != NULL) {
-        device = renamed;
-        if (!standing_is_ours(entry, device, &ours, error))
-            return FALSE;
-    }
-    if (!ours)
-        return TRUE;
-    g_ptr_array_add(steps, shaping_step_undo(entry->what, device));
+    if (steps->len == 0 && entry->ifindex != 0 &&
+        if_indextoname((unsigned)entry->ifindex, renamed) != NULL &&
+        !standing_steps_add(entry, renamed, steps, error))
+        return FALSE;
     if (!shaping_run(steps, error))
         return FALSE;
-    (*undone)++;
+    *undone += steps->len;
     return TRUE;
 }
 

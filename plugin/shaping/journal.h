@@ -8,8 +8,8 @@
  * op is "root", "ingress" or "ifb". index, where the device was there, finds one
  * that was renamed since: an ingress qdisc whose ifb is deleted drops all. The undo is rendered
  * from it, so nothing that the file says can make us run another command. Each append is fsync'ed.
- * When nothing is left the file is emptied. One object per process; safe for
- * several threads.
+ * When nothing is left the file is emptied. The file is locked (flock): one object on the
+ * machine; safe for several threads.
  */
 #pragma once
 
@@ -19,7 +19,10 @@ typedef struct ShapingJournal ShapingJournal;
 
 enum { SHAPING_JOURNAL_BYTES_MAX = 1 << 20, SHAPING_JOURNAL_LINE_MAX = 512 };
 
-/* Opens or makes `directory`/shaping.journal (0600). The directory exists. */
+/*
+ * Opens or makes `directory`/shaping.journal (0600). The directory exists.
+ * SHAPING_ERROR_REFUSED: another process has it open.
+ */
 ShapingJournal *shaping_journal_open(const char *directory, GError **error);
 void shaping_journal_close(ShapingJournal *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ShapingJournal, shaping_journal_close)

@@ -58,7 +58,7 @@ void
 shaping_ifb_name(int ifindex, char ret_name[IF_NAMESIZE])
 {
     /* 6 letters and up to 9 digits: an ifindex that high does not occur. */
-    g_snprintf(ret_name, IF_NAMESIZE, "convoy%d", ifindex);
+    g_snprintf(ret_name, IF_NAMESIZE, SHAPING_IFB_PREFIX "%d", ifindex);
 }
 
 bool

@@ -73,9 +73,9 @@ enum {
     SHAPING_CLASS_MIGRATION = 0x100,       /* + id */
     SHAPING_CLASS_VM = 0x200,              /* + id */
     SHAPING_REDIRECT_PREFERENCE = 0xc0b0,  /* of the filter at ingress */
+    SHAPING_VM_FILTER_PREFERENCE = 2048,   /* + id; first: a VM may talk on QEMU's ports, too */
     SHAPING_PORT_FILTER_PREFERENCE = 3072, /* + 4 * id + family: matches of one port */
     SHAPING_FILTER_PREFERENCE = 4096,      /* + 4 * id + family */
-    SHAPING_VM_FILTER_PREFERENCE = 8192,   /* + id */
 
     /* QEMU's default range; 64 ports, one mask: 49152/0xffc0. */
     SHAPING_PORT_LOW = 49152,
@@ -202,5 +202,6 @@ unsigned port_range_split(uint16_t low, uint16_t high, PortMask ret_masks[PORT_M
  * or being a path ("." or ".."). */
 bool shaping_interface_name_is_valid(const char *name);
 
-/* "convoy<ifindex>" */
+/* "convoy<ifindex>", of the uplink */
+#define SHAPING_IFB_PREFIX "convoy"
 void shaping_ifb_name(int ifindex, char ret_name[IF_NAMESIZE]);

@@ -135,13 +135,14 @@ shaper_take_off(Shaper *self, unsigned *ret_steps, GError **error)
         return FALSE;
     steps = shaping_difference_remove(self->device, self->direction, view.uplink, view.ifb,
                                       self->made_ingress);
-    /* One by one: a step that fails must not keep the next from being tried. */
-    for (guint i = 0; i < steps->len; i++) {
+    /* Never past one that fails: without its ifb a redirect that stands drops what comes in. */
+    while (done < steps->len) {
         g_autoptr(GPtrArray) one = g_ptr_array_new();
 
-        g_ptr_array_add(one, g_ptr_array_index(steps, i));
-        if (shaping_run(one, failure == NULL ? &failure : NULL))
-            done++;
+        g_ptr_array_add(one, g_ptr_array_index(steps, done));
+        if (!shaping_run(one, &failure))
+            break;
+        done++;
     }
     if (ret_steps != NULL)
         *ret_steps = done;

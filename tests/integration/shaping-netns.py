@@ -493,6 +493,76 @@ def test_failing_tc(state, folder, direction, lines):
     )
 
 
+def redirect_of(namespace):
+    """Our redirect as tc tells it; empty: none stands."""
+    return re.findall(r"Redirect to device [^)]*",
+                      run("tc", "filter", "show", "dev", "up0", "ingress", namespace=namespace))
+
+
+def test_stuck_redirect(state, folder):
+    """tc cannot take the redirect off: its ifb stays, or all that comes in would be dropped."""
+    before = state_of(SOURCE, "up0")
+    broken = os.path.join(folder, "broken")
+    program = write_program(
+        folder, "tc-stuck",
+        f"#!/bin/sh\ncat > {folder}/batch\n"
+        f"if [ -e {broken} ] && grep -q 'ingress$' {folder}/batch; then exit 1; fi\n"
+        f"exec {shutil.which('tc')} -batch {folder}/batch\n")
+    environment = {"VIRT_CONVOY_TC": program}
+    shaper = Shaper(SOURCE, state, "up0", "ingress", environment)
+    shaper.ask(plan(MEGABYTE, MEGABYTE, LINK, DESTINATION_ADDRESS))
+    stands = redirect_of(SOURCE)
+    with open(broken, "w", encoding="ascii"):
+        answer = shaper.ask("remove")
+    check(answer.startswith(f"error {FAILED} ") and stands
+          and redirect_of(SOURCE) == stands == [f"Redirect to device {ifb_of(SOURCE)}"],
+          "a redirect that cannot be taken off keeps its ifb", f"{answer}\n{redirect_of(SOURCE)}")
+    shaper.kill()
+    shaper = Shaper(SOURCE, state, "up0", "ingress", environment)
+    answer = shaper.ask("restore")
+    check(answer.startswith(f"error {FAILED} ") and redirect_of(SOURCE) == stands,
+          "and at the next start, too", f"{answer}\n{redirect_of(SOURCE)}")
+    os.unlink(broken)
+    answer = shaper.ask("restore")
+    check(answer == "ok undone=2" and state_of(SOURCE, "up0") == before,
+          "then it can: byte-identical", answer)
+    shaper.close()
+
+
+def test_shared_ingress(state):
+    """After a kill -9 somebody adds a filter beside our redirect: his stays, ours goes."""
+    shaper = Shaper(SOURCE, state, "up0", "ingress")
+    shaper.ask(plan(MEGABYTE, MEGABYTE, LINK, DESTINATION_ADDRESS))
+    shaper.kill()
+    run("tc", "filter", "add", "dev", "up0", "parent", "ffff:", "protocol", "ip", "prio", "10",
+        "u32", "match", "ip", "dport", "9999", "0xffff", "flowid", "1:1", namespace=SOURCE)
+    shaper = Shaper(SOURCE, state, "up0", "ingress")
+    answer = shaper.ask("restore")
+    left = state_of(SOURCE, "up0")
+    check(answer == "ok undone=2" and not redirect_of(SOURCE) and not re.search(r"convoy\d", left),
+          "beside somebody else's filter: redirect and ifb go", f"{answer}\n{left}")
+    check("pref 10 " in left, "and his filter stays", left)
+    check(os.path.getsize(os.path.join(state, "shaping.journal")) == 0, "and nothing is open")
+    shaper.close()
+    run("tc", "qdisc", "del", "dev", "up0", "ingress", namespace=SOURCE)
+
+
+def test_lock(state):
+    """A second daemon must not take off what the first one put up."""
+    shaper = Shaper(SOURCE, state, "up0", "egress")
+    shaper.ask(plan(MEGABYTE, MEGABYTE, LINK, DESTINATION_ADDRESS))
+    stands = state_of(SOURCE, "up0")
+    second = subprocess.run(["ip", "netns", "exec", SOURCE, PROGRAM, state, "up0", "egress"],
+                            input="restore\n", capture_output=True, text=True, timeout=10,
+                            check=False)
+    check(second.returncode != 0 and "another process has it" in second.stderr
+          and state_of(SOURCE, "up0") == stands,
+          "a second process gets no journal and changes nothing",
+          f"{second.returncode} {second.stdout}{second.stderr}")
+    shaper.ask("remove")
+    shaper.close()
+
+
 def test_lying_tc(state, folder):
     """tc says success and did nothing: the kernel's answer counts."""
     before = state_of(SOURCE, "up0")
@@ -756,6 +826,9 @@ def main():
             for lines in (3, 5, 8):
                 test_failing_tc(state, folder, "egress", lines)
                 test_failing_tc(state, folder, "ingress", lines)
+            test_stuck_redirect(state, folder)
+            test_shared_ingress(state)
+            test_lock(state)
             test_lying_tc(state, folder)
             for direction in ("egress", "ingress"):
                 test_probing_again(state, folder, direction)
