@@ -232,6 +232,7 @@ manager_tick(gint64 now_us, gpointer data)
     manager_follow_network(manager);
     for (int direction = 0; direction < 2; direction++)
         manager_follow_demand(manager, (ShapingDirection)direction, now_us);
+    manager_follow_unshaped(manager, now_us);
     workers_follow(manager->workers, manager_count_busy(manager));
     if (!poll) {
         manager_poll_often(manager);
@@ -239,6 +240,8 @@ manager_tick(gint64 now_us, gpointer data)
     }
     manager->last_poll_us = now_us;
     manager_lift_speeds(manager);
+    if (manager->domains_unlisted)
+        manager_list_domains(manager);
     for (guint i = 0; i < manager->history->len; i++) {
         Migration *ended = g_ptr_array_index(manager->history, i);
 

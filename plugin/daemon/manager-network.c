@@ -19,15 +19,16 @@ typedef struct {
     Manager *manager;
     uint64_t ticket;
     char *uuid;
-    uint64_t mib; /* told; 0: it is about taking back */
+    uint64_t mib;  /* told; 0: it is about taking back */
+    uint64_t kept; /* what was told before; 0: nothing */
 } SpeedRequest;
 
 static SpeedRequest *
-speed_request_new(Manager *manager, uint64_t ticket, const char *uuid, uint64_t mib)
+speed_request_new(Manager *manager, uint64_t ticket, const char *uuid, uint64_t mib, uint64_t kept)
 {
     SpeedRequest *request = g_new0(SpeedRequest, 1);
 
-    *request = (SpeedRequest){ manager, ticket, g_strdup(uuid), mib };
+    *request = (SpeedRequest){ manager, ticket, g_strdup(uuid), mib, kept };
     return request;
 }
 
@@ -63,7 +64,7 @@ manager_lift_speed(Manager *manager, const char *uuid)
 
     if (told != 0)
         hypervisor_set_max_speed(manager->hypervisor, uuid, told, HYPERVISOR_SPEED_UNLIMITED, 0,
-                                 speed_lifted, speed_request_new(manager, 0, uuid, 0));
+                                 speed_lifted, speed_request_new(manager, 0, uuid, 0, 0));
 }
 
 static void
@@ -86,7 +87,7 @@ manager_lift_speeds(Manager *manager)
     for (char **uuid = uuids; *uuid != NULL; uuid++) {
         if (manager_find(manager, MIGRATION_ROLE_SOURCE, *uuid, NULL) == NULL)
             hypervisor_query_job(manager->hypervisor, *uuid, speed_job_read,
-                                 speed_request_new(manager, 0, *uuid, 0));
+                                 speed_request_new(manager, 0, *uuid, 0, 0));
     }
 }
 
@@ -102,6 +103,10 @@ limits_set(uint64_t present, const GError *error, gpointer data)
         speeds_forget(manager->speeds, request->uuid);
     else if (error != NULL && present != 0) /* what was to stand does not: the one before it does */
         speeds_tell(manager->speeds, request->uuid, present);
+    else if (error != NULL && request->mib != 0 && request->kept != 0)
+        speeds_tell(manager->speeds, request->uuid, request->kept);
+    else if (error != NULL && request->mib != 0)
+        speeds_forget(manager->speeds, request->uuid);
     if (migration == NULL || !migration_is_active(migration)) {
         /* It stands only now, whatever was taken back meanwhile. */
         if (error == NULL && request->mib != 0)
@@ -115,6 +120,7 @@ limits_set(uint64_t present, const GError *error, gpointer data)
     } else if (error != NULL) {
         migration_note(migration, "limit-failed", "reason: %s", error->message);
     }
+    migration->limits_failed = error != NULL && !chosen;
     migration->telling_limits = false;
     if (migration->limits_changed)
         manager_tell_limits(manager, migration);
@@ -139,7 +145,7 @@ manager_tell_limits(Manager *manager, Migration *migration)
         speeds_tell(manager->speeds, migration->uuid, pre_copy);
     hypervisor_set_max_speed(
         manager->hypervisor, migration->uuid, told, pre_copy, post_copy, limits_set,
-        speed_request_new(manager, migration->ticket, migration->uuid, pre_copy));
+        speed_request_new(manager, migration->ticket, migration->uuid, pre_copy, kept));
 }
 
 /* QEMU's own limits follow: they are all there is where tc is refused. */
@@ -150,7 +156,8 @@ manager_follow_limits(Manager *manager, Migration *migration, bool told_by_call)
 
     if (!planner_qemu_limits(manager, migration, &limits))
         return;
-    if (migration->has_limits && limits.max_bandwidth == migration->limits.max_bandwidth &&
+    if (migration->has_limits && !migration->limits_failed &&
+        limits.max_bandwidth == migration->limits.max_bandwidth &&
         limits.post_copy == migration->limits.post_copy)
         return;
     migration->limits = limits;
@@ -265,6 +272,66 @@ manager_divide(Manager *manager, ShapingDirection direction)
     if (decision->divided != had ||
         (had && planner_reservation_differs(&before, &decision->reservation, 0)))
         recorder_add(manager->recorder, &recording);
+}
+
+/* What the source's migrations have moved, all of it, and who they are; 0: not all are read yet. */
+static uint64_t
+moved_by_all(const Manager *manager, uint64_t *ret_who)
+{
+    uint64_t moved = 0;
+
+    *ret_who = 0;
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        const Migration *migration = g_ptr_array_index(manager->migrations, i);
+
+        if (migration->machine.role != MIGRATION_ROLE_SOURCE ||
+            !migration_is_transferring(migration))
+            continue;
+        if (!migration->statistics.valid || !migration->statistics.active)
+            return 0;
+        moved += migration->statistics.memory_processed;
+        *ret_who = *ret_who * 31 + migration->ticket;
+    }
+    return moved;
+}
+
+void
+manager_follow_unshaped(Manager *manager, gint64 now_us)
+{
+    const ShapingDirection direction = SHAPING_EGRESS;
+    const Reservation *reservation = &manager->side[direction].reservation;
+    uint64_t carried;
+    uint64_t measured;
+    uint64_t who;
+    uint64_t moved = moved_by_all(manager, &who);
+    Reservation next;
+
+    if (moved == 0 || network_is_shaped(manager->network, direction) ||
+        !manager->side[direction].has_reservation ||
+        !network_link_bytes(manager->network, direction, &carried)) {
+        manager->side[direction].meter = (WorkloadMeter){ 0 };
+        return;
+    }
+    if (!workload_meter_add(&manager->side[direction].meter, now_us, carried, moved, who,
+                            &measured))
+        return;
+    manager->side[direction].held =
+        reserve_follow_demand(manager->side[direction].held, true, measured, reservation->lower,
+                              reservation->priority == PRIORITY_LOW ? 0 : reservation->upper,
+                              WORKLOAD_METER_WINDOW_US / 1000);
+    manager->side[direction].held_valid = true;
+    if (!manager_reserve(manager, direction, NULL, &next) ||
+        !planner_reservation_differs(reservation, &next, network_usable_rate(manager->network)))
+        return;
+    manager_divide(manager, direction);
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        Migration *migration = g_ptr_array_index(manager->migrations, i);
+
+        if (migration->machine.role == MIGRATION_ROLE_SOURCE &&
+            migration_is_transferring(migration))
+            manager_follow_limits(manager, migration, false);
+    }
+    workload_meter_changed(&manager->side[direction].meter, now_us);
 }
 
 void

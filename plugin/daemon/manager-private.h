@@ -69,6 +69,12 @@ uint64_t manager_streams_own_rate(const Lesson *lesson);
 /* Takes our element out of the domain's metadata, in the background; absent is fine. */
 void manager_remove_offer(Manager *manager, const char *uuid, const char *name);
 
+/*
+ * Where no classes count the workload and lend what it leaves, QEMU's limits follow it all
+ * the same, some seconds later. To be called at each tick.
+ */
+void manager_follow_unshaped(Manager *manager, gint64 now_us);
+
 /* NetworkTickFunc; data is the Manager. */
 void manager_tick(gint64 now_us, gpointer data);
 
@@ -77,6 +83,9 @@ void manager_poll(Manager *manager, Migration *migration, unsigned number);
 
 /* The destination's word, or why there is none: a p2p technique is final now. */
 void manager_offer_answered(Manager *manager, Migration *migration, const char *problem);
+
+/* Asks for all that run here; what libvirt cannot tell now is asked for again. */
+void manager_list_domains(Manager *manager);
 
 /* HypervisorEventFunc; data is the Manager. */
 void manager_event(const HypervisorEvent *event, gpointer data);

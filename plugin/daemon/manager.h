@@ -18,6 +18,7 @@
 #include "daemon/registry.h"
 #include "daemon/speeds.h"
 #include "daemon/workers.h"
+#include "decision/workload_meter.h"
 
 typedef struct Manager Manager;
 
@@ -35,6 +36,7 @@ struct Manager {
     GPtrArray *migrations; /* active first come, first in */
     GPtrArray *history;    /* ended, oldest first, config->history_limit */
     uint64_t next_ticket;
+    bool domains_unlisted; /* libvirt could not list them: it is asked again */
     gint64 last_poll_us;
     unsigned network_changes; /* those of the network that were followed */
     TrafficClass host_class;
@@ -45,6 +47,7 @@ struct Manager {
         bool held_valid;
         gint64 followed_us;
         gint64 reshaped_us;
+        WorkloadMeter meter; /* while no classes count the workload */
         bool has_reservation;
         Reservation reservation; /* as last put into a plan */
         unsigned migrations;     /* in that plan */

@@ -71,6 +71,8 @@ typedef struct {
     unsigned parallel;
     bool parallel_settled; /* more connections than these cannot come any more */
     ParallelMeter streams; /* what its connections reach */
+    uint64_t metered_sent; /* bytes, at the last reading of it */
+    uint64_t metered_left;
     bool peer_known;
     uint64_t source_host;       /* destination: whom it comes from, peer_cookie_host() */
     uint64_t held_at_source_ms; /* destination: before its call came here; 0 unknown or none */
@@ -108,6 +110,7 @@ typedef struct {
     uint64_t speed_by_call;   /* MiB/s, in the answer to its call; 0: none */
     bool telling_limits;      /* libvirt is being told: one after the other */
     bool limits_changed;      /* meanwhile */
+    bool limits_failed;       /* what was told last does not stand */
     JobStatistics statistics;
     gint64 statistics_us; /* monotonic, when they were read */
     bool job_seen;        /* libvirt runs a job for it: from now on its absence is the end */
@@ -122,6 +125,7 @@ typedef struct {
     bool polled_often;           /* a decision is near */
     bool last_round;             /* has all of the link but the floors */
     uint64_t downtime_limit_ms;  /* as last told to QEMU by us; 0: never */
+    bool raising_downtime;       /* libvirt is being told */
     bool downtime_limit_by_user; /* somebody changed it since: his stays */
 
     struct {
@@ -182,6 +186,14 @@ migration_is_transferring(const Migration *migration)
 {
     return migration->machine.state == MIGRATION_RUNNING ||
            migration->machine.state == MIGRATION_POST_COPY;
+}
+
+/* Others do not wait for its end: a post-copy that broke, or what was reported not to converge. */
+static inline bool
+migration_may_not_end(const Migration *migration)
+{
+    return migration->recovery.broken ||
+           (migration->machine.state == MIGRATION_RUNNING && migration->converge.reports != 0);
 }
 
 /* In its last round a migration has the share of high priority. */

@@ -28,6 +28,8 @@
 #define RETRY_US (5 * G_USEC_PER_SEC)
 /* Between two looks whether what was put up stands; one takes the worker some 0.3 ms. */
 #define WATCH_US G_USEC_PER_SEC
+/* Between two readings of the uplink's rate; a driver may take a lock of the kernel's for it. */
+#define RATE_READ_US (5 * G_USEC_PER_SEC)
 /* Of putting classes up, in a row: what fails that often is not a hiccup. */
 #define FAILURES_MAXIMUM 4
 
@@ -73,6 +75,7 @@ struct Network {
     Side side[DIRECTIONS];
     GHashTable *jobs; /* ShapeJob that are under way */
     gint64 retried_us;
+    gint64 rate_read_us;
     bool counters_problem_told;
 };
 
@@ -275,7 +278,24 @@ network_lose_uplink(Network *network, const LinkCounter *same_name, const LinkCo
 }
 
 static void
-network_watch_uplink(Network *network, const GArray *links)
+network_watch_rate(Network *network, const LinkCounter *link, gint64 now_us)
+{
+    uint64_t before = network_link_rate(network);
+
+    if (now_us - network->rate_read_us < RATE_READ_US)
+        return;
+    network->rate_read_us = now_us;
+    if (!uplink_renew_rate(NULL, link->kind, &network->uplink) ||
+        network_link_rate(network) == before)
+        return;
+    network->changes++;
+    log_event(CONFIG_LOG_INFO, "uplink-rate",
+              "device: %s, link_rate: %" G_GUINT64_FORMAT " B/s, was: %" G_GUINT64_FORMAT " B/s",
+              network->uplink.name, network_link_rate(network), before);
+}
+
+static void
+network_watch_uplink(Network *network, const GArray *links, gint64 now_us)
 {
     const LinkCounter *same_name = link_counters_find(links, network->uplink.name);
     const LinkCounter *same_index = link_counters_find_index(links, network->uplink.ifindex);
@@ -284,6 +304,7 @@ network_watch_uplink(Network *network, const GArray *links)
         network_lose_uplink(network, same_name, same_index);
         return;
     }
+    network_watch_rate(network, same_name, now_us);
     if (same_name->up == !network->uplink_down)
         return;
     network->uplink_down = !same_name->up;
@@ -324,7 +345,7 @@ sample(gpointer data)
         network->counters_problem_told = false;
         sample_links(network, now_us, links);
         if (network->uplink_known)
-            network_watch_uplink(network, links);
+            network_watch_uplink(network, links, now_us);
         if (network->uplink_known)
             sample_host(network, now_us, links);
     }
@@ -388,6 +409,17 @@ network_migrations_last(const Network *network, ShapingDirection direction, uint
     return side_last(side, side->migrations, ret_rate);
 }
 
+bool
+network_link_bytes(const Network *network, ShapingDirection direction, uint64_t *ret_bytes)
+{
+    const Side *side = &network->side[direction];
+
+    if (!network->uplink_known || !side->counted)
+        return false;
+    *ret_bytes = side->last_link_bytes;
+    return true;
+}
+
 /* ---- the uplink -------------------------------------------------------- */
 
 bool
@@ -408,6 +440,10 @@ network_find_uplink(Network *network, const char *peer)
         strcmp(uplink.name, network->uplink.name) == 0) {
         /* By another way perhaps, through a VLAN; what it was before still counts. */
         uplink.vlan_tagged |= network->uplink.vlan_tagged;
+        if (!uplink.rate_valid) {
+            uplink.rate_valid = network->uplink.rate_valid;
+            uplink.rate = network->uplink.rate;
+        }
         network->uplink = uplink;
         return true;
     }

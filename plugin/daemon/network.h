@@ -66,6 +66,9 @@ bool network_workload_last(const Network *network, ShapingDirection direction, u
 bool network_migrations_last(const Network *network, ShapingDirection direction,
                              uint64_t *ret_rate);
 
+/* Bytes that crossed the uplink since any moment, migrations among them. False: not read yet. */
+bool network_link_bytes(const Network *network, ShapingDirection direction, uint64_t *ret_bytes);
+
 /*
  * Makes plan stand; what somebody else changed is given up until network_unshape(), which is
  * seen within a second. Interface, direction, VLAN and link rate are filled in

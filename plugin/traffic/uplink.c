@@ -403,6 +403,19 @@ uplink_read_rate(const char *sysfs_root, const char *name, const char *kind, uin
     return true;
 }
 
+bool
+uplink_renew_rate(const char *sysfs_root, const char *kind, Uplink *uplink)
+{
+    uint64_t rate;
+
+    if (!uplink_read_rate(sysfs_root, uplink->name, kind, &rate) ||
+        (uplink->rate_valid && uplink->rate == rate))
+        return false;
+    uplink->rate = rate;
+    uplink->rate_valid = true;
+    return true;
+}
+
 /* -- the way down ------------------------------------------------------------ */
 
 static void

@@ -42,6 +42,12 @@ bool uplink_read_rate(const char *sysfs_root, const char *name, const char *kind
                       uint64_t *ret_rate);
 
 /*
+ * The rate once more: a link may be negotiated anew, a bond gets another member. What cannot
+ * be read now stays as it was. True: it is another one, or known at last.
+ */
+bool uplink_renew_rate(const char *sysfs_root, const char *kind, Uplink *uplink);
+
+/*
  * The port of bridge `bridge_ifindex` to take among `links` (GArray of
  * LinkCounter) when the forwarding database does not help: the only physical
  * port, else the only veth. 0 when none or several; the candidates are then

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Deadlines, and what several migrations get of one uplink. TAP, root.
+"""Deadlines, and what migrations get of one uplink with and without classes. TAP, root.
 
 A neighbour that sends all it can is beside every migration; its lower limit must hold
 whatever a deadline needs, and that of an idle one at the destination has a class too.
@@ -114,6 +114,44 @@ def check_shares(stage, scheduling):
         stage.lab.guests.stop(name)
 
 
+def check_unshaped(stage):
+    """Without classes QEMU's own limit goes with what the neighbour leaves, both ways."""
+    title, name = "without classes", "calm"
+    stage.set_modes("full", "full", config={"network": {"shape": "no"}})
+    stage.lab.guests.start(name, memory=512, fill=400, priority="low")
+
+    def limit():
+        rows = [row for row in (stage.status("host-a") or {}).get("migrations", [])
+                if row["domain"] == name]
+        return rows[0]["numbers"].get("limit_pre_copy_mib_s") if rows else None
+
+    def reaches(what, condition):
+        try:
+            running.wait_for(what, lambda: condition(limit() or 0), timeout=20, interval=0.1)
+        except LabError as error:
+            stage.tap.note(error)
+        return limit()
+    # Not all of the link: a migration without classes would starve in the neighbour's queue.
+    flow = stage.lab.workloads.start("iperf-out", NEIGHBOUR, streams=4, rate=0.8 * LINK)
+    stage.wait_status("host-a", "the neighbour's traffic", lambda status: (
+        status["uplinks"][0].get("out", 0) >= 0.7 * LINK * 1e6 / 8))
+    with stage.migrating(name, "host-a") as running:
+        running.wait_active()
+        first = reaches("a limit", lambda mib: mib > 0)
+        stage.lab.workloads.stop(flow)
+        freed = reaches("the freed bandwidth", lambda mib: mib >= 0.7 * LINK / 8.4)
+        stage.lab.workloads.start("iperf-out", NEIGHBOUR, streams=4, rate=0.8 * LINK)
+        back = reaches("the neighbour's return", lambda mib: mib <= 0.35 * LINK / 8.4)
+        stage.lab.workloads.stop_all()
+    stage.tap.note(f"{title}: {first}, then {freed}, then {back} MiB/s; "
+                   f"{running.outcome.seconds:.1f} s")
+    stage.tap.ok(first and first <= 0.35 * LINK / 8.4, f"{title}: little beside a busy neighbour", first)
+    stage.tap.ok(freed and freed >= 0.7 * LINK / 8.4, f"{title}: more when that falls", freed)
+    stage.tap.ok(back and back <= 0.35 * LINK / 8.4, f"{title}: less when it returns", back)
+    stage.tap.ok(running.outcome.returncode == 0, f"{title}: succeeds", running.outcome.describe())
+    stage.lab.guests.stop(name)
+
+
 def check(stage):
     tap = stage.tap
     stage.set_modes("full", "full")
@@ -136,6 +174,8 @@ def check(stage):
            "impossible: all that the lower limits leave is guaranteed", guaranteed)
     check_shares(stage, "automatic")
     check_shares(stage, "parallel")
+    stage.lab.workloads.stop_all()
+    check_unshaped(stage)
     stage.lab.workloads.stop_all()
 
 

@@ -100,6 +100,8 @@ test_rate(void)
         g_autofree char *class = g_build_filename(root, "class", NULL);
         g_autofree char *nets = g_build_filename(class, "net", NULL);
         uint64_t rate = 77;
+        Uplink unknown = { .name = "eth0" };
+        Uplink other = { .name = "eth0", .rate_valid = true, .rate = 77 };
 
         g_assert_cmpint(g_mkdir_with_parents(device, 0700), ==, 0);
         if (rows[i].speed != NULL)
@@ -112,6 +114,12 @@ test_rate(void)
         g_test_message("row %" G_GSIZE_FORMAT, i);
         g_assert_cmpint(uplink_read_rate(root, "eth0", rows[i].kind, &rate), ==, rows[i].known);
         g_assert_cmpuint(rate, ==, rows[i].known ? rows[i].rate : 77);
+        /* What cannot be read now stays; the same once more is no news. */
+        g_assert_cmpint(uplink_renew_rate(root, rows[i].kind, &unknown), ==, rows[i].known);
+        g_assert_cmpint(unknown.rate_valid, ==, rows[i].known);
+        g_assert_cmpint(uplink_renew_rate(root, rows[i].kind, &other), ==, rows[i].known);
+        g_assert_true(other.rate_valid && other.rate == rate);
+        g_assert_false(uplink_renew_rate(root, rows[i].kind, &other));
         g_unlink(driver);
         g_unlink(speed);
         g_rmdir(device);

@@ -143,6 +143,8 @@ class Stage:
             running.wait(timeout)
         finally:
             if running.process.poll() is None:
+                # nsenter passes no signal on to virsh, which would keep our pipe.
+                self.host(source).virsh("domjobabort", name, check=False)
                 running.process.kill()
                 running.process.communicate()
 
