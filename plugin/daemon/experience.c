@@ -49,10 +49,17 @@ static void
 remember_domain(Experience *experience, const char *uuid, const Lesson *lesson)
 {
     g_autofree char *key = g_ascii_strdown(uuid, -1);
+    Lesson kept = *lesson;
     gpointer known = NULL;
+    gpointer before = NULL;
     char *oldest;
 
-    if (g_hash_table_lookup_extended(experience->domains, key, &known, NULL)) {
+    if (g_hash_table_lookup_extended(experience->domains, key, &known, &before)) {
+        /* One that was given up does not tell how much memory moves. */
+        if (kept.observation.memory == 0) {
+            kept.observation.memory = ((const Lesson *)before)->observation.memory;
+            kept.observation.resident = ((const Lesson *)before)->observation.resident;
+        }
         g_queue_remove(&experience->order, known);
         g_hash_table_remove(experience->domains, key);
     } else if (g_hash_table_size(experience->domains) >= EXPERIENCE_DOMAINS) {
@@ -60,8 +67,7 @@ remember_domain(Experience *experience, const char *uuid, const Lesson *lesson)
         g_hash_table_remove(experience->domains, oldest);
     }
     g_queue_push_tail(&experience->order, key);
-    g_hash_table_insert(experience->domains, g_steal_pointer(&key),
-                        g_memdup2(lesson, sizeof(*lesson)));
+    g_hash_table_insert(experience->domains, g_steal_pointer(&key), g_memdup2(&kept, sizeof(kept)));
 }
 
 static const Pair *

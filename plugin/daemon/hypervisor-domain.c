@@ -91,7 +91,7 @@ hypervisor_list_domains(Hypervisor *hypervisor, const char *uuid, HypervisorText
 static bool
 run_read_offer(Request *request, virDomainPtr unused G_GNUC_UNUSED, GError **error)
 {
-    virConnectPtr connection = virConnectOpen(request->destination_uri);
+    virConnectPtr connection = hypervisor_open_destination(request->destination_uri);
     virDomainPtr domain = NULL;
     char *text = NULL;
 

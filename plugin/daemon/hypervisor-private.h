@@ -27,6 +27,16 @@ struct Hypervisor {
     GThreadPool *resume_workers;  /* the same, for calls that last as long as a migration */
 };
 
+/* A connection that is silent for interval times count is closed. */
+#define HYPERVISOR_KEEPALIVE_INTERVAL_S 5
+#define HYPERVISOR_KEEPALIVE_COUNT 3
+
+/*
+ * Another host's libvirt, for one question: a path that goes silent ends it with an error
+ * instead of never. NULL: libvirt's last error says why. virConnectClose().
+ */
+virConnectPtr hypervisor_open_destination(const char *uri);
+
 /* Codes are virErrorNumber, or one of hypervisor.h's below 0. */
 GQuark hypervisor_error_quark(void);
 /* Moves libvirt's thread-local error into a GError. what: what was tried, for people. */

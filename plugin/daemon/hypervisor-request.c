@@ -18,6 +18,17 @@ hypervisor_error_set(GError **error, const char *what)
     virResetLastError();
 }
 
+virConnectPtr
+hypervisor_open_destination(const char *uri)
+{
+    virConnectPtr connection = virConnectOpen(uri);
+
+    if (connection != NULL && virConnectSetKeepAlive(connection, HYPERVISOR_KEEPALIVE_INTERVAL_S,
+                                                     HYPERVISOR_KEEPALIVE_COUNT) < 0)
+        virResetLastError();
+    return connection;
+}
+
 static void
 request_free(gpointer data)
 {

@@ -23,7 +23,7 @@ state_is(virDomainPtr domain, int wanted_state, int wanted_reason, int *ret_stat
 static bool
 destination_waits(const Request *request, GError **error)
 {
-    virConnectPtr connection = virConnectOpen(request->destination_uri);
+    virConnectPtr connection = hypervisor_open_destination(request->destination_uri);
     virDomainPtr domain =
         connection != NULL ? virDomainLookupByUUIDString(connection, request->text) : NULL;
     int state = -1;

@@ -18,8 +18,6 @@
 #include <string.h>
 
 #define RECONNECT_SECONDS 2
-#define KEEPALIVE_INTERVAL_S 5
-#define KEEPALIVE_COUNT 3
 #define WORKERS 8
 #define FOREIGN_WORKERS 4
 /* A gang is measured one after the other: what runs is steered meanwhile. */
@@ -193,7 +191,8 @@ open_run(GTask *task, Opening *opening)
         return;
     }
     /* Notices a hung libvirtd; the test driver has no keep-alive. */
-    if (virConnectSetKeepAlive(opening->connection, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT) < 0)
+    if (virConnectSetKeepAlive(opening->connection, HYPERVISOR_KEEPALIVE_INTERVAL_S,
+                               HYPERVISOR_KEEPALIVE_COUNT) < 0)
         virResetLastError();
     if (virConnectRegisterCloseCallback(opening->connection, on_close, opening->hypervisor, NULL) <
         0)

@@ -51,6 +51,16 @@ deadline_since_running(const Migration *migration)
     return deadline == 0 ? 0 : deadline > held ? deadline - held : 1;
 }
 
+/* Within the first pass nothing but post-copy is left. */
+static Technique
+technique_of_switch(const Migration *migration)
+{
+    unsigned iteration = MAX(migration->machine.iteration,
+                             (unsigned)MIN(migration->statistics.iteration, G_MAXUINT));
+
+    return iteration >= 2 ? TECHNIQUE_HYBRID : TECHNIQUE_POST_COPY;
+}
+
 static ConvergeLimits
 limits_now(Manager *manager, const Migration *migration)
 {
@@ -64,13 +74,16 @@ limits_now(Manager *manager, const Migration *migration)
             migration->downtime_limit_by_user ? 0 : manager_maximum_downtime(manager, migration),
         .deadline_us = deadline_since_running(migration),
         .rate_full = rate_full(manager, migration),
-        .post_copy_allowed =
-            machine->decided && machine->post_copy_possible && !machine->post_copy_requested &&
-            (migration->allowed & (TECHNIQUE_ALLOW_POST_COPY | TECHNIQUE_ALLOW_HYBRID)),
+        .first_pass = migration->forecast.valid ? migration->forecast.memory : 0,
+        .post_copy_allowed = machine->decided && machine->post_copy_possible &&
+                             !machine->post_copy_requested &&
+                             (migration->allowed & (1u << technique_of_switch(migration))),
         .expected_not_to_end =
             migration->expected_not_to_end || machine->technique != TECHNIQUE_PRE_COPY,
     };
 }
+
+static void raise_downtime(Manager *manager, Migration *migration, uint64_t downtime_ms);
 
 static void
 downtime_raised(const GError *error, gpointer data)
@@ -80,8 +93,11 @@ downtime_raised(const GError *error, gpointer data)
 
     if (migration == NULL)
         return;
+    migration->raising_downtime = false;
     if (error == NULL) {
         migration->downtime_limit_ms = reference->number;
+        if (migration->converge.downtime_ms > reference->number)
+            raise_downtime(reference->manager, migration, migration->converge.downtime_ms);
         return;
     }
     migration->downtime_limit_by_user = error->code == HYPERVISOR_ERROR_CHANGED;
@@ -89,16 +105,20 @@ downtime_raised(const GError *error, gpointer data)
                    migration->downtime_limit_by_user ? ", it stays as it is" : "");
 }
 
+/* One after the other: each tells libvirt what it expects to find there. */
 static void
-raise_downtime(Manager *manager, Migration *migration, const ConvergeDecision *decision)
+raise_downtime(Manager *manager, Migration *migration, uint64_t downtime_ms)
 {
-    Reference *reference = reference_new(manager, migration);
+    Reference *reference;
 
-    reference->number = decision->downtime_ms;
-    migration_note(migration, "downtime-raised", "%s", decision->reason);
+    if (migration->raising_downtime)
+        return;
+    migration->raising_downtime = true;
+    reference = reference_new(manager, migration);
+    reference->number = downtime_ms;
     hypervisor_raise_max_downtime(manager->hypervisor, migration->uuid,
-                                  migration->downtime_limit_ms, decision->downtime_ms,
-                                  downtime_raised, reference);
+                                  migration->downtime_limit_ms, downtime_ms, downtime_raised,
+                                  reference);
 }
 
 static void
@@ -112,8 +132,7 @@ switch_to_post_copy(Manager *manager, Migration *migration, const ConvergeDecisi
     MigrationInput decided = { .type = MIGRATION_INPUT_DECIDED };
 
     manager_input(manager, migration, &pass);
-    /* Within the first pass nothing but post-copy is left. */
-    decided.technique = migration->machine.iteration >= 2 ? TECHNIQUE_HYBRID : TECHNIQUE_POST_COPY;
+    decided.technique = technique_of_switch(migration);
     if (decided.technique != migration->machine.technique)
         migration_note(migration, "decision-changed", "from: %s, to: %s, reason: %s",
                        technique_to_string(migration->machine.technique),
@@ -214,7 +233,8 @@ manager_converge(Manager *manager, Migration *migration)
     case CONVERGE_LAST_ROUND:
         break;
     case CONVERGE_RAISE_DOWNTIME:
-        raise_downtime(manager, migration, &decision);
+        migration_note(migration, "downtime-raised", "%s", decision.reason);
+        raise_downtime(manager, migration, decision.downtime_ms);
         break;
     case CONVERGE_START_POST_COPY:
         switch_to_post_copy(manager, migration, &decision);

@@ -3,12 +3,13 @@
 #include "daemon/manager-private.h"
 
 #include "common/log.h"
+#include "daemon/gates.h"
 #include "daemon/job-flags.h"
 
 #include <string.h>
 
-/* A first start of QEMU takes long: one such must not make all that follow overlap. */
-#define PREPARE_SECONDS_MAXIMUM 3.0
+/* More says that something is wrong, not how long the next one will take. */
+#define PREPARE_SECONDS_MAXIMUM 10.0
 #define PREPARE_SMOOTHING 0.3
 
 static void
@@ -33,6 +34,9 @@ domains_listed_first(GPtrArray *texts, const GError *error, gpointer data)
     Manager *manager = data;
 
     domains_listed(texts, error, data);
+    if (error == NULL)
+        registry_end(manager->registry);
+    manager->domains_unlisted = error != NULL && hypervisor_is_connected(manager->hypervisor);
     for (guint i = 0; error == NULL && texts != NULL && i < texts->len; i++) {
         const char *xml = g_ptr_array_index(texts, i);
         g_autoptr(DomainDescription) description = NULL;
@@ -47,6 +51,15 @@ domains_listed_first(GPtrArray *texts, const GError *error, gpointer data)
         return;
     /* Now it is known what these domains ask for. */
     manager_take_up_post_copies(manager);
+}
+
+/* What was known counts until then: the VMs' lower limits must not go for a moment. */
+void
+manager_list_domains(Manager *manager)
+{
+    manager->domains_unlisted = false;
+    registry_begin(manager->registry);
+    hypervisor_list_domains(manager->hypervisor, NULL, domains_listed_first, manager);
 }
 
 static void
@@ -84,6 +97,7 @@ observe_flags(Migration *migration)
     migration->machine.post_copy_possible = migration->flags & VIR_MIGRATE_POSTCOPY;
     if (!migration->machine.post_copy_possible)
         manager_exclude_post_copy(migration, "it began without post-copy");
+    manager_exclude_post_copy(migration, gate_post_copy_flags(migration->flags, NULL));
     migration_note(migration, "observed",
                    "flags: as the caller gave them, 0x%" G_GINT64_MODIFIER "x", migration->flags);
 }
@@ -99,8 +113,8 @@ manager_observe(Manager *manager, const HypervisorEvent *event)
     migration->observed = true;
     if (known != NULL)
         manager_describe(manager, migration, known);
-    else
-        migration->priority = manager->config->default_priority;
+    else /* what it does not allow is in its metadata */
+        manager_exclude_post_copy(migration, "the domain's metadata is not known");
     observe_flags(migration);
     manager_settle(manager, migration, true);
     manager_measure_memory(manager, migration);
@@ -294,8 +308,8 @@ manager_event(const HypervisorEvent *event, gpointer data)
         log_event(CONFIG_LOG_INFO, "libvirt-connected", "qemu: %u, libvirt: %u",
                   hypervisor_qemu_version(manager->hypervisor),
                   hypervisor_libvirt_version(manager->hypervisor));
-        registry_clear(manager->registry);
-        hypervisor_list_domains(manager->hypervisor, NULL, domains_listed_first, manager);
+        workers_forget(manager->workers);
+        manager_list_domains(manager);
         break;
     case HYPERVISOR_DISCONNECTED:
         log_event(CONFIG_LOG_WARNING, "libvirt-lost", NULL);

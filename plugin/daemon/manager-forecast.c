@@ -106,7 +106,7 @@ rate_profile_limited(const RateProfile *profile, uint64_t limit)
  * the rates that were expected: what remains is the link's and the model's.
  */
 static bool
-lesson_of(Migration *migration, Lesson *ret_lesson)
+lesson_of(const Manager *manager, Migration *migration, Lesson *ret_lesson)
 {
     const Forecast *forecast = &migration->forecast;
     const JobStatistics *statistics = &migration->statistics;
@@ -134,8 +134,7 @@ lesson_of(Migration *migration, Lesson *ret_lesson)
         statistics->memory_constant != 0)
         memory = statistics->memory_total - statistics->memory_constant;
     learn_dirty(migration, memory);
-    if (migration->description != NULL)
-        params.downtime_limit_ms = migration->description->metadata.maximum_downtime;
+    params.downtime_limit_ms = manager_maximum_downtime(manager, migration);
     manager_lesson_streams(migration, ret_lesson);
     pre = rate_profile_limited(&forecast->pre, manager_streams_own_rate(ret_lesson));
     profile = forecast->technique == TECHNIQUE_POST_COPY ? &forecast->post : &pre;
@@ -145,7 +144,9 @@ lesson_of(Migration *migration, Lesson *ret_lesson)
         calibration_observation(forecast->pair, forecast->technique, &raw,
                                 rate_profile_reverse_full(profile, seconds), seconds);
     ret_lesson->observation.memory = memory;
-    ret_lesson->observation.resident = migration->resident;
+    /* Huge pages are among the obstacles, and are not counted as resident. */
+    if (migration->description == NULL || migration->description->post_copy_obstacle == NULL)
+        ret_lesson->observation.resident = migration->resident;
     /* What was only assumed must not come back as known. */
     ret_lesson->dirty = migration->dirty;
     return true;
@@ -154,7 +155,7 @@ lesson_of(Migration *migration, Lesson *ret_lesson)
 void
 manager_learn(Manager *manager, Migration *migration)
 {
-    if (!lesson_of(migration, &migration->lesson))
+    if (!lesson_of(manager, migration, &migration->lesson))
         return;
     migration->has_lesson = true;
     experience_learn(manager->experience, migration->uuid, &migration->lesson);

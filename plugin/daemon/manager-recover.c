@@ -242,6 +242,7 @@ found_go_on(Manager *manager, const Unfinished *unfinished, bool broken)
 
     migration->destination_uri = g_strdup(unfinished->destination_uri);
     migration->migrate_uri = g_strdup(unfinished->migrate_uri);
+    peer_port_from_uri(migration->migrate_uri, &migration->port_first, &migration->port_last);
     migration->recovery.destination_name = g_strdup(unfinished->destination_name);
     migration->recovery.stored = true;
     migration->user_flags = unfinished->flags;

@@ -11,6 +11,9 @@
 
 #include <libvirt/libvirt.h>
 
+/* Of what was sent; by more than this a pass comes nearer to its end through zero pages. */
+#define ZEROS_PERCENT 125
+
 /* By the name in its URI: what is known before it is resolved. 0: not even that. */
 static uint64_t
 named_pair(const Migration *migration)
@@ -91,6 +94,16 @@ stream_room(const Manager *manager, const Migration *migration)
     return room;
 }
 
+/* Looking for what to send, rather than the connection, bounds it then. */
+static bool
+is_scanning_zeros(const Migration *migration)
+{
+    uint64_t sent = less(migration->statistics.memory_processed, migration->metered_sent);
+    uint64_t done = less(migration->metered_left, migration->statistics.memory_remaining);
+
+    return done / ZEROS_PERCENT > sent / 100;
+}
+
 void
 manager_meter_streams(const Manager *manager, Migration *migration)
 {
@@ -99,7 +112,10 @@ manager_meter_streams(const Manager *manager, Migration *migration)
         migration->machine.iteration == 0)
         return;
     parallel_meter_add(&migration->streams, migration->statistics_us,
-                       migration->statistics.memory_processed, stream_room(manager, migration));
+                       migration->statistics.memory_processed,
+                       is_scanning_zeros(migration) ? 0 : stream_room(manager, migration));
+    migration->metered_sent = migration->statistics.memory_processed;
+    migration->metered_left = migration->statistics.memory_remaining;
 }
 
 void

@@ -9,6 +9,7 @@
 
 #include "common/log.h"
 #include "daemon/gates.h"
+#include "daemon/job-flags.h"
 #include "daemon/planner.h"
 #include "daemon/report.h"
 
@@ -98,24 +99,26 @@ exclusion_add(const char **excluded, const char *reason)
     }
 }
 
+static void
+exclude(Migration *migration, Technique technique, const char *reason)
+{
+    migration->allowed &= ~(1u << technique);
+    exclusion_add(&migration->excluded[technique], reason);
+}
+
 void
 manager_exclude_post_copy(Migration *migration, const char *reason)
 {
-    static const Technique excluded[] = { TECHNIQUE_POST_COPY, TECHNIQUE_HYBRID };
-
     if (reason == NULL)
         return;
-    for (size_t i = 0; i < G_N_ELEMENTS(excluded); i++) {
-        migration->allowed &= ~(1u << excluded[i]);
-        exclusion_add(&migration->excluded[excluded[i]], reason);
-    }
+    exclude(migration, TECHNIQUE_POST_COPY, reason);
+    exclude(migration, TECHNIQUE_HYBRID, reason);
 }
 
 void
 manager_describe(Manager *manager, Migration *migration, DomainDescription *description)
 {
     const DomainMetadata *metadata = &description->metadata;
-    TechniqueSet configured = config_techniques(manager->config);
     const Lesson *lesson;
 
     g_clear_pointer(&migration->description, domain_description_free);
@@ -134,12 +137,8 @@ manager_describe(Manager *manager, Migration *migration, DomainDescription *desc
     migration->priority =
         metadata->priority_set ? metadata->priority : manager->config->default_priority;
     for (int i = 0; i < TECHNIQUE_COUNT; i++) {
-        if (!(configured & (1u << i)))
-            exclusion_add(&migration->excluded[i], "the configuration does not allow it");
         if (metadata->techniques_set && !(metadata->techniques & (1u << i)))
-            exclusion_add(&migration->excluded[i], "the domain's metadata does not allow it");
-        if (migration->excluded[i] != NULL)
-            migration->allowed &= ~(1u << i);
+            exclude(migration, (Technique)i, "the domain's metadata does not allow it");
     }
     manager_exclude_post_copy(migration, description->post_copy_obstacle);
 }
@@ -164,6 +163,12 @@ manager_add(Manager *manager, MigrationRole role, const char *name, const char *
         manager_input(manager, migration, &lost);
     migration = migration_new(manager->next_ticket++, role, name, uuid, g_get_monotonic_time());
     g_ptr_array_add(manager->migrations, migration);
+    /* What holds whatever the domain says, and where its description cannot be had. */
+    migration->priority = manager->config->default_priority;
+    for (int i = 0; i < TECHNIQUE_COUNT; i++) {
+        if (!(config_techniques(manager->config) & (1u << i)))
+            exclude(migration, (Technique)i, "the configuration does not allow it");
+    }
     return migration;
 }
 
@@ -280,6 +285,24 @@ post_copy_limited(uint64_t present G_GNUC_UNUSED, const GError *error, gpointer 
 }
 
 /*
+ * The record may be of an earlier migration of the domain, which ended and began again
+ * unseen: the flags that libvirt keeps of the job that runs now have the last word. NULL:
+ * nothing speaks against the switch.
+ */
+static const char *
+post_copy_obstacle(const Manager *manager, const Migration *migration)
+{
+    uint64_t flags;
+    const char *reason;
+
+    if (!job_flags_read(JOB_FLAGS_DIRECTORY, migration->name, migration->uuid, &flags, NULL))
+        return NULL;
+    reason = gate_start_post_copy(&flags, hypervisor_qemu_version(manager->hypervisor),
+                                  migration->peer_known ? migration->peer.qemu_version : 0);
+    return reason != NULL ? reason : gate_post_copy_flags(flags, NULL);
+}
+
+/*
  * Both phases are capped: QEMU without a post-copy limit takes all there is.
  * The older entry points cannot carry that limit, so where no class bounds the
  * phase it is set just before the switch.
@@ -288,7 +311,16 @@ static void
 manager_start_post_copy(Manager *manager, Migration *migration)
 {
     Reference *reference = reference_new(manager, migration);
+    const char *obstacle = post_copy_obstacle(manager, migration);
 
+    if (obstacle != NULL) {
+        g_autoptr(GError) error =
+            g_error_new(G_IO_ERROR, G_IO_ERROR_NOT_SUPPORTED, "not requested: %s", obstacle);
+
+        manager_exclude_post_copy(migration, obstacle);
+        post_copy_started(error, reference);
+        return;
+    }
     migration_note(migration, "post-copy-requested", "technique: %s, iteration: %u",
                    technique_to_string(migration->machine.technique), migration->machine.iteration);
     manager_store_post_copy(manager, migration);

@@ -7,6 +7,12 @@
 /* a - b, not below 0. */
 uint64_t planner_subtract(uint64_t a, uint64_t b);
 
+/*
+ * Bytes of this pass that are still to be sent, by QEMU's word, and in the first pass without
+ * the zero pages that were foreseen. Where its statistics are valid.
+ */
+uint64_t planner_left(const Migration *migration);
+
 /* It transfers now in that direction and has a place in the plan. */
 bool planner_is_on_side(const Migration *migration, ShapingDirection direction);
 

@@ -76,6 +76,17 @@ planner_time_left(const Migration *migration, gint64 now_us, int64_t *ret_ms)
     return true;
 }
 
+uint64_t
+planner_left(const Migration *migration)
+{
+    const JobStatistics *statistics = &migration->statistics;
+
+    if (!migration->forecast.valid || migration->machine.iteration >= 2)
+        return statistics->memory_remaining;
+    return converge_left_of_first_pass(statistics->memory_remaining, statistics->memory_processed,
+                                       migration->forecast.memory);
+}
+
 AllocateItem
 planner_allocation_item(const Manager *manager, const Migration *migration, gint64 now_us)
 {
@@ -84,7 +95,7 @@ planner_allocation_item(const Manager *manager, const Migration *migration, gint
     AllocateItem item = { .weight = (double)weight * weight };
 
     if (source && migration->statistics.valid && migration->statistics.memory_total != 0)
-        item.volume = MAX(migration->statistics.memory_remaining, 1);
+        item.volume = MAX(planner_left(migration), 1);
     else if (migration->description != NULL)
         item.volume = migration->description->current_memory;
     if (!source)

@@ -6,6 +6,8 @@
 
 /* Seconds; what would start later has no known start. */
 #define START_EXPECTED_MAXIMUM 1e6
+/* Where nothing makes the next one wait, one slow start of QEMU is not to make all overlap. */
+#define PREPARE_SECONDS_OVERLAPPING_MAXIMUM 3.0
 
 /*
  * Since the pass began of which the statistics speak. A new one may have begun since they
@@ -37,7 +39,7 @@ is_ending(const Manager *manager, const Migration *migration, bool turns)
     const JobStatistics *statistics = &migration->statistics;
     gint64 now_us = g_get_monotonic_time();
     RemainingEndingInput input = {
-        .left = statistics->memory_remaining,
+        .left = planner_left(migration),
         .age = (double)(now_us - migration->statistics_us) / 1e6,
         .rate = statistics->throughput,
         .dirty_rate = MAX(migration->dirty_rate, statistics->dirty_rate),
@@ -45,7 +47,9 @@ is_ending(const Manager *manager, const Migration *migration, bool turns)
         .pass_seconds = pass_seconds(migration, now_us),
         .dirty = migration->dirty,
         .memory = migration->forecast.valid ? migration->forecast.memory : statistics->memory_total,
-        .prepare_seconds = manager->prepare_seconds,
+        .prepare_seconds = turns
+                               ? manager->prepare_seconds
+                               : MIN(manager->prepare_seconds, PREPARE_SECONDS_OVERLAPPING_MAXIMUM),
         .early_is_cheap = turns,
     };
 
@@ -161,8 +165,8 @@ planner_schedule(Manager *manager)
     for (guint i = 0; i < manager->migrations->len; i++) {
         Migration *migration = g_ptr_array_index(manager->migrations, i);
 
-        /* Nobody waits for a post-copy that broke: that may take hours. */
-        if (migration->machine.role != MIGRATION_ROLE_SOURCE || migration->recovery.broken)
+        /* Nobody waits for a post-copy that broke, or for what does not converge. */
+        if (migration->machine.role != MIGRATION_ROLE_SOURCE || migration_may_not_end(migration))
             continue;
         if (migration->machine.state == MIGRATION_WAITING && held->len < SCHEDULE_ITEMS_MAX) {
             fill_schedule_item(manager, migration, &waiting[held->len]);
@@ -351,7 +355,7 @@ planner_estimate_starts(Manager *manager)
         Migration *migration = g_ptr_array_index(manager->migrations, i);
 
         if (migration->machine.role != MIGRATION_ROLE_SOURCE || !migration_is_active(migration) ||
-            migration->recovery.broken || planned_migrations->len >= SCHEDULE_ITEMS_MAX)
+            migration_may_not_end(migration) || planned_migrations->len >= SCHEDULE_ITEMS_MAX)
             continue;
         fill_plan_item(manager, migration, now_us, link.rate / running,
                        &items[planned_migrations->len]);

@@ -71,6 +71,9 @@ planner_turn(const Manager *manager, const Migration *migration)
         return ALLOCATE_TURN_NONE;
     if (migration->machine.state == MIGRATION_POST_COPY || migration->last_round)
         return ALLOCATE_TURN_FIRST;
+    /* It would have its turn for ever. */
+    if (migration_may_not_end(migration))
+        return ALLOCATE_TURN_NONE;
     /* QEMU would throttle the guest for what we made slow. */
     return migration->flags & VIR_MIGRATE_AUTO_CONVERGE ? ALLOCATE_TURN_NONE : ALLOCATE_TURN_TAKES;
 }

@@ -161,6 +161,9 @@ planner_technique_input(const Manager *manager, Migration *migration, TechniqueI
                                   migration->statistics.memory_total);
     input->source = rates_without(network_host_rates(manager->network), input->vm);
     input->source_link = network_usable_rate(manager->network);
+    /* Without classes its own traffic is among the host's. */
+    if (migration->statistics.valid && !network_is_shaped(manager->network, SHAPING_EGRESS))
+        input->source.out = planner_subtract(input->source.out, migration->statistics.throughput);
     if (migration->peer_known) {
         input->destination = migration->peer.host;
         input->destination_link = migration->peer.link_rate;

@@ -396,6 +396,7 @@ static const Field limits_fields[] = {
     { FIELD_AT(ConvergeLimits, downtime_maximum_ms, .kind = FIELD_UNSIGNED) },
     { FIELD_AT(ConvergeLimits, deadline_us, .kind = FIELD_UNSIGNED) },
     { FIELD_AT(ConvergeLimits, rate_full, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(ConvergeLimits, first_pass, .kind = FIELD_UNSIGNED, .optional = true) },
     { FIELD_AT(ConvergeLimits, post_copy_allowed, .kind = FIELD_BOOL) },
     { FIELD_AT(ConvergeLimits, expected_not_to_end, .kind = FIELD_BOOL) },
     { 0 },

@@ -10,6 +10,7 @@ typedef struct {
     DomainDescription *description;
     char *xml;             /* to make further descriptions from */
     unsigned class_number; /* 0: none */
+    bool stale;            /* since registry_begin() */
 } RegistryEntry;
 
 static void
@@ -104,9 +105,26 @@ registry_remove(Registry *registry, const char *uuid)
 }
 
 void
-registry_clear(Registry *registry)
+registry_begin(Registry *registry)
 {
-    g_hash_table_remove_all(registry->domains);
+    GHashTableIter iterator;
+    gpointer value;
+
+    g_hash_table_iter_init(&iterator, registry->domains);
+    while (g_hash_table_iter_next(&iterator, NULL, &value))
+        ((RegistryEntry *)value)->stale = true;
+}
+
+static gboolean
+entry_is_stale(gpointer key G_GNUC_UNUSED, gpointer value, gpointer data G_GNUC_UNUSED)
+{
+    return ((const RegistryEntry *)value)->stale;
+}
+
+void
+registry_end(Registry *registry)
+{
+    g_hash_table_foreach_remove(registry->domains, entry_is_stale, NULL);
 }
 
 unsigned

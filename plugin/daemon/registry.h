@@ -16,7 +16,13 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Registry, registry_free)
 /* Parses a live domain XML; replaces what was known of that UUID. */
 bool registry_put(Registry *registry, const char *xml, GError **error);
 void registry_remove(Registry *registry, const char *uuid);
-void registry_clear(Registry *registry);
+
+/*
+ * Between the two all that run here are put: what was known before registry_begin() and is
+ * not put again is forgotten by registry_end(). Without the end everything stays.
+ */
+void registry_begin(Registry *registry);
+void registry_end(Registry *registry);
 
 enum { REGISTRY_CLASSES_MAX = 64 };
 

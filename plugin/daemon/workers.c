@@ -37,6 +37,7 @@ struct Workers {
     unsigned now;
     gint64 tried_us;
     bool complained;
+    bool forgotten; /* while the child runs */
     bool stopped;
 };
 
@@ -332,6 +333,8 @@ child_ended(GObject *source, GAsyncResult *result, gpointer data)
     g_clear_object(&self->child);
     if (!self->stopped) {
         child_heard(self, text);
+        self->known = self->known && !self->forgotten;
+        self->forgotten = false;
         workers_follow(self, self->busy);
     }
     workers_unref(self);
@@ -382,6 +385,16 @@ workers_free(Workers *self)
     if (last != NULL)
         g_subprocess_wait(last, NULL, NULL);
     workers_unref(self);
+}
+
+void
+workers_forget(Workers *self)
+{
+    if (self == NULL)
+        return;
+    self->known = false;
+    self->tried_us = 0;
+    self->forgotten = self->child != NULL; /* what it answers may be of before */
 }
 
 void

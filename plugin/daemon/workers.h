@@ -54,6 +54,9 @@ void workers_free(Workers *workers);
 /* The child's main: prints maxWorkers without and with us, or why not. Exit status. */
 int workers_child_main(const char *busy_text, const char *journal_path);
 
+/* libvirtd may have started anew, with the pool of its configuration. */
+void workers_forget(Workers *workers);
+
 /* `busy` workers are held or migrate now; raises or puts back in the background. */
 void workers_follow(Workers *workers, unsigned busy);
 

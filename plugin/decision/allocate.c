@@ -258,6 +258,27 @@ bounds_relax(const AllocateItem *items, Term *terms, size_t count, double availa
     return sum;
 }
 
+/*
+ * Where not even the heaviest can have their bounds, one of them that has none, or a low
+ * one, is not scaled down to nothing. The sum of the bounds.
+ */
+static double
+bounds_keep_alive(Term *terms, size_t count, double available)
+{
+    double alive = fmin(ALLOCATE_KEPT_RATE, available / (double)count);
+    double heaviest = 0;
+    double sum = 0;
+
+    for (size_t i = 0; i < count; i++)
+        heaviest = fmax(heaviest, terms[i].weight);
+    for (size_t i = 0; i < count; i++) {
+        if (terms[i].weight >= heaviest)
+            terms[i].least = fmax(terms[i].least, alive);
+        sum += terms[i].least;
+    }
+    return sum;
+}
+
 /* Does it get what others hand over? */
 static bool
 is_first(const AllocateItem *items, size_t count, size_t index)
@@ -347,7 +368,7 @@ allocate_rates(const AllocateItem *items, size_t count, uint64_t available,
     bounds = bounds_relax(items, terms, count, (double)available,
                           bounds_fill(items, count, available, terms, shares));
     if (bounds > (double)available)
-        scale = (double)available / bounds;
+        scale = (double)available / bounds_keep_alive(terms, count, (double)available);
     else if (count == 1)
         multiplier = 0; /* all of it */
     else

@@ -11,7 +11,8 @@
  *               R_j >= max(rho D_j, D_j + V_j / time left of j)
  *
  * Where not all of these bounds can be kept, the lightest give theirs up first, and
- * only those of the heaviest are scaled alike.
+ * only those of the heaviest are scaled alike; of these each counts with at least
+ * ALLOCATE_KEPT_RATE.
  *
  * After Cerroni and Esposito, who show that a few rounds suffice. With one
  * volume for all and nothing dirtied, the rates are as the square roots of the

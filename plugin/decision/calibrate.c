@@ -291,7 +291,8 @@ calibration_memory(const Calibration *calibration, uint64_t resident, uint64_t l
     for (unsigned int n = table_count(calibration); n > 0 && count < MEMORY_OBSERVATIONS; n--) {
         const CalibrationObservation *observation = &calibration->observation[n - 1];
 
-        if (observation->resident != 0 && observation->memory != 0) {
+        /* Memory that is not resident, swapped out or in huge pages, says nothing of others. */
+        if (observation->memory != 0 && observation->resident >= observation->memory) {
             double needs = (double)observation->resident - (double)observation->memory;
 
             own = count == 0 ? needs : fmin(own, needs);

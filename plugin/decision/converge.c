@@ -231,15 +231,27 @@ is_slower_than_dirtied(ConvergeState *state, const ConvergeLimits *limits, doubl
     return seconds_between(state->below_dirty_us, now_us) >= window;
 }
 
+uint64_t
+converge_left_of_first_pass(uint64_t remaining, uint64_t transferred, uint64_t expected)
+{
+    if (expected <= transferred || expected - transferred > remaining)
+        return remaining;
+    return expected - transferred;
+}
+
 /* Only post-copy can keep it: one more copy of what is left would come too late. */
 static bool
-deadline_is_in_danger(const ConvergeState *state, const ConvergeLimits *limits, double left,
-                      int64_t now_us)
+deadline_is_in_danger(const ConvergeState *state, const ConvergeSample *sample,
+                      const ConvergeLimits *limits, double left)
 {
-    double elapsed = seconds_between(state->started_us, now_us);
+    double elapsed = seconds_between(state->started_us, sample->time_us);
 
     if (limits->deadline_us == 0 || state->throughput <= 0.0)
         return false;
+    /* QEMU counts zero pages among what is left of a first pass. */
+    if (state->iteration < 2)
+        left = fmin(left, (double)converge_left_of_first_pass(
+                              sample->remaining, sample->transferred, limits->first_pass));
     return elapsed + 2.0 * left / state->throughput >= (double)limits->deadline_us / 1e6;
 }
 
@@ -466,7 +478,7 @@ converge_step(ConvergeState *state, const ConvergeSample *sample, const Converge
     if (state->throughput > 0.0)
         decision.downtime_needed = state->best / state->throughput * 1e3;
 
-    in_danger = deadline_is_in_danger(state, limits, decision.left, now_us);
+    in_danger = deadline_is_in_danger(state, sample, limits, decision.left);
     measured = is_slower_than_dirtied(state, limits, decision.dirty_rate, window, now_us);
     measured = passes_do_not_shrink(state, window, now_us) || measured;
     stalled = measured || (limits->expected_not_to_end && state->iteration >= 2) || in_danger;

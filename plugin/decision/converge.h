@@ -71,6 +71,7 @@ typedef struct {
     uint64_t downtime_maximum_ms; /* at or below the initial one: no ramp */
     uint64_t deadline_us;         /* of the whole migration since its start; 0 none */
     uint64_t rate_full;           /* bytes/s with all of the link but the floors; 0 unknown */
+    uint64_t first_pass; /* bytes that it is expected to send, without zero pages; 0 unknown */
     bool post_copy_allowed;
     /* The predictor says that passes of this guest do not shrink. */
     bool expected_not_to_end;
@@ -122,6 +123,12 @@ typedef struct {
     double downtime_needed; /* ms for the best pass at this throughput; 0 unknown */
     char reason[CONVERGE_REASON_SIZE]; /* of every action but NONE */
 } ConvergeDecision;
+
+/*
+ * Bytes: what QEMU says is left of a first pass, or less where so much was expected to be
+ * sent in all. A pass that has sent more than that is believed to QEMU's word.
+ */
+uint64_t converge_left_of_first_pass(uint64_t remaining, uint64_t transferred, uint64_t expected);
 
 /*
  * One look. Call it for each reading, also of the beginning of each pass. The

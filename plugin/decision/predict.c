@@ -176,22 +176,17 @@ double
 dirty_curve_rate(const DirtyCurve *curve)
 {
     unsigned int count = curve_count(curve);
-    double steepest = 0.0;
-    double from_seconds = 0.0;
+    double largest = 0.0;
 
+    /* From one point to the next it is a line, so the largest is at a point. */
     for (unsigned int i = 0; i < count; i++) {
-        double to_seconds = curve->point[i].seconds;
-        double slope;
+        double seconds = curve->point[i].seconds;
+        double rate = dirty_curve_at(curve, seconds) / seconds;
 
-        if (!(to_seconds > from_seconds) || !isfinite(to_seconds))
-            continue;
-        slope = (dirty_curve_at(curve, to_seconds) - dirty_curve_at(curve, from_seconds)) /
-                (to_seconds - from_seconds);
-        if (slope > steepest && isfinite(slope))
-            steepest = slope;
-        from_seconds = to_seconds;
+        if (seconds > 0.0 && rate > largest && isfinite(rate))
+            largest = rate;
     }
-    return steepest;
+    return largest;
 }
 
 /* ---- rates over time --------------------------------------------------- */

@@ -120,7 +120,10 @@ DirtyCurve dirty_curve_assumed(uint64_t memory, const PredictParams *params);
 /* d(seconds); 0 for an invalid curve or a time that is not positive. */
 double dirty_curve_at(const DirtyCurve *curve, double seconds);
 
-/* The steepest slope in bytes/s, which a rate must exceed for good; 0 if invalid. */
+/*
+ * The largest d(t) / t in bytes/s; 0 if invalid. Passes shrink exactly while the rate is
+ * above it: at R the pass after one of t seconds takes d(t) / R.
+ */
 double dirty_curve_rate(const DirtyCurve *curve);
 
 /* One rate for all time. */

@@ -26,8 +26,8 @@
  * asked for. High-priority ones share the link by turns (allocate.h), nearly as good
  * as serial.
  *
- * On a link where one waits, those after it in the order wait too, so a stream
- * of small ones cannot starve a large one. High priority is never behind.
+ * On a link where one waits, those after it in the order wait too: what would fit beside
+ * does not pass it. High priority is never behind.
  */
 #pragma once
 

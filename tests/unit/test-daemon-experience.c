@@ -59,6 +59,7 @@ test_survives_restart(void)
     const Calibration *calibration = experience_calibration(experience);
     Lesson lesson = lesson_new(UINT64_C(0xfedcba9876543210), 15.0);
     g_autofree char *record = record_new(&lesson);
+    Lesson given_up = { .dirty = lesson.dirty };
     const Lesson *known;
 
     g_assert_cmpuint(experience_load(experience, directory), ==, 0);
@@ -78,6 +79,13 @@ test_survives_restart(void)
     g_assert_cmpuint(experience_pair(experience, 0x77), ==, UINT64_C(0xfedcba9876543210));
     g_assert_cmpuint(experience_stream_rate(experience, UINT64_C(0xfedcba9876543210)), ==, 6000000);
     g_assert_null(experience_domain(experience, "another"));
+    /* One that was given up teaches how its guest dirties; how much moves stays known. */
+    given_up.dirty.count = 1;
+    experience_learn(experience, UUID, &given_up);
+    known = experience_domain(experience, UUID);
+    g_assert_cmpuint(known->dirty.count, ==, 1);
+    g_assert_cmpuint(known->observation.memory, ==, lesson.observation.memory);
+    g_assert_cmpuint(known->observation.resident, ==, lesson.observation.resident);
     g_assert_null(experience_domain(experience, NULL));
     g_unlink(path);
     g_rmdir(directory);

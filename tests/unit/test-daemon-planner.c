@@ -390,6 +390,69 @@ test_guarantees(Fixture *fixture, gconstpointer data G_GNUC_UNUSED)
     }
 }
 
+/* ---- the switch for a deadline ----------------------------------------- */
+
+/* Within the first pass the switch would be post-copy alone, later hybrid. */
+static void
+test_switch_for_deadline(Fixture *fixture, gconstpointer data G_GNUC_UNUSED)
+{
+    g_autofree char *unfinished = g_build_filename(fixture->directory, "post-copy", NULL);
+    static const char xml[] =
+        "<domain><name>vm1</name><uuid>" UUID "1</uuid><memory unit='MiB'>64</memory><metadata>"
+        "<c:domain xmlns:c='" DOMAIN_NAMESPACE "'><c:deadline unit='s'>10</c:deadline></c:domain>"
+        "</metadata></domain>";
+    static const struct {
+        TechniqueSet allowed;
+        unsigned iteration;
+        Technique expected;
+    } rows[] = {
+        { TECHNIQUE_ALLOW_PRE_COPY | TECHNIQUE_ALLOW_HYBRID, 1, TECHNIQUE_PRE_COPY },
+        { TECHNIQUE_ALLOW_PRE_COPY | TECHNIQUE_ALLOW_HYBRID, 2, TECHNIQUE_HYBRID },
+        { TECHNIQUE_ALLOW_PRE_COPY | TECHNIQUE_ALLOW_POST_COPY, 1, TECHNIQUE_POST_COPY },
+        { TECHNIQUE_ALLOW_PRE_COPY | TECHNIQUE_ALLOW_POST_COPY, 2, TECHNIQUE_PRE_COPY },
+        { TECHNIQUE_ALLOW_ALL, 1, TECHNIQUE_POST_COPY },
+        { TECHNIQUE_ALLOW_ALL, 2, TECHNIQUE_HYBRID },
+        { TECHNIQUE_ALLOW_PRE_COPY, 2, TECHNIQUE_PRE_COPY },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        Migration *migration = migration_put(fixture, MIGRATION_ROLE_SOURCE, 1);
+        gint64 now_us = g_get_monotonic_time();
+        ConvergeLimits limits = { .memory = 64 * MB };
+        ConvergeDecision decision;
+
+        migration->description = domain_description_parse(xml, -1, NULL);
+        migration->allowed = rows[i].allowed;
+        migration->created_us = migration->running_us = now_us - 9 * G_USEC_PER_SEC;
+        migration->machine.decided = true;
+        migration->machine.post_copy_possible = true;
+        migration->machine.iteration = rows[i].iteration;
+        /* 3 MB/s, and 40 are left. */
+        for (int second = -9; second <= -2; second += 7) {
+            ConvergeSample sample = {
+                .time_us = now_us + second * G_USEC_PER_SEC,
+                .iteration = rows[i].iteration,
+                .remaining = (uint64_t)(34 - 3 * second) * MB,
+                .transferred = (uint64_t)(27 + 3 * second) * MB,
+            };
+
+            converge_step(&migration->converge, &sample, &limits, &decision);
+        }
+        migration->statistics = (JobStatistics){ .valid = true,
+                                                 .active = true,
+                                                 .iteration = rows[i].iteration,
+                                                 .memory_total = 64 * MB,
+                                                 .memory_remaining = 40 * MB,
+                                                 .memory_processed = 24 * MB };
+        manager_converge(fixture->manager, migration);
+        g_test_message("row %zu: %s", i, technique_to_string(migration->machine.technique));
+        g_assert_cmpint(migration->machine.technique, ==, rows[i].expected);
+        manager_forget_post_copy(fixture->manager, migration);
+        g_ptr_array_remove(fixture->manager->migrations, migration);
+    }
+    g_assert_cmpint(g_rmdir(unfinished), ==, 0);
+}
+
 /* ---- deadlines --------------------------------------------------------- */
 
 /* 60 s, less 300 ms of downtime and 1.5 s in reserve. */
@@ -446,6 +509,7 @@ main(int argc, char **argv)
     ADD("/planner/last-round/low", test_last_round_low);
     ADD("/planner/last-round/bounded", test_last_round_bounded);
     ADD("/planner/guarantees", test_guarantees);
+    ADD("/planner/switch-for-deadline", test_switch_for_deadline);
     ADD("/planner/deadline", test_deadline);
     return g_test_run();
 }

@@ -119,6 +119,36 @@ test_replace_and_remove(void)
     g_assert_cmpuint(copy->metadata.sla_upper, ==, 80 * MBIT);
 }
 
+/* While all are listed anew, what was known counts; what is not listed again goes then. */
+static void
+test_listed_anew(void)
+{
+    g_autoptr(Registry) registry = registry_new();
+    const char *uuid = "00000000-0000-4000-8000-000000000002";
+    unsigned number;
+    uint64_t lower;
+    uint64_t upper;
+
+    put(registry, 1, "lower='100'");
+    put(registry, 2, "lower='50'");
+    number = registry_class(registry, uuid);
+    registry_begin(registry);
+    put(registry, 2, "lower='40'");
+    put(registry, 3, "lower='1'");
+    registry_sum_limits(registry, NULL, NULL, &lower, &upper);
+    g_assert_cmpuint(lower, ==, 141 * MBIT);
+    /* The list did not come to its end, and is asked for once more. */
+    registry_begin(registry);
+    put(registry, 2, "lower='40'");
+    registry_end(registry);
+    registry_sum_limits(registry, NULL, NULL, &lower, &upper);
+    g_assert_cmpuint(lower, ==, 40 * MBIT);
+    g_assert_cmpuint(registry_class(registry, uuid), ==, number);
+    registry_end(registry);
+    registry_sum_limits(registry, NULL, NULL, &lower, &upper);
+    g_assert_cmpuint(lower, ==, 40 * MBIT);
+}
+
 static void
 test_unusable(void)
 {
@@ -140,6 +170,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/registry/sums", test_sums);
     g_test_add_func("/registry/replace-and-remove", test_replace_and_remove);
+    g_test_add_func("/registry/listed-anew", test_listed_anew);
     g_test_add_func("/registry/classes", test_classes);
     g_test_add_func("/registry/unusable", test_unusable);
     return g_test_run();

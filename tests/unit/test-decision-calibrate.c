@@ -298,6 +298,11 @@ test_memory(void)
     g_assert_cmpuint(calibration_memory(calibration, 50 * MB, 1000 * MB), ==, 1);
     g_assert_cmpuint(calibration_memory(calibration, UINT64_MAX, 1000 * MB), ==, 1000 * MB);
     g_assert_cmpuint(calibration_memory(calibration, 0, 0), ==, 0);
+    /* What was not resident, in huge pages or swapped out, teaches nothing. */
+    observation.resident = 150 * MB;
+    observation.memory = 8000 * MB;
+    g_assert_true(calibration_add(calibration, &observation));
+    g_assert_cmpuint(calibration_memory(calibration, 300 * MB, 16000 * MB), ==, 186 * MB);
 }
 
 static void

@@ -54,6 +54,12 @@ test_curve(void)
     g_assert_true(isfinite(dirty_curve_at(&curve, 3.0)));
     g_assert_true(isfinite(dirty_curve_rate(&curve)));
 
+    /* Points of different moments: steep between them is no rate that was ever seen. */
+    curve = (DirtyCurve){ 0 };
+    g_assert_true(dirty_curve_add(&curve, 4.0, 60.0));
+    g_assert_true(dirty_curve_add(&curve, 10.0, 500.0));
+    assert_near(dirty_curve_rate(&curve), 50.0, 1e-12);
+
     curve = dirty_curve_from_rate(0, 0, GB);
     g_assert_false(curve.valid);
     curve = dirty_curve_from_rate(10 * MB, 5 * GB, GB);
