@@ -76,6 +76,11 @@ run_list_domains(Request *request, virDomainPtr domain, GError **error)
         virDomainFree(domains[i]);
     }
     free(domains);
+    /* Else those that are missing would seem to have gone. */
+    if (virConnectIsAlive(request->connection) != 1) {
+        hypervisor_error_set(error, "the connection broke while the domains were read");
+        return false;
+    }
     return true;
 }
 

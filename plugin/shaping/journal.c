@@ -325,11 +325,20 @@ ifb_uplink_observe(const char *ifb_name, GError **error)
 }
 
 /* The uplink's side goes first: without its ifb a redirect drops all that comes in. */
+static void
+ingress_steps_add(const Observed *uplink, const Observed *ifb, bool empty_ingress_is_ours,
+                  GPtrArray *steps)
+{
+    g_autoptr(GPtrArray) found = shaping_difference_remove(uplink->name, SHAPING_INGRESS, uplink,
+                                                           ifb, empty_ingress_is_ours);
+
+    g_ptr_array_extend_and_steal(steps, g_steal_pointer(&found));
+}
+
 static gboolean
 ifb_steps_add(const Observed *ifb, GPtrArray *steps, GError **error)
 {
     g_autoptr(Observed) uplink = NULL;
-    g_autoptr(GPtrArray) found = NULL;
 
     /* A dummy where the kernel has no ifb to probe with. */
     if (strcmp(ifb->link_kind, "dummy") == 0) {
@@ -337,27 +346,22 @@ ifb_steps_add(const Observed *ifb, GPtrArray *steps, GError **error)
         return TRUE;
     }
     uplink = ifb_uplink_observe(ifb->name, error);
-    if (uplink == NULL)
-        return FALSE;
-    found = shaping_difference_remove(uplink->name, SHAPING_INGRESS, uplink, ifb, false);
-    g_ptr_array_extend_and_steal(steps, g_steal_pointer(&found));
-    return TRUE;
+    if (uplink != NULL)
+        ingress_steps_add(uplink, ifb, false, steps);
+    return uplink != NULL;
 }
 
 static gboolean
-ingress_steps_add(const Observed *uplink, GPtrArray *steps, GError **error)
+uplink_steps_add(const Observed *uplink, GPtrArray *steps, GError **error)
 {
     g_autoptr(Observed) ifb = NULL;
-    g_autoptr(GPtrArray) found = NULL;
     char ifb_name[IF_NAMESIZE];
 
     shaping_ifb_name(uplink->ifindex, ifb_name);
     ifb = shaping_observe(ifb_name, error);
-    if (ifb == NULL)
-        return FALSE;
-    found = shaping_difference_remove(uplink->name, SHAPING_INGRESS, uplink, ifb, true);
-    g_ptr_array_extend_and_steal(steps, g_steal_pointer(&found));
-    return TRUE;
+    if (ifb != NULL)
+        ingress_steps_add(uplink, ifb, true, steps);
+    return ifb != NULL;
 }
 
 /* What the journal names is taken off only where the kernel says it is ours. */
@@ -376,7 +380,7 @@ standing_steps_add(const Standing *entry, const char *device, GPtrArray *steps, 
             g_ptr_array_add(steps, shaping_step_undo(SHAPING_LEAVES_ROOT, device));
         return TRUE;
     case SHAPING_LEAVES_INGRESS:
-        return ingress_steps_add(observed, steps, error);
+        return uplink_steps_add(observed, steps, error);
     case SHAPING_LEAVES_IFB:
         return !g_str_has_prefix(device, SHAPING_IFB_PREFIX) ||
                ifb_steps_add(observed, steps, error);
