@@ -163,11 +163,8 @@ manager_follow_demand(Manager *manager, ShapingDirection direction, gint64 now_u
 
     if (!manager->side[direction].has_reservation || manager->side[direction].migrations == 0)
         return;
-    /* Beside low priority the workload has no upper limit: it is to notice nothing. */
-    manager->side[direction].held = reserve_follow_demand(
-        manager->side[direction].held, valid, measured, reservation->lower,
-        reservation->priority == PRIORITY_LOW ? 0 : reservation->upper,
-        (uint64_t)MAX(now_us - manager->side[direction].followed_us, 0) / 1000);
+    manager_hold_demand(manager, direction, valid, measured,
+                        (uint64_t)MAX(now_us - manager->side[direction].followed_us, 0) / 1000);
     manager->side[direction].followed_us = now_us;
     /* A slow tc is not given more work than it can do. */
     if (now_us - manager->side[direction].reshaped_us <

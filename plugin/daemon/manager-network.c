@@ -274,6 +274,18 @@ manager_divide(Manager *manager, ShapingDirection direction)
         recorder_add(manager->recorder, &recording);
 }
 
+void
+manager_hold_demand(Manager *manager, ShapingDirection direction, bool valid, uint64_t measured,
+                    uint64_t elapsed_ms)
+{
+    const Reservation *reservation = &manager->side[direction].reservation;
+
+    /* Beside low priority the workload has no upper limit: it is to notice nothing. */
+    manager->side[direction].held = reserve_follow_demand(
+        manager->side[direction].held, valid, measured, reservation->lower,
+        reservation->priority == PRIORITY_LOW ? 0 : reservation->upper, elapsed_ms);
+}
+
 /* What the source's migrations have moved, all of it, and who they are; 0: not all are read yet. */
 static uint64_t
 moved_by_all(const Manager *manager, uint64_t *ret_who)
@@ -299,7 +311,6 @@ void
 manager_follow_unshaped(Manager *manager, gint64 now_us)
 {
     const ShapingDirection direction = SHAPING_EGRESS;
-    const Reservation *reservation = &manager->side[direction].reservation;
     uint64_t carried;
     uint64_t measured;
     uint64_t who;
@@ -315,13 +326,11 @@ manager_follow_unshaped(Manager *manager, gint64 now_us)
     if (!workload_meter_add(&manager->side[direction].meter, now_us, carried, moved, who,
                             &measured))
         return;
-    manager->side[direction].held =
-        reserve_follow_demand(manager->side[direction].held, true, measured, reservation->lower,
-                              reservation->priority == PRIORITY_LOW ? 0 : reservation->upper,
-                              WORKLOAD_METER_WINDOW_US / 1000);
+    manager_hold_demand(manager, direction, true, measured, WORKLOAD_METER_WINDOW_US / 1000);
     manager->side[direction].held_valid = true;
     if (!manager_reserve(manager, direction, NULL, &next) ||
-        !planner_reservation_differs(reservation, &next, network_usable_rate(manager->network)))
+        !planner_reservation_differs(&manager->side[direction].reservation, &next,
+                                     network_usable_rate(manager->network)))
         return;
     manager_divide(manager, direction);
     for (guint i = 0; i < manager->migrations->len; i++) {

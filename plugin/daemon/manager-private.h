@@ -70,6 +70,13 @@ uint64_t manager_streams_own_rate(const Lesson *lesson);
 void manager_remove_offer(Manager *manager, const char *uuid, const char *name);
 
 /*
+ * One step of what is held for the workload, by reserve_follow_demand(): measured, bytes/s,
+ * where valid, in elapsed_ms. The direction has a reservation.
+ */
+void manager_hold_demand(Manager *manager, ShapingDirection direction, bool valid,
+                         uint64_t measured, uint64_t elapsed_ms);
+
+/*
  * Where no classes count the workload and lend what it leaves, QEMU's limits follow it all
  * the same, some seconds later. To be called at each tick.
  */

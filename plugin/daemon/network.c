@@ -282,11 +282,10 @@ network_watch_rate(Network *network, const LinkCounter *link, gint64 now_us)
 {
     uint64_t before = network_link_rate(network);
 
-    if (now_us - network->rate_read_us < RATE_READ_US)
+    if (network->config->link_rate != 0 || now_us - network->rate_read_us < RATE_READ_US)
         return;
     network->rate_read_us = now_us;
-    if (!uplink_renew_rate(NULL, link->kind, &network->uplink) ||
-        network_link_rate(network) == before)
+    if (!uplink_renew_rate(NULL, link->kind, &network->uplink))
         return;
     network->changes++;
     log_event(CONFIG_LOG_INFO, "uplink-rate",
