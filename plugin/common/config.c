@@ -101,7 +101,8 @@ static const ConfigOption options[] = {
       FIELD(maximum_running) },
     { "policy", "gathering-time", CONFIG_TYPE_DURATION, "ms", 0, MINUTE, "200ms",
       "Time for which a migration that could start waits for others that are typed together with "
-      "it, so that the most urgent one starts first. High priority does not wait. 0: nobody does.",
+      "it, so that the most urgent one starts first. Where others came, twice as long after the "
+      "last of them, at most five times in all. High priority does not wait. 0: nobody does.",
       FIELD(gathering_time) },
     { "daemon", "call-timeout", CONFIG_TYPE_DURATION, "ms", 50, MINUTE, "2s",
       "Longest time in all that asking the daemon may delay one migration, on each of its two "

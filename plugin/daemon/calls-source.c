@@ -164,7 +164,7 @@ pending_resolved(GArray *addresses, const GError *error, gpointer data)
      * Only this answer can carry its limits: it waits for what is over in a moment, but
      * within the time that the caller has for it.
      */
-    gathering_us = planner_gathering_left(pending->manager, migration);
+    gathering_us = planner_gathering_left(pending->manager, migration, g_get_monotonic_time());
     if (gathering_us > 0 &&
         gathering_us < (gint64)pending->manager->config->call_timeout * 1000 / 2)
         g_timeout_add((guint)(gathering_us / 1000) + 1, pending_gathered, pending);
@@ -213,7 +213,7 @@ hold_if_not_its_turn(Manager *manager, Migration *migration)
     if (!calls_hold(manager, migration))
         return;
     planner_estimate_starts(manager);
-    if (planner_gathering_left(manager, migration) == 0)
+    if (planner_gathering_left(manager, migration, g_get_monotonic_time()) == 0)
         manager_measure_dirty_rate(manager, migration);
 }
 

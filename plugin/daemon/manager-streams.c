@@ -94,6 +94,16 @@ stream_room(const Manager *manager, const Migration *migration)
     return room;
 }
 
+/*
+ * Less is left than it could send in a second. The end of a pass: then it waits for the next
+ * one, for the guest to stop or for libvirt, and not for its connections.
+ */
+static bool
+has_little_left(const Migration *migration, uint64_t room)
+{
+    return migration->last_round || migration->statistics.memory_remaining < room;
+}
+
 /* Looking for what to send, rather than the connection, bounds it then. */
 static bool
 is_scanning_zeros(const Migration *migration)
@@ -107,13 +117,17 @@ is_scanning_zeros(const Migration *migration)
 void
 manager_meter_streams(const Manager *manager, Migration *migration)
 {
+    uint64_t room;
+
     if (migration->machine.state != MIGRATION_RUNNING || migration->machine.post_copy_requested ||
         !migration->statistics.valid || !migration->statistics.active ||
         migration->machine.iteration == 0)
         return;
+    room = stream_room(manager, migration);
+    if (has_little_left(migration, room) || is_scanning_zeros(migration))
+        room = 0;
     parallel_meter_add(&migration->streams, migration->statistics_us,
-                       migration->statistics.memory_processed,
-                       is_scanning_zeros(migration) ? 0 : stream_room(manager, migration));
+                       migration->statistics.memory_processed, room);
     migration->metered_sent = migration->statistics.memory_processed;
     migration->metered_left = migration->statistics.memory_remaining;
 }

@@ -111,7 +111,7 @@ gathered(gpointer data)
 
         if (migration->machine.role == MIGRATION_ROLE_SOURCE && !migration->dirty_measured &&
             migration->machine.state == MIGRATION_WAITING &&
-            planner_gathering_left(manager, migration) == 0)
+            planner_gathering_left(manager, migration, g_get_monotonic_time()) == 0)
             manager_measure_dirty_rate(manager, migration);
     }
     return G_SOURCE_REMOVE;
@@ -121,10 +121,12 @@ gathered(gpointer data)
 static void
 manager_await_gathering(Manager *manager)
 {
+    gint64 now_us = g_get_monotonic_time();
     gint64 least_us = 0;
 
     for (guint i = 0; i < manager->migrations->len; i++) {
-        gint64 left_us = planner_gathering_left(manager, g_ptr_array_index(manager->migrations, i));
+        gint64 left_us =
+            planner_gathering_left(manager, g_ptr_array_index(manager->migrations, i), now_us);
 
         if (left_us != 0 && (least_us == 0 || left_us < least_us))
             least_us = left_us;

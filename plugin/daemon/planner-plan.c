@@ -116,10 +116,15 @@ planner_fill_plan(const Manager *manager, ShapingDirection direction,
         leaf = &plan->migration[plan->migration_count++];
         leaf->id = migration->leaf;
         migration->share = shares[migration->leaf];
+        if (!planner_share_waits(migration))
+            migration->waits_since_us = 0;
+        else if (migration->waits_since_us == 0)
+            migration->waits_since_us = g_get_monotonic_time();
         leaf->rate = migration->share.rate;
         leaf->ceil = reservation->leaf[migration_shaped_as(migration)].ceil;
         leaf->prio = reservation->leaf[migration_shaped_as(migration)].prio +
                      (migration->share.reason == ALLOCATE_REASON_WAITS);
+        leaf->goes_first = migration->share.reason == ALLOCATE_REASON_TURN;
         leaf->post_copy =
             (migration->machine.post_copy_requested && migration->machine.post_copy_possible) ||
             migration->machine.state == MIGRATION_POST_COPY;

@@ -21,6 +21,11 @@
  * known up to a second late. A tenth of short deadlines.
  */
 #define DEADLINE_RESERVE_MS 1500
+/*
+ * Beside those that come first a migration may have less than it dirties for so long. What it
+ * loses is what it sends meanwhile; who always has others before it is to get nearer its end.
+ */
+#define FALL_BEHIND_US (60 * G_USEC_PER_SEC)
 /* The destination is not told what is dirtied and left: its share of a deadline is larger. */
 #define DESTINATION_MARGIN_PERCENT 25
 
@@ -87,6 +92,13 @@ planner_left(const Migration *migration)
                                        migration->forecast.memory);
 }
 
+bool
+planner_share_waits(const Migration *migration)
+{
+    return migration->share.reason == ALLOCATE_REASON_WAITS ||
+           migration->share.reason == ALLOCATE_REASON_SCALED;
+}
+
 AllocateItem
 planner_allocation_item(const Manager *manager, const Migration *migration, gint64 now_us)
 {
@@ -108,6 +120,8 @@ planner_allocation_item(const Manager *manager, const Migration *migration, gint
     /* High priority never waits: one that is short overtakes there, as in schedule.h. */
     if (migration->priority != PRIORITY_HIGH)
         item.place = (uint64_t)planner_turn_came_us(migration, now_us);
+    item.may_fall_behind =
+        migration->waits_since_us == 0 || now_us - migration->waits_since_us < FALL_BEHIND_US;
     item.deadline_set = planner_time_left(migration, now_us, &item.time_left_ms);
     return item;
 }
@@ -270,10 +284,15 @@ planner_shares_differ(const Manager *manager, ShapingDirection direction,
     planner_allocate(manager, direction, reservation, false, shares);
     for (guint i = 0; i < manager->migrations->len; i++) {
         const Migration *migration = g_ptr_array_index(manager->migrations, i);
-        uint64_t now = shares[migration->leaf].rate;
+        const AllocateShare *share = &shares[migration->leaf];
+        uint64_t now = share->rate;
 
-        if (planner_is_on_side(migration, direction) &&
-            (now > migration->share.rate + tolerance || now + tolerance < migration->share.rate))
+        if (!planner_is_on_side(migration, direction))
+            continue;
+        /* Whose turn it is says what is borrowed, too. */
+        if (now > migration->share.rate + tolerance || now + tolerance < migration->share.rate ||
+            (share->reason == ALLOCATE_REASON_TURN) !=
+                (migration->share.reason == ALLOCATE_REASON_TURN))
             return true;
     }
     return false;

@@ -27,8 +27,8 @@ addresses_equal(const FlowAddress *a, const FlowAddress *b)
     return a->family == b->family && memcmp(a->bytes, b->bytes, length) == 0;
 }
 
-static bool
-peers_differ(const Migration *migration, const Migration *other)
+bool
+planner_peers_differ(const Migration *migration, const Migration *other)
 {
     for (guint i = 0; i < migration->peer_addresses->len; i++) {
         const FlowAddress *address = &g_array_index(migration->peer_addresses, FlowAddress, i);
@@ -56,7 +56,8 @@ is_told_apart(const Manager *manager, const Migration *migration)
         if (other != migration && migration_is_active(other) &&
             (waits || other->machine.state != MIGRATION_WAITING) &&
             other->machine.role == migration->machine.role &&
-            !(has_own_port(migration) && has_own_port(other)) && !peers_differ(migration, other))
+            !(has_own_port(migration) && has_own_port(other)) &&
+            !planner_peers_differ(migration, other))
             return false;
     }
     return true;

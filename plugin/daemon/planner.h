@@ -10,9 +10,9 @@
 
 /*
  * Microseconds for which others, typed together with it, may still come; 0: it does not
- * wait for them. See ScheduleItem.gathering.
+ * wait for them. Longer once one has come. now_us: monotonic. See ScheduleItem.gathering.
  */
-gint64 planner_gathering_left(const Manager *manager, const Migration *migration);
+gint64 planner_gathering_left(const Manager *manager, const Migration *migration, gint64 now_us);
 
 /* MiB, as libvirt's limits are, to bytes; at most what fits. */
 uint64_t planner_bytes_of_mib(uint64_t mib);

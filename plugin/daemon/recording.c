@@ -287,6 +287,7 @@ static const Field allocate_item_fields[] = {
     { FIELD_AT(AllocateItem, time_left_ms, .kind = FIELD_SIGNED) },
     { FIELD_AT(AllocateItem, turn, .kind = FIELD_NAME, .names = turn_names) },
     { FIELD_AT(AllocateItem, place, .kind = FIELD_UNSIGNED) },
+    { FIELD_AT(AllocateItem, may_fall_behind, .kind = FIELD_BOOL, .optional = true) },
     { 0 },
 };
 

@@ -24,6 +24,12 @@ typedef struct {
     double most;
 } Term;
 
+/* Who has the turn, and who waits for one that has. */
+typedef struct {
+    bool first[ALLOCATE_MAX];
+    bool waits[ALLOCATE_MAX];
+} Turns;
+
 static uint64_t
 add_saturating(uint64_t left, uint64_t right)
 {
@@ -145,17 +151,21 @@ weight_of(const AllocateItem *item)
 
 /* The bounds, none above what there is; their sum. */
 static double
-bounds_fill(const AllocateItem *items, size_t count, uint64_t available, Term *terms,
-            AllocateShare *shares)
+bounds_fill(const AllocateItem *items, const Turns *turns, size_t count, uint64_t available,
+            Term *terms, AllocateShare *shares)
 {
     double mean = volume_known(items, count);
     double sum = 0;
 
     for (size_t i = 0; i < count; i++) {
-        shares[i].least = allocate_least(&items[i], &shares[i].reason);
+        AllocateItem item = items[i];
+
+        if (turns->waits[i] && item.may_fall_behind && !item.deadline_set)
+            item.dirty_rate = 0;
+        shares[i].least = allocate_least(&item, &shares[i].reason);
         terms[i] = (Term){
             .volume = items[i].volume != 0 ? (double)items[i].volume : mean,
-            .dirty_rate = (double)items[i].dirty_rate,
+            .dirty_rate = (double)item.dirty_rate,
             .weight = weight_of(&items[i]),
             .least = fmax(fmin((double)shares[i].least, (double)available), RATE_LEAST),
             .most = (double)available,
@@ -308,31 +318,42 @@ allocate_kept(double share)
     return fmin(fmax(share / ALLOCATE_KEPT, ALLOCATE_KEPT_RATE), share);
 }
 
-/* Who waits for its turn keeps its bound and a little to go on with. */
-static void
-take_turns(const AllocateItem *items, const Term *terms, size_t count, double *rates,
-           AllocateShare *shares)
+static Turns
+turns_find(const AllocateItem *items, size_t count)
 {
-    bool first[ALLOCATE_MAX];
+    Turns turns = { 0 };
 
     for (size_t i = 0; i < count; i++)
-        first[i] = is_first(items, count, i);
+        turns.first[i] = is_first(items, count, i);
+    for (size_t i = 0; i < count; i++) {
+        for (size_t j = 0; j < count && !turns.waits[i]; j++)
+            turns.waits[i] = items[i].turn == ALLOCATE_TURN_TAKES && !turns.first[i] &&
+                             turns.first[j] && hands_over_to(&items[i], &items[j]);
+    }
+    return turns;
+}
+
+/* Who waits for its turn keeps its bound and a little to go on with. */
+static void
+take_turns(const AllocateItem *items, const Turns *turns, const Term *terms, size_t count,
+           double *rates, AllocateShare *shares)
+{
     for (size_t i = 0; i < count; i++) {
         double kept = fmax(terms[i].least, allocate_kept(rates[i]));
         double takers = 0;
 
-        if (items[i].turn != ALLOCATE_TURN_TAKES || first[i] || rates[i] <= terms[i].least)
+        if (!turns->waits[i])
             continue;
         /* Also one that keeps all it has waits: what is lent goes to the first. */
         for (size_t j = 0; j < count; j++)
-            takers += first[j] && hands_over_to(&items[i], &items[j]);
+            takers += turns->first[j] && hands_over_to(&items[i], &items[j]);
         for (size_t j = 0; j < count; j++) {
-            if (!first[j] || !hands_over_to(&items[i], &items[j]))
+            if (!turns->first[j] || !hands_over_to(&items[i], &items[j]))
                 continue;
-            rates[j] += (rates[i] - kept) / takers;
+            rates[j] += fmax(rates[i] - kept, 0) / takers;
             shares[j].reason = ALLOCATE_REASON_TURN;
         }
-        rates[i] = kept;
+        rates[i] = fmin(kept, rates[i]);
         shares[i].reason = ALLOCATE_REASON_WAITS;
     }
 }
@@ -362,11 +383,13 @@ allocate_rates(const AllocateItem *items, size_t count, uint64_t available,
     double scale = 1;
     double multiplier = INFINITY;
     double bounds;
+    Turns turns;
 
     if (count == 0 || count > ALLOCATE_MAX || available < count)
         return false;
+    turns = turns_find(items, count);
     bounds = bounds_relax(items, terms, count, (double)available,
-                          bounds_fill(items, count, available, terms, shares));
+                          bounds_fill(items, &turns, count, available, terms, shares));
     if (bounds > (double)available)
         scale = (double)available / bounds_keep_alive(terms, count, (double)available);
     else if (count == 1)
@@ -379,7 +402,7 @@ allocate_rates(const AllocateItem *items, size_t count, uint64_t available,
             shares[i].reason = ALLOCATE_REASON_WEIGHT;
     }
     if (scale >= 1)
-        take_turns(items, terms, count, rates, shares);
+        take_turns(items, &turns, terms, count, rates, shares);
     for (size_t i = 0; i < count; i++) {
         if (scale < 1 || rates[i] < (double)shares[i].least)
             shares[i].reason = ALLOCATE_REASON_SCALED;

@@ -23,7 +23,8 @@
  * the shortest first, after (k + 1) / 2 T on average (Smith's rule). So items that
  * take turns hand what they have over to one of their weight, see AllocateTurn. By
  * volume, one that is short overtakes a long one that runs; with places it does not.
- * A lighter one hands over to a heavier one, too.
+ * A lighter one hands over to a heavier one, too. Those that wait keep a little
+ * (allocate_kept()), or their bound where that is more.
  */
 #pragma once
 
@@ -61,6 +62,12 @@ typedef struct {
     int64_t time_left_ms; /* until the deadline, less the downtime to come; below 1: it is over */
     AllocateTurn turn;
     uint64_t place; /* among those that take turns, the lowest first; 0 for all: by volume */
+    /*
+     * While it waits for its turn it needs no more than others that wait, whatever it
+     * dirties: all that it can lose is what it sends meanwhile, and that would cost the
+     * first one as much. Not for ever, so it is for the caller to say.
+     */
+    bool may_fall_behind;
 } AllocateItem;
 
 /* Why a rate is what it is. */

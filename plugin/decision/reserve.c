@@ -27,6 +27,14 @@
 /* QEMU's limits are signed bytes per second. */
 #define QEMU_LIMIT_MAX ((uint64_t)INT64_MAX / MEBIBYTE)
 
+/* Who borrows first; a migration that waits for its turn comes one later. */
+static const unsigned int leaf_prio[] = {
+    [PRIORITY_LOW] = 6,
+    [PRIORITY_MEDIUM] = 4,
+    [PRIORITY_HIGH] = 0,
+};
+#define WORKLOAD_PRIO 2
+
 /* Shares of one migration of each priority when several have one link. */
 static const uint64_t leaf_weight[] = {
     [PRIORITY_LOW] = 1,
@@ -181,7 +189,7 @@ divide_leaves(const ReserveInput *input, Reservation *result)
         result->leaf[i] = (ReserveClass){
             .rate = share_of(result->migration.rate, leaf_weight[i], all),
             .ceil = result->migration.ceil,
-            .prio = result->migration.prio + (PRIORITY_HIGH - i),
+            .prio = leaf_prio[i],
         };
     }
 }
@@ -239,12 +247,12 @@ reserve_divide(const ReserveInput *input, Reservation *ret_reservation)
     result.priority = deciding_priority(input);
     effective_limits(input, &result.lower, &result.upper);
     result.workload.ceil = link;
+    result.workload.prio = WORKLOAD_PRIO;
 
     switch (result.priority) {
     case PRIORITY_HIGH:
         result.workload.rate = result.lower;
-        result.workload.prio = 3;
-        result.migration = (ReserveClass){ .rate = link - result.lower, .ceil = link, .prio = 0 };
+        result.migration = (ReserveClass){ .rate = link - result.lower, .ceil = link };
         break;
     case PRIORITY_MEDIUM:
         result.workload.rate =
@@ -253,7 +261,6 @@ reserve_divide(const ReserveInput *input, Reservation *ret_reservation)
         result.migration = (ReserveClass){
             .rate = link - result.upper,
             .ceil = input->lower != 0 ? link - result.lower : link,
-            .prio = 1,
         };
         break;
     case PRIORITY_LOW:
@@ -261,9 +268,10 @@ reserve_divide(const ReserveInput *input, Reservation *ret_reservation)
         result.workload.rate = link - floor;
         if (input->demand_valid)
             result.workload.rate = clamp(input->demand, result.lower, link - floor);
-        result.migration = (ReserveClass){ .rate = floor, .ceil = link, .prio = 1 };
+        result.migration = (ReserveClass){ .rate = floor, .ceil = link };
         break;
     }
+    result.migration.prio = leaf_prio[result.priority];
     keep_deadline(input, &result);
     divide_leaves(input, &result);
     *ret_reservation = result;

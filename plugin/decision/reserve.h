@@ -52,7 +52,11 @@ typedef struct {
     unsigned int count[3];
 } ReserveInput;
 
-/* prio as tc has it: lower borrows first. */
+/*
+ * prio as tc has it: lower borrows first. The workload and migrations of each Priority have
+ * one each that never changes: HTB gives a class that has packets queued a new one only
+ * when its queue has run empty, which that of a TCP stream may never do.
+ */
 typedef struct {
     uint64_t rate;
     uint64_t ceil;

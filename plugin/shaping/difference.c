@@ -92,14 +92,24 @@ class_burst(uint64_t rate)
     return CLAMP(rate / 1000, 3200, 16u << 20);
 }
 
+/* Of TCP: what the uplink, and the ifb, see as one packet (TSO, GRO). */
+#define SEGMENT_BYTES (64u << 10)
+
 /*
- * What a class may send in its turn when several borrow: in proportion to the
- * rate, within what the kernel takes without a warning (1000 to 200000).
+ * What a class may send before another one of its prio when several borrow. HTB goes on to
+ * the next one after each packet that exceeds it, so beside segments of 64 KiB it has an
+ * effect above that only. Which is wanted where one goes first: a change of prio waits
+ * until the class has nothing queued. Measured: 16 segments gave 12 to 1 against a single
+ * stream. In post-copy guests wait for pages of both.
  */
 static uint32_t
-class_quantum(uint64_t rate)
+class_quantum(const ShapingMigration *migration, uint64_t rate)
 {
-    return (uint32_t)CLAMP(rate / 1000, 3000, 200000);
+    uint32_t quantum = (uint32_t)CLAMP(rate / 1000, 3000, 200000);
+
+    if (migration == NULL || !migration->goes_first)
+        return quantum;
+    return MAX(quantum, SEGMENT_BYTES * (migration->post_copy ? 2u : 16u));
 }
 
 static const ObservedClass *
@@ -118,10 +128,10 @@ class_find(const Difference *self, uint32_t id)
 
 static void
 class_differ(Difference *self, unsigned parent, unsigned minor, const ShapingClass *wanted,
-             bool is_leaf)
+             bool is_leaf, const ShapingMigration *migration)
 {
     const ObservedClass *class = class_find(self, SHAPING_CLASS_ID(minor));
-    uint32_t quantum = class_quantum(wanted->rate);
+    uint32_t quantum = class_quantum(migration, wanted->rate);
     g_autofree char *above = parent == 0 ? g_strdup_printf("%x:", SHAPING_HANDLE_MAJOR)
                                          : g_strdup_printf("%x:%x", SHAPING_HANDLE_MAJOR, parent);
 
@@ -483,8 +493,8 @@ workload_differ(Difference *self)
     const ShapingPlan *plan = self->plan;
     ShapingClass rest = shaping_plan_default_class(plan);
 
-    class_differ(self, SHAPING_CLASS_LINK, SHAPING_CLASS_WORKLOAD, &plan->workload, false);
-    class_differ(self, SHAPING_CLASS_WORKLOAD, SHAPING_CLASS_DEFAULT, &rest, true);
+    class_differ(self, SHAPING_CLASS_LINK, SHAPING_CLASS_WORKLOAD, &plan->workload, false, NULL);
+    class_differ(self, SHAPING_CLASS_WORKLOAD, SHAPING_CLASS_DEFAULT, &rest, true, NULL);
     leaf_qdisc_differ(self, SHAPING_CLASS_DEFAULT, SHAPING_WORKLOAD_QDISC_MAJOR, rest.ceil,
                       QUEUE_WORKLOAD);
     for (unsigned i = 0; i < plan->vm_count; i++) {
@@ -493,7 +503,7 @@ workload_differ(Difference *self)
         ShapingClass class = { vm->rate, vm->ceil, plan->workload.prio };
         g_autoptr(GArray) wanted = vm_filters_wanted(plan, vm);
 
-        class_differ(self, SHAPING_CLASS_WORKLOAD, minor, &class, true);
+        class_differ(self, SHAPING_CLASS_WORKLOAD, minor, &class, true, NULL);
         leaf_qdisc_differ(self, minor, SHAPING_VM_QDISC_MAJOR + vm->id, vm->ceil, QUEUE_WORKLOAD);
         filters_differ(self, SHAPING_VM_FILTER_PREFERENCE + vm->id, FAMILY_ANY, wanted);
     }
@@ -514,15 +524,16 @@ tree_differ(Difference *self, ShapingLeaves root_leaves)
         ended_migrations_differ(self);
     }
 
-    class_differ(self, 0, SHAPING_CLASS_LINK, &link, false);
+    class_differ(self, 0, SHAPING_CLASS_LINK, &link, false, NULL);
     workload_differ(self);
-    class_differ(self, SHAPING_CLASS_LINK, SHAPING_CLASS_MIGRATIONS, &plan->migrations, false);
+    class_differ(self, SHAPING_CLASS_LINK, SHAPING_CLASS_MIGRATIONS, &plan->migrations, false,
+                 NULL);
     for (unsigned i = 0; i < plan->migration_count; i++) {
         const ShapingMigration *migration = &plan->migration[i];
         unsigned minor = SHAPING_CLASS_MIGRATION + migration->id;
         ShapingClass class = { migration->rate, migration->ceil, migration->prio };
 
-        class_differ(self, SHAPING_CLASS_MIGRATIONS, minor, &class, true);
+        class_differ(self, SHAPING_CLASS_MIGRATIONS, minor, &class, true, migration);
         leaf_qdisc_differ(self, minor, SHAPING_MIGRATION_QDISC_MAJOR + migration->id,
                           migration->ceil, migration->post_copy ? QUEUE_POST_COPY : QUEUE_PRE_COPY);
         for (unsigned family = 0; family < FAMILY_COUNT; family++) {

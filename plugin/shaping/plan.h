@@ -131,6 +131,7 @@ typedef struct {
     uint64_t rate;
     uint64_t ceil;
     unsigned prio;        /* 0 (borrows first) to 7 */
+    bool goes_first;      /* of its prio it borrows nearly all that there is */
     bool post_copy;       /* a guest waits for pages behind what is queued */
     unsigned match_count; /* 1 to SHAPING_MATCHES_MAX */
     FlowMatch matches[SHAPING_MATCHES_MAX];

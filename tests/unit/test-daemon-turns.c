@@ -185,6 +185,66 @@ test_places(void)
     g_ptr_array_unref(manager.migrations);
 }
 
+/* Whoever dirties a lot is spared for a minute of waiting, not longer. */
+static void
+test_falls_behind(void)
+{
+    static const Facts facts = { .moves = true };
+    Config config;
+    Manager manager;
+    Migration *one = manager_begin_with(&manager, &config, &facts);
+
+    g_assert_true(planner_allocation_item(&manager, one, NOW_US).may_fall_behind);
+    one->waits_since_us = NOW_US;
+    g_assert_true(
+        planner_allocation_item(&manager, one, NOW_US + 59 * G_USEC_PER_SEC).may_fall_behind);
+    g_assert_false(
+        planner_allocation_item(&manager, one, NOW_US + 60 * G_USEC_PER_SEC).may_fall_behind);
+    g_ptr_array_unref(manager.migrations);
+}
+
+static gint64
+gathering_left_ms(const Manager *manager, const Migration *migration, gint64 after_ms)
+{
+    return planner_gathering_left(manager, migration, NOW_US + after_ms * 1000) / 1000;
+}
+
+/* Alone so long; once another one came twice as long after it; at most five times in all. */
+static void
+test_gathering(void)
+{
+    static const Facts facts = { 0 };
+    static const Facts incoming = { .incoming = true };
+    static const Facts ended = { .ended = true };
+    static const Facts moves = { .moves = true };
+    Config config;
+    Manager manager;
+    Migration *one = manager_begin_with(&manager, &config, &facts);
+    Migration *other;
+
+    config.gathering_time = 200;
+    add(&manager, &incoming);
+    add(&manager, &ended);
+    add(&manager, &moves)->created_us = NOW_US - 1001 * 1000; /* long ago */
+    g_assert_cmpint(gathering_left_ms(&manager, one, 0), ==, 200);
+    g_assert_cmpint(gathering_left_ms(&manager, one, 150), ==, 50);
+    g_assert_cmpint(gathering_left_ms(&manager, one, 200), ==, 0);
+    other = add(&manager, &facts);
+    other->created_us = NOW_US + 150 * 1000;
+    g_assert_cmpint(gathering_left_ms(&manager, one, 150), ==, 400);
+    g_assert_cmpint(gathering_left_ms(&manager, other, 150), ==, 400);
+    add(&manager, &moves)->created_us = NOW_US + 500 * 1000;
+    g_assert_cmpint(gathering_left_ms(&manager, one, 500), ==, 400);
+    add(&manager, &facts)->created_us = NOW_US + 900 * 1000;
+    g_assert_cmpint(gathering_left_ms(&manager, one, 900), ==, 100);
+    g_assert_cmpint(gathering_left_ms(&manager, other, 900), ==, 250);
+    one->machine.state = MIGRATION_RUNNING;
+    g_assert_cmpint(gathering_left_ms(&manager, one, 900), ==, 0);
+    config.gathering_time = 0;
+    g_assert_cmpint(gathering_left_ms(&manager, other, 150), ==, 0);
+    g_ptr_array_unref(manager.migrations);
+}
+
 static void
 test_reached(void)
 {
@@ -220,6 +280,8 @@ main(int argc, char **argv)
     g_test_add_func("/daemon/turns/told-apart", test_told_apart);
     g_test_add_func("/daemon/turns/first", test_first);
     g_test_add_func("/daemon/turns/places", test_places);
+    g_test_add_func("/daemon/turns/falls-behind", test_falls_behind);
+    g_test_add_func("/daemon/turns/gathering", test_gathering);
     g_test_add_func("/daemon/turns/reached", test_reached);
     return g_test_run();
 }

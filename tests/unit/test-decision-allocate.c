@@ -35,6 +35,11 @@ typedef struct {
     {                                                                                              \
         .volume = (v)*MB, .dirty_rate = (uint64_t)((d)*1e6), .weight = 1, .turn = (turned)         \
     }
+#define BEHIND(v, d)                                                                               \
+    {                                                                                              \
+        .volume = (v)*MB, .dirty_rate = (uint64_t)((d)*1e6), .weight = 1, .turn = TAKES,           \
+        .may_fall_behind = true                                                                    \
+    }
 #define WEIGHED(w, v, d)                                                                           \
     {                                                                                              \
         .volume = (v)*MB, .dirty_rate = (uint64_t)((d)*1e6), .weight = (w)                         \
@@ -214,6 +219,49 @@ static const Row rows[] = {
     { "in turn: what is dirtied binds",
       2,
       { TURN(500, 0, TAKES), TURN(500, 8, TAKES) },
+      100 * MB,
+      { 90 * MB, 10 * MB },
+      { ITS_TURN, WAITS } },
+    { "in turn: unless it may fall behind that for a while",
+      2,
+      { TURN(500, 0, TAKES), BEHIND(500, 8) },
+      100 * MB, /* 50, 50 */
+      { 96875000, 3125000 },
+      { ITS_TURN, WAITS } },
+    { "in turn: the first one never falls behind",
+      2,
+      { BEHIND(500, 60), TURN(500000, 0, TAKES) },
+      80 * MB,
+      { 79550000, 450000 },
+      { ITS_TURN, WAITS } },
+    { "in turn: who is lighter falls behind rather than slow a heavier one down",
+      2,
+      { BEHIND(100, 20), { .volume = 100 * MB, .weight = 256, .turn = TAKES } },
+      34 * MB, /* 2, 32 */
+      { 450000, 33550000 },
+      { WAITS, ITS_TURN } },
+    { "in turn: two that need more than there is do not share, if one may fall behind",
+      2,
+      { TURN(100, 60, TAKES), BEHIND(200, 60) },
+      100 * MB,
+      { SOME, SOME },
+      { ITS_TURN, WAITS } },
+    { "in turn: but what a deadline needs it keeps",
+      2,
+      { TURN(100, 0, TAKES),
+        { .volume = 1000 * MB,
+          .weight = 1,
+          .deadline_set = true,
+          .time_left_ms = 25000,
+          .turn = TAKES,
+          .may_fall_behind = true } },
+      100 * MB,
+      { 60 * MB, 40 * MB },
+      { ITS_TURN, WAITS } },
+    { "in turn: who keeps exactly its bound waits as well",
+      2,
+      { TURN(500000, 0, TAKES),
+        { .volume = 1, .dirty_rate = 8 * MB, .weight = 1, .turn = TAKES, .place = 1 } },
       100 * MB,
       { 90 * MB, 10 * MB },
       { ITS_TURN, WAITS } },

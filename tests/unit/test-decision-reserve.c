@@ -130,6 +130,12 @@ test_mixed_priorities(void)
     g_assert_cmpuint(found.leaf[PRIORITY_LOW].rate, ==, 80 * MB / 21);
     g_assert_cmpuint(found.leaf[PRIORITY_HIGH].prio, <, found.leaf[PRIORITY_MEDIUM].prio);
     g_assert_cmpuint(found.leaf[PRIORITY_MEDIUM].prio, <, found.leaf[PRIORITY_LOW].prio);
+    /* The workload lends to high before it borrows itself; the others come after it. */
+    g_assert_cmpuint(found.leaf[PRIORITY_HIGH].prio + 1, <, found.workload.prio);
+    g_assert_cmpuint(found.workload.prio, <, found.leaf[PRIORITY_MEDIUM].prio);
+    /* Who waits for its turn is one later, and still before the next priority. */
+    g_assert_cmpuint(found.leaf[PRIORITY_MEDIUM].prio + 1, <, found.leaf[PRIORITY_LOW].prio);
+    g_assert_cmpuint(found.leaf[PRIORITY_LOW].prio + 1, <=, 7);
 }
 
 static void

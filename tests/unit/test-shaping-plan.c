@@ -347,6 +347,10 @@ test_egress(void)
     plan->migration_count = 1;
     golden_build(&model, "egress-port-known", plan, &features_small);
 
+    /* Its turn came: more at a time. */
+    plan->migration[0].goes_first = true;
+    golden_build(&model, "egress-goes-first", plan, &features_small);
+
     /* It goes on in post-copy: a short queue. */
     plan->migration[0].post_copy = true;
     golden_build(&model, "egress-post-copy", plan, &features_small);
