@@ -7,12 +7,18 @@
 #include <netinet/in.h>
 #include <string.h>
 
+/* It has connections beside those of its port: to libvirtd, or to where disks are copied. */
+static bool
+has_other_ports(const Migration *migration)
+{
+    return migration->tunnelled || gate_copies_disks(migration->user_flags);
+}
+
 /* Its connections go to a port that no other migration uses. */
 static bool
 has_own_port(const Migration *migration)
 {
-    /* Disks are copied through ports of their own. */
-    if (migration->tunnelled || gate_copies_disks(migration->user_flags))
+    if (has_other_ports(migration))
         return false;
     /* A direct migration names its port when memory is about to move. */
     return migration->port_first != 0 ||
@@ -42,8 +48,9 @@ planner_peers_differ(const Migration *migration, const Migration *other)
 }
 
 /*
- * Each that leaves beside it has a filter of its own, so that a class can slow one of them.
- * What waits concerns those alone that wait as well: they may be let in together.
+ * Each that moves beside it has a filter of its own, so that a class can slow one of them.
+ * Filters of one port come before those of ranges (shaping/plan.h): it is enough that either
+ * has its own. What waits concerns those alone that wait as well: they may be let in together.
  */
 static bool
 is_told_apart(const Manager *manager, const Migration *migration)
@@ -55,9 +62,8 @@ is_told_apart(const Manager *manager, const Migration *migration)
 
         if (other != migration && migration_is_active(other) &&
             (waits || other->machine.state != MIGRATION_WAITING) &&
-            other->machine.role == migration->machine.role &&
-            !(has_own_port(migration) && has_own_port(other)) &&
-            !planner_peers_differ(migration, other))
+            other->machine.role == migration->machine.role && !has_own_port(migration) &&
+            !has_own_port(other) && !planner_peers_differ(migration, other))
             return false;
     }
     return true;
@@ -68,7 +74,7 @@ planner_turn(const Manager *manager, const Migration *migration)
 {
     /* Who asks for parallel wants all of them to move on. What is broken moves nothing. */
     if (manager->config->scheduling != SCHEDULING_AUTOMATIC || migration->recovery.broken ||
-        !is_told_apart(manager, migration))
+        has_other_ports(migration) || !is_told_apart(manager, migration))
         return ALLOCATE_TURN_NONE;
     if (migration->machine.state == MIGRATION_POST_COPY || migration->last_round)
         return ALLOCATE_TURN_FIRST;

@@ -166,8 +166,47 @@ def check_resume(stage):
     break_post_copy(stage, "host-b", P2P, "broken post-copy, --p2p", cut=False)
 
 
+def check_observed(stage):
+    """Nobody announced it: what the caller's flags and the metadata allow is done, no more."""
+    tap = stage.tap
+    stage.set_modes("hook-only", "full", config=CONFIG)
+    start(stage, working_set=60, dirty_rate=50)
+    for title, flags, technique, reason in (
+            ("observed, begun without post-copy", DIRECT, "pre-copy,hybrid",
+             "it began without post-copy"),
+            ("observed, post-copy not in the metadata", (*DIRECT, "--postcopy"), "pre-copy",
+             "the domain's metadata does not allow it")):
+        metadata(stage, "host-a", "--priority", "low", "--technique", technique)
+        with stage.migrating(GUEST, "host-a", flags) as running:
+            try:
+                # The one before has a report as well.
+                record = running.wait_for("the report", lambda: not ended(stage, "host-a")
+                                          and explain_has(stage, "host-a", "does-not-converge"),
+                                          timeout=60)
+            except LabError as error:
+                record = stage.explain("host-a", GUEST)
+                tap.note(error)
+            told = (texts(record, "does-not-converge") or [""])[0]
+            tap.ok(reason in told, f"{title}: told why it does not end", log_text(record))
+            tap.ok("observed" in events(record)
+                   and "post-copy-requested" not in events(record),
+                   f"{title}: no switch is asked for", log_text(record))
+            stage.host("host-a").virsh("domjobabort", GUEST)
+            running.wait(20)
+        wait_until("the end", lambda: ended(stage, "host-a"), timeout=20, interval=0.2)
+    title = "observed, post-copy allowed"
+    metadata(stage, "host-a", "--priority", "low", "--technique", "pre-copy,hybrid")
+    outcome = stage.migrate(GUEST, "host-a", (*DIRECT, "--postcopy"))
+    record = stage.explain("host-a", GUEST)
+    tap.equal((outcome.returncode, outcome.technique), (0, HYBRID), f"{title}: by hybrid",
+              outcome.describe() + log_text(record))
+    tap.ok("observed" in events(record), f"{title}: by the daemon", log_text(record))
+    stage.alive(GUEST, "host-b", f"{title}: the guest goes on")
+    stage.set_modes("full", "full", config=CONFIG)
+
+
 CHECKS = {"hybrid": check_hybrid, "ramp": check_ramp, "no-way": check_no_way,
-          "resume": check_resume}
+          "observed": check_observed, "resume": check_resume}
 
 
 def check(stage):
