@@ -22,8 +22,11 @@ typedef struct {
     ConvoyDaemon1 *skeleton;
     GDBusMethodInvocation *invocation; /* NULL once answered */
     uint64_t ticket;
+    gint64 began_us; /* monotonic */
     guint timer;
 } Pending;
+
+static gboolean pending_gathered(gpointer data);
 
 static void
 pending_unref(Pending *pending)
@@ -126,13 +129,36 @@ pending_go_on(Pending *pending)
         manager_transfer(pending->manager, migration, pending_shaped, pending);
 }
 
+/*
+ * Only this answer can carry its limits: it waits for what is over in a moment, but
+ * within the time that the caller has for it.
+ */
+static bool
+pending_gathers(Pending *pending)
+{
+    const Migration *migration = manager_find_ticket(pending->manager, pending->ticket);
+    gint64 now_us = g_get_monotonic_time();
+    gint64 longest_us =
+        MIN((gint64)pending->manager->config->call_timeout / 2, ANSWER_MAXIMUM_MS * 3 / 4) * 1000;
+    gint64 left_us;
+
+    if (migration == NULL || !migration_is_active(migration))
+        return false;
+    left_us = planner_gathering_left(pending->manager, migration, now_us);
+    if (left_us <= 0 || now_us - pending->began_us + left_us > longest_us)
+        return false;
+    g_timeout_add((guint)(left_us / 1000) + 1, pending_gathered, pending);
+    return true;
+}
+
 static gboolean
 pending_gathered(gpointer data)
 {
     Pending *pending = data;
 
     manager_schedule(pending->manager);
-    pending_go_on(pending);
+    if (!pending_gathers(pending))
+        pending_go_on(pending);
     return G_SOURCE_REMOVE;
 }
 
@@ -141,7 +167,6 @@ pending_resolved(GArray *addresses, const GError *error, gpointer data)
 {
     Pending *pending = data;
     Migration *migration = manager_find_ticket(pending->manager, pending->ticket);
-    gint64 gathering_us;
 
     if (migration == NULL || !migration_is_active(migration)) {
         pending_shaped(NULL, pending);
@@ -160,15 +185,7 @@ pending_resolved(GArray *addresses, const GError *error, gpointer data)
 
         network_find_uplink(pending->manager->network, peer);
     }
-    /*
-     * Only this answer can carry its limits: it waits for what is over in a moment, but
-     * within the time that the caller has for it.
-     */
-    gathering_us = planner_gathering_left(pending->manager, migration, g_get_monotonic_time());
-    if (gathering_us > 0 &&
-        gathering_us < (gint64)pending->manager->config->call_timeout * 1000 / 2)
-        g_timeout_add((guint)(gathering_us / 1000) + 1, pending_gathered, pending);
-    else
+    if (!pending_gathers(pending))
         pending_go_on(pending);
 }
 
@@ -387,6 +404,7 @@ calls_perform(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *
     pending->skeleton = g_object_ref(skeleton);
     pending->invocation = invocation;
     pending->ticket = migration->ticket;
+    pending->began_us = g_get_monotonic_time();
     pending->timer = g_timeout_add(ANSWER_MAXIMUM_MS, pending_late, pending);
     peer_address_resolve(migration->migrate_uri, migration->destination_uri, pending_resolved,
                          pending);

@@ -95,13 +95,15 @@ stream_room(const Manager *manager, const Migration *migration)
 }
 
 /*
- * Less is left than it could send in a second. The end of a pass: then it waits for the next
+ * Less is left than it sends in a second. The end of a pass: then it waits for the next
  * one, for the guest to stop or for libvirt, and not for its connections.
  */
 static bool
 has_little_left(const Migration *migration, uint64_t room)
 {
-    return migration->last_round || migration->statistics.memory_remaining < room;
+    uint64_t rate = MAX(migration->statistics.throughput, migration->streams.reached);
+
+    return migration->last_round || migration->statistics.memory_remaining < MIN(rate, room);
 }
 
 /* Looking for what to send, rather than the connection, bounds it then. */

@@ -102,7 +102,8 @@ typedef struct {
     unsigned port_last;
 
     AllocateShare share;      /* of the migrations class, as last put into a plan */
-    gint64 waits_since_us;    /* monotonic, for its turn: by that share; 0: it does not */
+    gint64 share_us;          /* monotonic, when that was */
+    gint64 waited_us;         /* for its turn until then, less what it moved in its turn since */
     ReserveDeadline deadline; /* as last written to the log */
 
     char *unshaped; /* why no classes hold it, as last written to the log; NULL: nothing was */

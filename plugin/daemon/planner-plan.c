@@ -94,11 +94,37 @@ planner_floors_stamp(const ShapingPlan *plan)
     return g_bytes_hash(bytes);
 }
 
+/* Does it take turns, and have others to wait for it? */
+static bool
+takes_part(AllocateReason reason)
+{
+    return reason == ALLOCATE_REASON_TURN || reason == ALLOCATE_REASON_WAITS;
+}
+
+/* It would take from those of its prio that share evenly as well: beside one of them nobody. */
+static bool
+goes_first(const Manager *manager, const Migration *migration, ShapingDirection direction,
+           const AllocateShare *shares)
+{
+    if (shares[migration->leaf].reason != ALLOCATE_REASON_TURN)
+        return false;
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        const Migration *other = g_ptr_array_index(manager->migrations, i);
+
+        if (other != migration && planner_is_on_side(other, direction) &&
+            migration_shaped_as(other) == migration_shaped_as(migration) &&
+            !takes_part(shares[other->leaf].reason))
+            return false;
+    }
+    return true;
+}
+
 void
 planner_fill_plan(const Manager *manager, ShapingDirection direction,
                   const Reservation *reservation, ShapingPlan *plan)
 {
     AllocateShare shares[SHAPING_MIGRATIONS_MAX + 1];
+    gint64 now_us = g_get_monotonic_time();
 
     planner_allocate(manager, direction, reservation, true, shares);
     plan->workload = (ShapingClass){ reservation->workload.rate, reservation->workload.ceil,
@@ -115,16 +141,14 @@ planner_fill_plan(const Manager *manager, ShapingDirection direction,
             continue;
         leaf = &plan->migration[plan->migration_count++];
         leaf->id = migration->leaf;
+        migration->waited_us = planner_waited_us(migration, now_us);
+        migration->share_us = now_us;
         migration->share = shares[migration->leaf];
-        if (!planner_share_waits(migration))
-            migration->waits_since_us = 0;
-        else if (migration->waits_since_us == 0)
-            migration->waits_since_us = g_get_monotonic_time();
         leaf->rate = migration->share.rate;
         leaf->ceil = reservation->leaf[migration_shaped_as(migration)].ceil;
         leaf->prio = reservation->leaf[migration_shaped_as(migration)].prio +
                      (migration->share.reason == ALLOCATE_REASON_WAITS);
-        leaf->goes_first = migration->share.reason == ALLOCATE_REASON_TURN;
+        leaf->goes_first = goes_first(manager, migration, direction, shares);
         leaf->post_copy =
             (migration->machine.post_copy_requested && migration->machine.post_copy_possible) ||
             migration->machine.state == MIGRATION_POST_COPY;

@@ -39,12 +39,14 @@ uint64_t planner_stream_reached(const Migration *migration, gint64 now_us);
  * destination, so that its need is constant: the whole memory within the whole time,
  * and a margin.
  */
-/* Do they go to different hosts? Not where either is unknown. */
-bool planner_peers_differ(const Migration *migration, const Migration *other);
-/* Does it have little because others come first, or because there is no more? */
-bool planner_share_waits(const Migration *migration);
 AllocateItem planner_allocation_item(const Manager *manager, const Migration *migration,
                                      gint64 now_us);
+
+/* For how long it has waited for its turn; time in its turn counts against it. */
+gint64 planner_waited_us(const Migration *migration, gint64 now_us);
+
+/* Do they go to different hosts? Not where either is unknown. */
+bool planner_peers_differ(const Migration *migration, const Migration *other);
 
 /*
  * How it gets along with the others, see allocate.h: it takes turns where

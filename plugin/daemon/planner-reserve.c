@@ -22,8 +22,9 @@
  */
 #define DEADLINE_RESERVE_MS 1500
 /*
- * Beside those that come first a migration may have less than it dirties for so long. What it
- * loses is what it sends meanwhile; who always has others before it is to get nearer its end.
+ * In its first pass a migration may have less than it dirties for so long, beside those that
+ * come first; who always has others before it is to get nearer its end. (A destination is not
+ * told of passes: there it is the time alone.)
  */
 #define FALL_BEHIND_US (60 * G_USEC_PER_SEC)
 /* The destination is not told what is dirtied and left: its share of a deadline is larger. */
@@ -92,11 +93,14 @@ planner_left(const Migration *migration)
                                        migration->forecast.memory);
 }
 
-bool
-planner_share_waits(const Migration *migration)
+gint64
+planner_waited_us(const Migration *migration, gint64 now_us)
 {
-    return migration->share.reason == ALLOCATE_REASON_WAITS ||
-           migration->share.reason == ALLOCATE_REASON_SCALED;
+    gint64 since_us = migration->share_us != 0 ? now_us - migration->share_us : 0;
+
+    if (migration->share.reason == ALLOCATE_REASON_WAITS)
+        return migration->waited_us + since_us;
+    return MAX(migration->waited_us - since_us, 0);
 }
 
 AllocateItem
@@ -121,7 +125,7 @@ planner_allocation_item(const Manager *manager, const Migration *migration, gint
     if (migration->priority != PRIORITY_HIGH)
         item.place = (uint64_t)planner_turn_came_us(migration, now_us);
     item.may_fall_behind =
-        migration->waits_since_us == 0 || now_us - migration->waits_since_us < FALL_BEHIND_US;
+        migration->machine.iteration <= 1 && planner_waited_us(migration, now_us) < FALL_BEHIND_US;
     item.deadline_set = planner_time_left(migration, now_us, &item.time_left_ms);
     return item;
 }

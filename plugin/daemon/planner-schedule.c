@@ -121,23 +121,31 @@ technique_now(const Migration *migration)
 
 /*
  * Bytes/s that migrations may have on its way, workloads subtracted. What the destination has
- * free it tells when it prepares: to one that waits it is known by those that run.
+ * free it tells when it prepares: to one that waits it is known by those that run. A direct
+ * one does not say where it goes before its turn: it is taken to go where all the others
+ * go. Where they go to several hosts none of these is the bottleneck of them all.
  */
 static uint64_t
 free_towards(const Manager *manager, const Migration *migration)
 {
     TrafficRates rates = network_host_rates(manager->network);
     uint64_t available = planner_subtract(network_usable_rate(manager->network), rates.out);
+    uint64_t there = UINT64_MAX;
+    const Migration *one = NULL;
 
     for (guint i = 0; i < manager->migrations->len; i++) {
         const Migration *other = g_ptr_array_index(manager->migrations, i);
         const PeerReport *peer = &other->peer;
 
-        if (planner_is_on_side(other, SHAPING_EGRESS) && other->peer_known && peer->host.valid &&
-            peer->link_rate != 0 && !planner_peers_differ(migration, other))
-            available = MIN(available, planner_subtract(peer->link_rate, peer->host.in));
+        if (!planner_is_on_side(other, SHAPING_EGRESS) || other == migration)
+            continue;
+        if (planner_peers_differ(migration, other) || (one && planner_peers_differ(one, other)))
+            return available;
+        one = other;
+        if (other->peer_known && peer->host.valid && peer->link_rate != 0)
+            there = MIN(there, planner_subtract(peer->link_rate, peer->host.in));
     }
-    return available;
+    return MIN(available, there);
 }
 
 static void

@@ -18,11 +18,15 @@ has_other_ports(const Migration *migration)
 static bool
 has_own_port(const Migration *migration)
 {
+    bool source = migration->machine.role == MIGRATION_ROLE_SOURCE;
+
     if (has_other_ports(migration))
         return false;
     /* A direct migration names its port when memory is about to move. */
-    return migration->port_first != 0 ||
-           (!migration->peer_to_peer && !migration_is_transferring(migration));
+    if (migration->port_first == 0)
+        return !migration->peer_to_peer && !migration_is_transferring(migration);
+    /* Another destination may use the same one. */
+    return !source || migration->peer_addresses->len != 0 || !migration_is_transferring(migration);
 }
 
 static bool
@@ -48,7 +52,7 @@ planner_peers_differ(const Migration *migration, const Migration *other)
 }
 
 /*
- * Each that moves beside it has a filter of its own, so that a class can slow one of them.
+ * Each that runs beside it has a filter of its own, so that a class can slow one of them.
  * Filters of one port come before those of ranges (shaping/plan.h): it is enough that either
  * has its own. What waits concerns those alone that wait as well: they may be let in together.
  */

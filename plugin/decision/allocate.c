@@ -28,6 +28,7 @@ typedef struct {
 typedef struct {
     bool first[ALLOCATE_MAX];
     bool waits[ALLOCATE_MAX];
+    bool waits_for_pages[ALLOCATE_MAX]; /* for one in post-copy, or in its last round */
 } Turns;
 
 static uint64_t
@@ -149,6 +150,17 @@ weight_of(const AllocateItem *item)
     return isfinite(item->weight) && item->weight > 0 ? fmin(fmax(item->weight, 1e-6), 1e6) : 1;
 }
 
+/* Its part of what there is, by the square roots of the weights: as of equal volumes. */
+static double
+part_of(const AllocateItem *items, size_t count, size_t index, uint64_t available)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < count; i++)
+        sum += sqrt(weight_of(&items[i]));
+    return (double)available * sqrt(weight_of(&items[index])) / sum;
+}
+
 /* The bounds, none above what there is; their sum. */
 static double
 bounds_fill(const AllocateItem *items, const Turns *turns, size_t count, uint64_t available,
@@ -160,7 +172,8 @@ bounds_fill(const AllocateItem *items, const Turns *turns, size_t count, uint64_
     for (size_t i = 0; i < count; i++) {
         AllocateItem item = items[i];
 
-        if (turns->waits[i] && item.may_fall_behind && !item.deadline_set)
+        if (turns->waits[i] && (item.may_fall_behind || turns->waits_for_pages[i]) &&
+            !item.deadline_set)
             item.dirty_rate = 0;
         shares[i].least = allocate_least(&item, &shares[i].reason);
         terms[i] = (Term){
@@ -170,6 +183,8 @@ bounds_fill(const AllocateItem *items, const Turns *turns, size_t count, uint64_
             .least = fmax(fmin((double)shares[i].least, (double)available), RATE_LEAST),
             .most = (double)available,
         };
+        if (item.turn == ALLOCATE_TURN_FIRST)
+            terms[i].least = fmax(terms[i].least, part_of(items, count, i, available));
         sum += terms[i].least;
     }
     return sum;
@@ -215,16 +230,21 @@ allocate_waits_for(const AllocateItem *item, const AllocateItem *other)
     return item->turn == ALLOCATE_TURN_TAKES && other->turn != ALLOCATE_TURN_NONE;
 }
 
-/* Who gives its bound up next: the lightest, of equals who comes last; count: nobody. */
+/*
+ * Who gives its bound up next: the lightest, of equals who comes last; count: nobody. Of
+ * the heaviest those alone that wait, and have no deadline.
+ */
 static size_t
-bound_find(const AllocateItem *items, const Term *terms, size_t count, double heaviest)
+bound_find(const AllocateItem *items, const Turns *turns, const Term *terms, size_t count,
+           double heaviest)
 {
     size_t found = count;
 
     for (size_t i = 0; i < count; i++) {
         const Term *term = &terms[i];
 
-        if (term->least <= RATE_LEAST || term->weight >= heaviest)
+        if (term->least <= RATE_LEAST || items[i].turn == ALLOCATE_TURN_FIRST ||
+            (term->weight >= heaviest && (!turns->waits[i] || items[i].deadline_set)))
             continue;
         if (found == count || term->weight < terms[found].weight ||
             (is_equal(term->weight, terms[found].weight) &&
@@ -237,19 +257,20 @@ bound_find(const AllocateItem *items, const Term *terms, size_t count, double he
 /*
  * Bounds that cannot all be kept would turn the weights round: who dirties most, or is
  * late, would have nearly everything. So the lightest give theirs up, first what a
- * deadline needs, then what the dirty rate needs; those of the heaviest stay. What a
+ * deadline needs, then what the dirty rate needs; of the heaviest those that wait. What a
  * guest dirties counts no more then: its passes do not shrink, and the more hopeless
  * it is, the more a byte/s would seem to save. Answers the sum that is left.
  */
 static double
-bounds_relax(const AllocateItem *items, Term *terms, size_t count, double available, double sum)
+bounds_relax(const AllocateItem *items, const Turns *turns, Term *terms, size_t count,
+             double available, double sum)
 {
     double heaviest = 0;
 
     for (size_t i = 0; i < count; i++)
         heaviest = fmax(heaviest, terms[i].weight);
     while (sum > available) {
-        size_t index = bound_find(items, terms, count, heaviest);
+        size_t index = bound_find(items, turns, terms, count, heaviest);
         Term *term = &terms[index];
         double passes;
 
@@ -326,9 +347,14 @@ turns_find(const AllocateItem *items, size_t count)
     for (size_t i = 0; i < count; i++)
         turns.first[i] = is_first(items, count, i);
     for (size_t i = 0; i < count; i++) {
-        for (size_t j = 0; j < count && !turns.waits[i]; j++)
-            turns.waits[i] = items[i].turn == ALLOCATE_TURN_TAKES && !turns.first[i] &&
-                             turns.first[j] && hands_over_to(&items[i], &items[j]);
+        for (size_t j = 0; j < count; j++) {
+            bool waits = items[i].turn == ALLOCATE_TURN_TAKES && !turns.first[i] &&
+                         turns.first[j] && hands_over_to(&items[i], &items[j]);
+
+            turns.waits[i] = turns.waits[i] || waits;
+            turns.waits_for_pages[i] =
+                turns.waits_for_pages[i] || (waits && items[j].turn == ALLOCATE_TURN_FIRST);
+        }
     }
     return turns;
 }
@@ -388,7 +414,7 @@ allocate_rates(const AllocateItem *items, size_t count, uint64_t available,
     if (count == 0 || count > ALLOCATE_MAX || available < count)
         return false;
     turns = turns_find(items, count);
-    bounds = bounds_relax(items, terms, count, (double)available,
+    bounds = bounds_relax(items, &turns, terms, count, (double)available,
                           bounds_fill(items, &turns, count, available, terms, shares));
     if (bounds > (double)available)
         scale = (double)available / bounds_keep_alive(terms, count, (double)available);
@@ -401,12 +427,11 @@ allocate_rates(const AllocateItem *items, size_t count, uint64_t available,
         if (rates[i] > terms[i].least || shares[i].least == 0)
             shares[i].reason = ALLOCATE_REASON_WEIGHT;
     }
-    if (scale >= 1)
-        take_turns(items, &turns, terms, count, rates, shares);
     for (size_t i = 0; i < count; i++) {
         if (scale < 1 || rates[i] < (double)shares[i].least)
             shares[i].reason = ALLOCATE_REASON_SCALED;
     }
+    take_turns(items, &turns, terms, count, rates, shares);
     for (size_t i = 0; i < count; i++) {
         /* From 2^64 on a double does not fit; none is above `available`. */
         shares[i].rate = rates[i] >= (double)available ? available : (uint64_t)rates[i];

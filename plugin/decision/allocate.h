@@ -10,9 +10,10 @@
  *   subject to  sum of R_j <= A,
  *               R_j >= max(rho D_j, D_j + V_j / time left of j)
  *
- * Where not all of these bounds can be kept, the lightest give theirs up first, and
- * only those of the heaviest are scaled alike; of these each counts with at least
- * ALLOCATE_KEPT_RATE.
+ * Where not all of these bounds can be kept, the lightest give theirs up first, then those
+ * of the heaviest that wait for their turn; the others are scaled alike, each of the
+ * heaviest with at least ALLOCATE_KEPT_RATE. Where a guest waits for pages
+ * (ALLOCATE_TURN_FIRST) its bound is its part by the square roots of the weights.
  *
  * After Cerroni and Esposito, who show that a few rounds suffice. With one
  * volume for all and nothing dirtied, the rates are as the square roots of the
@@ -64,8 +65,9 @@ typedef struct {
     uint64_t place; /* among those that take turns, the lowest first; 0 for all: by volume */
     /*
      * While it waits for its turn it needs no more than others that wait, whatever it
-     * dirties: all that it can lose is what it sends meanwhile, and that would cost the
-     * first one as much. Not for ever, so it is for the caller to say.
+     * dirties. In its first pass it loses hardly more than what it sends meanwhile, and
+     * that would cost the first one as much. Not for ever, so it is for the caller to say;
+     * behind one in post-copy, which ends, it is always so.
      */
     bool may_fall_behind;
 } AllocateItem;
@@ -76,8 +78,8 @@ typedef enum {
     ALLOCATE_REASON_DIRTY_RATE, /* at its bound: less, and its passes would not shrink */
     ALLOCATE_REASON_DEADLINE,   /* at its bound: less, and it would be late */
     ALLOCATE_REASON_SCALED,     /* not all bounds can be kept: less than its own, or scaled */
-    ALLOCATE_REASON_TURN,       /* it also has what others do not use yet */
-    ALLOCATE_REASON_WAITS,      /* another one comes first */
+    ALLOCATE_REASON_TURN,       /* others wait for it: it also has what they do not use yet */
+    ALLOCATE_REASON_WAITS,      /* another one comes first, whatever its bound */
 } AllocateReason;
 
 typedef struct {

@@ -53,7 +53,10 @@ typedef struct {
      */
     uint32_t link;
     uint64_t link_rate; /* bytes/s of that link; 0 unknown */
-    /* bytes/s on it for all migrations together, workload subtracted. */
+    /*
+     * bytes/s for all migrations together, workload subtracted: on it, or at their common
+     * destination where that is less.
+     */
     bool available_known;
     uint64_t available;
     int64_t enqueued_us; /* monotonic; of running ones when their turn came, for the plan alone */

@@ -92,20 +92,22 @@ class_burst(uint64_t rate)
     return CLAMP(rate / 1000, 3200, 16u << 20);
 }
 
-/* Of TCP: what the uplink, and the ifb, see as one packet (TSO, GRO). */
-#define SEGMENT_BYTES (64u << 10)
+/* Of TCP, with its headers: what the uplink, and the ifb, see as one packet (TSO, GRO). */
+#define SEGMENT_BYTES (72u << 10)
 
 /*
- * What a class may send before another one of its prio when several borrow. HTB goes on to
- * the next one after each packet that exceeds it, so beside segments of 64 KiB it has an
- * effect above that only. Which is wanted where one goes first: a change of prio waits
- * until the class has nothing queued. Measured: 16 segments gave 12 to 1 against a single
- * stream. In post-copy guests wait for pages of both.
+ * What a class may send before another one of its prio when several borrow: in proportion
+ * to the rate. HTB takes each packet off what is left of it, adds it once and goes on to
+ * the next class. With less than a packet that falls without end, until after 2 GB the
+ * number wraps around and the class sends as much without giving way: so a segment at
+ * least, which is no more than HTB sends anyway. Many of them where one goes first: a
+ * change of prio waits until the class has nothing queued. Measured: 16 segments gave 12
+ * to 1 against a single stream. In post-copy guests wait for pages of both.
  */
 static uint32_t
 class_quantum(const ShapingMigration *migration, uint64_t rate)
 {
-    uint32_t quantum = (uint32_t)CLAMP(rate / 1000, 3000, 200000);
+    uint32_t quantum = (uint32_t)CLAMP(rate / 1000, SEGMENT_BYTES, 200000);
 
     if (migration == NULL || !migration->goes_first)
         return quantum;

@@ -93,10 +93,13 @@ migration_put(Fixture *fixture, MigrationRole role, unsigned number)
     g_autofree char *name = g_strdup_printf("vm%u", number);
     g_autofree char *uuid = g_strdup_printf(UUID "%u", number);
     Migration *migration = manager_add(fixture->manager, role, name, uuid);
+    FlowAddress peer;
 
     migration->machine.state = MIGRATION_RUNNING;
     migration->leaf = fixture->manager->migrations->len;
     migration->port_first = migration->port_last = 49151 + migration->leaf;
+    g_assert_true(flow_address_parse("192.0.2.1", &peer));
+    g_array_append_val(migration->peer_addresses, peer);
     return migration;
 }
 
@@ -338,6 +341,49 @@ test_last_round_bounded(Fixture *fixture, gconstpointer data G_GNUC_UNUSED)
     g_assert_true(migration->last_round);
 }
 
+/* ---- turns --------------------------------------------------------------- */
+
+/* The first one borrows first, and whose turn it is is worth a new division. */
+static void
+test_turns(Fixture *fixture, gconstpointer data G_GNUC_UNUSED)
+{
+    Manager *manager = fixture->manager;
+    Migration *one = migration_put(fixture, MIGRATION_ROLE_SOURCE, 1);
+    Migration *two = migration_put(fixture, MIGRATION_ROLE_SOURCE, 2);
+    const Reservation *reservation = &manager->side[SHAPING_EGRESS].reservation;
+    g_autofree ShapingPlan *plan = NULL;
+    g_autofree ShapingPlan *evenly = NULL;
+    Migration *third;
+
+    one->priority = two->priority = PRIORITY_LOW;
+    one->admitted_us = 1;
+    two->admitted_us = 2;
+    manager_reshape(manager, SHAPING_EGRESS, NULL, NULL);
+    plan = plan_now(fixture);
+    g_assert_cmpint(one->share.reason, ==, ALLOCATE_REASON_TURN);
+    g_assert_cmpint(two->share.reason, ==, ALLOCATE_REASON_WAITS);
+    g_assert_true(plan->migration[0].goes_first);
+    g_assert_false(plan->migration[1].goes_first);
+    g_assert_cmpuint(plan->migration[0].prio, <, plan->migration[1].prio);
+    g_assert_false(planner_shares_differ(manager, SHAPING_EGRESS, reservation));
+    /* The floor is so low that its division hardly changes. */
+    two->admitted_us = 0;
+    two->created_us = 0;
+    g_assert_true(planner_shares_differ(manager, SHAPING_EGRESS, reservation));
+    /* What it waited until now is remembered. */
+    two->share_us -= 5 * G_USEC_PER_SEC;
+    g_free(plan_now(fixture));
+    g_assert_cmpint(two->share.reason, ==, ALLOCATE_REASON_TURN);
+    g_assert_cmpint(two->waited_us, >=, 5 * G_USEC_PER_SEC);
+    /* Beside one that shares evenly nobody goes first. */
+    third = migration_put(fixture, MIGRATION_ROLE_SOURCE, 3);
+    third->flags = VIR_MIGRATE_AUTO_CONVERGE;
+    third->priority = PRIORITY_LOW;
+    evenly = plan_now(fixture);
+    g_assert_cmpint(two->share.reason, ==, ALLOCATE_REASON_TURN);
+    g_assert_false(evenly->migration[1].goes_first);
+}
+
 /* ---- what both ends guarantee ------------------------------------------ */
 
 typedef struct {
@@ -508,6 +554,7 @@ main(int argc, char **argv)
     ADD("/planner/last-round/medium", test_last_round_medium);
     ADD("/planner/last-round/low", test_last_round_low);
     ADD("/planner/last-round/bounded", test_last_round_bounded);
+    ADD("/planner/turns", test_turns);
     ADD("/planner/guarantees", test_guarantees);
     ADD("/planner/switch-for-deadline", test_switch_for_deadline);
     ADD("/planner/deadline", test_deadline);

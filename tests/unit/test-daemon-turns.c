@@ -71,8 +71,16 @@ test_told_apart(void)
     } rows[] = {
         { "direct ones will name their ports", { 0 }, { 0 }, ALLOCATE_TURN_TAKES },
         { "direct ones with ports",
+          { .moves = true, .port = 49152, .peer = "192.0.2.1" },
+          { .moves = true, .port = 49153, .peer = "192.0.2.1" },
+          ALLOCATE_TURN_TAKES },
+        { "one port each, of nobody knows which hosts",
           { .moves = true, .port = 49152 },
-          { .moves = true, .port = 49153 },
+          { .moves = true, .port = 49152 },
+          ALLOCATE_TURN_NONE },
+        { "the same at a destination, where it is its own",
+          { .incoming = true, .moves = true, .port = 49152 },
+          { .incoming = true, .moves = true },
           ALLOCATE_TURN_TAKES },
         { "a direct one that moves without a port",
           { .moves = true, .peer = "192.0.2.1" },
@@ -119,16 +127,25 @@ test_told_apart(void)
           { .moves = true, .peer_to_peer = true, .peer = "192.0.2.1" },
           ALLOCATE_TURN_NONE },
         { "one port beside disks",
-          { .port = 49152, .moves = true },
-          { .port = 49153, .moves = true, .flags = VIR_MIGRATE_NON_SHARED_INC },
+          { .port = 49152, .moves = true, .peer = "192.0.2.1" },
+          { .port = 49153,
+            .moves = true,
+            .peer = "192.0.2.1",
+            .flags = VIR_MIGRATE_NON_SHARED_INC },
           ALLOCATE_TURN_TAKES },
         { "a range beside disks",
           { .moves = true },
-          { .port = 49153, .moves = true, .flags = VIR_MIGRATE_NON_SHARED_INC },
+          { .port = 49153,
+            .moves = true,
+            .peer = "192.0.2.1",
+            .flags = VIR_MIGRATE_NON_SHARED_INC },
           ALLOCATE_TURN_NONE },
         { "disks beside one port",
-          { .port = 49152, .moves = true, .flags = VIR_MIGRATE_NON_SHARED_INC },
-          { .port = 49153, .moves = true },
+          { .port = 49152,
+            .moves = true,
+            .peer = "192.0.2.1",
+            .flags = VIR_MIGRATE_NON_SHARED_INC },
+          { .port = 49153, .moves = true, .peer = "192.0.2.1" },
           ALLOCATE_TURN_NONE },
         { "disks", { .flags = VIR_MIGRATE_NON_SHARED_INC }, { 0 }, ALLOCATE_TURN_NONE },
         { "tunnelled", { .tunnelled = true }, { 0 }, ALLOCATE_TURN_NONE },
@@ -205,6 +222,13 @@ test_places(void)
     g_ptr_array_unref(manager.migrations);
 }
 
+static bool
+may_fall_behind(const Manager *manager, const Migration *migration, gint64 after_seconds)
+{
+    return planner_allocation_item(manager, migration, NOW_US + after_seconds * G_USEC_PER_SEC)
+        .may_fall_behind;
+}
+
 /* Whoever dirties a lot is spared for a minute of waiting, not longer. */
 static void
 test_falls_behind(void)
@@ -214,12 +238,24 @@ test_falls_behind(void)
     Manager manager;
     Migration *one = manager_begin_with(&manager, &config, &facts);
 
-    g_assert_true(planner_allocation_item(&manager, one, NOW_US).may_fall_behind);
-    one->waits_since_us = NOW_US;
-    g_assert_true(
-        planner_allocation_item(&manager, one, NOW_US + 59 * G_USEC_PER_SEC).may_fall_behind);
-    g_assert_false(
-        planner_allocation_item(&manager, one, NOW_US + 60 * G_USEC_PER_SEC).may_fall_behind);
+    g_assert_true(may_fall_behind(&manager, one, 0));
+    one->share.reason = ALLOCATE_REASON_WAITS;
+    one->share_us = NOW_US;
+    g_assert_true(may_fall_behind(&manager, one, 59));
+    g_assert_false(may_fall_behind(&manager, one, 60));
+    /* Its turn does not make it forget at once. */
+    one->waited_us = planner_waited_us(one, NOW_US + 70 * G_USEC_PER_SEC);
+    one->share_us = NOW_US + 70 * G_USEC_PER_SEC;
+    one->share.reason = ALLOCATE_REASON_TURN;
+    g_assert_false(may_fall_behind(&manager, one, 71));
+    g_assert_false(may_fall_behind(&manager, one, 80));
+    g_assert_true(may_fall_behind(&manager, one, 81));
+    g_assert_cmpint(planner_waited_us(one, NOW_US + 1000 * G_USEC_PER_SEC), ==, 0);
+    /* What it has sent of later passes would be dirtied again. */
+    one->machine.iteration = 1;
+    g_assert_true(may_fall_behind(&manager, one, 1000));
+    one->machine.iteration = 2;
+    g_assert_false(may_fall_behind(&manager, one, 1000));
     g_ptr_array_unref(manager.migrations);
 }
 
