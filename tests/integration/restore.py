@@ -13,6 +13,7 @@ from support.stage import OTHER, LabError, main, wait_until
 
 GUEST = "web"
 SIGKILL = 9
+SLOWLY = ("--bandwidth", "8")   # MiB/s: a quarter of a minute
 # Pre-copy alone, so that an end in the middle leaves the guest on the source.
 METADATA = ('<convoy:domain xmlns:convoy="urn:virt-convoy:domain:1">'
             '<convoy:technique allow="{}"/></convoy:domain>')
@@ -39,6 +40,8 @@ def middle(stage, running, before, title):
 
 def case(stage, before, title, source, act, flags=("--live",), succeeds=False):
     """ACT(running) happens in the middle; returns where the guest is then."""
+    if act:                     # however long a busy machine takes to come to it
+        flags = (*flags, *SLOWLY)
     with stage.migrating(GUEST, source, flags) as running:
         middle(stage, running, before, title)
         if act:
@@ -156,7 +159,7 @@ def check(stage):
     stage.restored(before, "hook-only, aborted: as before")
 
     # What a daemon that stops in good order takes off.
-    with stage.migrating(GUEST, source) as running:
+    with stage.migrating(GUEST, source, ("--live", *SLOWLY)) as running:
         middle(stage, running, before, "daemons stopped in the middle")
         for host in before:
             stage.host(host).daemon_stop()
