@@ -141,7 +141,8 @@ free_towards(const Manager *manager, const Migration *migration)
             continue;
         if (planner_peers_differ(migration, other) || (one && planner_peers_differ(one, other)))
             return available;
-        one = other;
+        if (other->peer_addresses->len != 0)
+            one = other;
         if (other->peer_known && peer->host.valid && peer->link_rate != 0)
             there = MIN(there, planner_subtract(peer->link_rate, peer->host.in));
     }

@@ -61,13 +61,15 @@ is_told_apart(const Manager *manager, const Migration *migration)
 {
     bool waits = migration->machine.state == MIGRATION_WAITING;
 
+    if (has_own_port(migration))
+        return true;
     for (guint i = 0; i < manager->migrations->len; i++) {
         const Migration *other = g_ptr_array_index(manager->migrations, i);
 
         if (other != migration && migration_is_active(other) &&
             (waits || other->machine.state != MIGRATION_WAITING) &&
-            other->machine.role == migration->machine.role && !has_own_port(migration) &&
-            !has_own_port(other) && !planner_peers_differ(migration, other))
+            other->machine.role == migration->machine.role && !has_own_port(other) &&
+            !planner_peers_differ(migration, other))
             return false;
     }
     return true;

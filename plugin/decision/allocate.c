@@ -150,7 +150,10 @@ weight_of(const AllocateItem *item)
     return isfinite(item->weight) && item->weight > 0 ? fmin(fmax(item->weight, 1e-6), 1e6) : 1;
 }
 
-/* Its part of what there is, by the square roots of the weights: as of equal volumes. */
+/*
+ * Its part of what there is, by the square roots of the weights: as of equal volumes. Whole
+ * bytes: all parts together are never more than there is.
+ */
 static double
 part_of(const AllocateItem *items, size_t count, size_t index, uint64_t available)
 {
@@ -158,7 +161,7 @@ part_of(const AllocateItem *items, size_t count, size_t index, uint64_t availabl
 
     for (size_t i = 0; i < count; i++)
         sum += sqrt(weight_of(&items[i]));
-    return (double)available * sqrt(weight_of(&items[index])) / sum;
+    return floor((double)available * sqrt(weight_of(&items[index])) / sum);
 }
 
 /* The bounds, none above what there is; their sum. */
@@ -365,7 +368,7 @@ take_turns(const AllocateItem *items, const Turns *turns, const Term *terms, siz
            double *rates, AllocateShare *shares)
 {
     for (size_t i = 0; i < count; i++) {
-        double kept = fmax(terms[i].least, allocate_kept(rates[i]));
+        double kept = fmin(fmax(terms[i].least, allocate_kept(rates[i])), rates[i]);
         double takers = 0;
 
         if (!turns->waits[i])
@@ -376,10 +379,10 @@ take_turns(const AllocateItem *items, const Turns *turns, const Term *terms, siz
         for (size_t j = 0; j < count; j++) {
             if (!turns->first[j] || !hands_over_to(&items[i], &items[j]))
                 continue;
-            rates[j] += fmax(rates[i] - kept, 0) / takers;
+            rates[j] += (rates[i] - kept) / takers;
             shares[j].reason = ALLOCATE_REASON_TURN;
         }
-        rates[i] = fmin(kept, rates[i]);
+        rates[i] = kept;
         shares[i].reason = ALLOCATE_REASON_WAITS;
     }
 }

@@ -432,6 +432,20 @@ test_rows(void)
     }
 }
 
+/* Their parts are all that there is, and no more: nobody is short of his by rounding. */
+static void
+test_many_in_post_copy(void)
+{
+    AllocateItem items[7];
+    AllocateShare shares[7];
+
+    for (size_t i = 0; i < G_N_ELEMENTS(items); i++)
+        items[i] = (AllocateItem)TURN(100, 0, FIRST);
+    g_assert_true(allocate_rates(items, G_N_ELEMENTS(items), 49999990, shares));
+    for (size_t i = 0; i < G_N_ELEMENTS(items); i++)
+        g_assert_cmpint(shares[i].reason, ==, WEIGHT);
+}
+
 /* The published figure: 264 s in sum, where equal shares take 410 s. */
 static void
 test_worked_example_sum(void)
@@ -675,6 +689,7 @@ main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/allocate/rows", test_rows);
+    g_test_add_func("/allocate/many-in-post-copy", test_many_in_post_copy);
     g_test_add_func("/allocate/worked-example-sum", test_worked_example_sum);
     g_test_add_func("/allocate/completion-sum", test_completion_sum);
     g_test_add_func("/allocate/is-the-least", test_is_the_least);
