@@ -5,7 +5,6 @@
 
 #include "common/peer.h"
 
-#define DIRTY_RATE_SECONDS 1
 #define DIRTY_RATE_POLL_US (100 * 1000)
 #define DIRTY_RATE_POLLS 40
 
@@ -162,7 +161,7 @@ hypervisor_remove_offer(Hypervisor *hypervisor, const char *uuid, HypervisorDone
 static bool
 run_measure_dirty_rate(Request *request, virDomainPtr domain, GError **error)
 {
-    if (virDomainStartDirtyRateCalc(domain, DIRTY_RATE_SECONDS,
+    if (virDomainStartDirtyRateCalc(domain, HYPERVISOR_DIRTY_RATE_SECONDS,
                                     VIR_DOMAIN_DIRTYRATE_MODE_PAGE_SAMPLING) < 0) {
         hypervisor_error_set(error, "starting the dirty rate calculation");
         return false;

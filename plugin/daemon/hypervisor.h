@@ -186,8 +186,9 @@ void hypervisor_remove_offer(Hypervisor *hypervisor, const char *uuid, Hyperviso
                              gpointer user_data);
 
 /*
- * Dirty rate in bytes/s by libvirt's page sampling over one second (never another
+ * Dirty rate in bytes/s by libvirt's page sampling over so many seconds (never another
  * mode: those can end a guest). 0 from libvirt is reported as an error: unknown.
  */
+#define HYPERVISOR_DIRTY_RATE_SECONDS 1
 void hypervisor_measure_dirty_rate(Hypervisor *hypervisor, const char *uuid,
                                    HypervisorNumberDone done, gpointer user_data);

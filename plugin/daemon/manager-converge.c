@@ -38,6 +38,17 @@ rate_full(Manager *manager, const Migration *migration)
     return rate;
 }
 
+/* Bounds that cannot all be kept leave nothing to be added. */
+static uint64_t
+rate_given(const Manager *manager, const Migration *migration)
+{
+    const AllocateShare *share = &migration->share;
+
+    return network_is_shaped(manager->network, SHAPING_EGRESS) && share->least <= share->rate
+               ? share->rate
+               : 0;
+}
+
 /* What the time that it was held leaves of it; 0: none. */
 static uint64_t
 deadline_since_running(const Migration *migration)
@@ -74,6 +85,8 @@ limits_now(Manager *manager, const Migration *migration)
             migration->downtime_limit_by_user ? 0 : manager_maximum_downtime(manager, migration),
         .deadline_us = deadline_since_running(migration),
         .rate_full = rate_full(manager, migration),
+        .rate_given = rate_given(manager, migration),
+        .dirty_rate = migration->dirty_rate,
         .first_pass = migration->forecast.valid ? migration->forecast.memory : 0,
         .post_copy_allowed = machine->decided && machine->post_copy_possible &&
                              !machine->post_copy_requested &&

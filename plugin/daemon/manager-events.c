@@ -80,11 +80,11 @@ offer_read(const char *text, const GError *error, gpointer data)
 }
 
 static void
-observe_flags(Migration *migration)
+observe_flags(const Manager *manager, Migration *migration)
 {
     g_autoptr(GError) error = NULL;
 
-    if (!job_flags_read(JOB_FLAGS_DIRECTORY, migration->name, migration->uuid,
+    if (!job_flags_read(manager->job_flags_directory, migration->name, migration->uuid,
                         &migration->user_flags, &error)) {
         migration->flags_unknown = true;
         /* Only the caller knows whether he began with post-copy: libvirt refuses otherwise. */
@@ -115,7 +115,7 @@ manager_observe(Manager *manager, const HypervisorEvent *event)
         manager_describe(manager, migration, known);
     else /* what it does not allow is in its metadata */
         manager_exclude_post_copy(migration, "the domain's metadata is not known");
-    observe_flags(migration);
+    observe_flags(manager, migration);
     manager_settle(manager, migration, true);
     manager_measure_memory(manager, migration);
     return migration;

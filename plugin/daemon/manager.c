@@ -223,6 +223,22 @@ manager_settle(Manager *manager, Migration *migration, bool anew)
     manager_input(manager, migration, &decided);
 }
 
+/*
+ * A second alone says nothing of when its working set is dirty: that is taken for all of its
+ * memory, unless an earlier migration has shown it.
+ */
+void
+manager_take_dirty_rate(Migration *migration, uint64_t bytes_per_second)
+{
+    if (!migration->dirty.valid)
+        migration->dirty =
+            dirty_curve_from_rate(bytes_per_second, 0, migration->description->current_memory);
+    else
+        dirty_curve_insert(&migration->dirty, HYPERVISOR_DIRTY_RATE_SECONDS,
+                           (double)bytes_per_second * HYPERVISOR_DIRTY_RATE_SECONDS);
+    migration->dirty_rate = bytes_per_second;
+}
+
 static void
 dirty_rate_measured(uint64_t bytes_per_second, const GError *error, gpointer data)
 {
@@ -233,9 +249,7 @@ dirty_rate_measured(uint64_t bytes_per_second, const GError *error, gpointer dat
         return; /* unknown stays unknown */
     if (migration->dirty_by_passes)
         return; /* known better meanwhile */
-    migration->dirty_rate = bytes_per_second;
-    migration->dirty =
-        dirty_curve_from_rate(bytes_per_second, 0, migration->description->current_memory);
+    manager_take_dirty_rate(migration, bytes_per_second);
     migration_note(migration, "dirty-rate", "measured: %" G_GUINT64_FORMAT " B/s",
                    bytes_per_second);
     if (migration->machine.state == MIGRATION_WAITING)
@@ -295,7 +309,8 @@ post_copy_obstacle(const Manager *manager, const Migration *migration)
     uint64_t flags;
     const char *reason;
 
-    if (!job_flags_read(JOB_FLAGS_DIRECTORY, migration->name, migration->uuid, &flags, NULL))
+    if (!job_flags_read(manager->job_flags_directory, migration->name, migration->uuid, &flags,
+                        NULL))
         return NULL;
     reason = gate_start_post_copy(&flags, hypervisor_qemu_version(manager->hypervisor),
                                   migration->peer_known ? migration->peer.qemu_version : 0);
@@ -525,6 +540,7 @@ manager_new(const Config *config, const char *state_directory, GError **error)
 
     manager->config = config;
     manager->prepare_seconds = PREPARE_SECONDS;
+    manager->job_flags_directory = JOB_FLAGS_DIRECTORY;
     /* A plugin still knows tickets of the daemon before this one: no number comes twice. */
     manager->next_ticket = (uint64_t)g_get_monotonic_time();
     manager->state_directory = g_strdup(state_directory);

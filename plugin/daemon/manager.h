@@ -24,7 +24,8 @@ typedef struct Manager Manager;
 
 struct Manager {
     const Config *config;
-    char *state_directory; /* tied to the boot */
+    char *state_directory;           /* tied to the boot */
+    const char *job_flags_directory; /* JOB_FLAGS_DIRECTORY */
     Network *network;
     Hypervisor *hypervisor;
     Registry *registry;
@@ -88,6 +89,8 @@ void manager_exclude_post_copy(Migration *migration, const char *reason);
  * guest a second of page sampling and the caller nothing.
  */
 void manager_measure_dirty_rate(Manager *manager, Migration *migration);
+/* Takes its answer over, bytes/s; the migration has a description. */
+void manager_take_dirty_rate(Migration *migration, uint64_t bytes_per_second);
 
 /*
  * libvirt keeps the VM of a source's migration paused in post-copy: it is

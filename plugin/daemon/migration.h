@@ -94,6 +94,7 @@ typedef struct {
     gint64 iteration_us;       /* when the last pass began */
     double first_pass_seconds; /* likewise, the first; 0 unknown */
     double pass_seconds;       /* how long the pass before it took; 0 unknown */
+    TrafficClass source_class; /* of the host without the VM */
     TrafficClass vm_class;
     TrafficClass peer_class;
 

@@ -382,13 +382,11 @@ network_vm_rates(const Network *network, const DomainDescription *description)
 }
 
 static bool
-side_last(const Side *side, const TrafficWindow *window, uint64_t *ret_rate)
+side_rate(const Side *side, TrafficRates rates, uint64_t *ret_rate)
 {
-    TrafficRates last = traffic_window_last(window);
-
-    if (!side->shaped || !last.valid)
+    if (!side->shaped || !rates.valid)
         return false;
-    *ret_rate = last.out;
+    *ret_rate = rates.out;
     return true;
 }
 
@@ -397,7 +395,7 @@ network_workload_last(const Network *network, ShapingDirection direction, uint64
 {
     const Side *side = &network->side[direction];
 
-    return side_last(side, side->workload, ret_rate);
+    return side_rate(side, traffic_window_last(side->workload), ret_rate);
 }
 
 bool
@@ -405,7 +403,15 @@ network_migrations_last(const Network *network, ShapingDirection direction, uint
 {
     const Side *side = &network->side[direction];
 
-    return side_last(side, side->migrations, ret_rate);
+    return side_rate(side, traffic_window_last(side->migrations), ret_rate);
+}
+
+bool
+network_migrations_rate(const Network *network, ShapingDirection direction, uint64_t *ret_rate)
+{
+    const Side *side = &network->side[direction];
+
+    return side_rate(side, traffic_window_smoothed(side->migrations), ret_rate);
 }
 
 bool

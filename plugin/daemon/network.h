@@ -66,6 +66,10 @@ bool network_workload_last(const Network *network, ShapingDirection direction, u
 bool network_migrations_last(const Network *network, ShapingDirection direction,
                              uint64_t *ret_rate);
 
+/* Likewise of all migrations together, smoothed over seconds. */
+bool network_migrations_rate(const Network *network, ShapingDirection direction,
+                             uint64_t *ret_rate);
+
 /* Bytes that crossed the uplink since any moment, migrations among them. False: not read yet. */
 bool network_link_bytes(const Network *network, ShapingDirection direction, uint64_t *ret_bytes);
 

@@ -13,6 +13,8 @@
  */
 #define GATHERING_OF_GANG 2
 #define GATHERING_LONGEST 5
+/* An incoming migration that moves for so long shows what it takes. */
+#define INCOMING_MEASURED_US (5 * G_USEC_PER_SEC)
 /* Where nothing makes the next one wait, one slow start of QEMU is not to make all overlap. */
 #define PREPARE_SECONDS_OVERLAPPING_MAXIMUM 3.0
 
@@ -212,6 +214,27 @@ fill_running(const Manager *manager, const GPtrArray *active, ScheduleItem *item
     }
 }
 
+static ScheduleParams
+params_configured(const Manager *manager)
+{
+    ScheduleParams params = schedule_params_default();
+
+    params.scheduling = manager->config->scheduling;
+    params.maximum_running = manager->config->maximum_running;
+    return params;
+}
+
+/* No more run than there are classes for: one without would be counted as workload. */
+static void
+bound_by_classes(const Manager *manager, ScheduleParams *params)
+{
+    unsigned incoming = planner_count(manager, SHAPING_INGRESS);
+    uint32_t most = incoming < SHAPING_MIGRATIONS_MAX ? SHAPING_MIGRATIONS_MAX - incoming : 1;
+
+    if (params->maximum_running == 0 || params->maximum_running > most)
+        params->maximum_running = most;
+}
+
 GPtrArray *
 planner_schedule(Manager *manager)
 {
@@ -221,11 +244,10 @@ planner_schedule(Manager *manager)
     g_autoptr(GPtrArray) held = g_ptr_array_new();
     g_autoptr(GPtrArray) active = g_ptr_array_new();
     GPtrArray *starting = g_ptr_array_new();
-    ScheduleParams params = schedule_params_default();
+    ScheduleParams params = params_configured(manager);
     bool changed = false;
 
-    params.scheduling = manager->config->scheduling;
-    params.maximum_running = manager->config->maximum_running;
+    bound_by_classes(manager, &params);
     for (guint i = 0; i < manager->migrations->len; i++) {
         Migration *migration = g_ptr_array_index(manager->migrations, i);
 
@@ -272,6 +294,58 @@ planner_schedule(Manager *manager)
     return starting;
 }
 
+/* It can bring no more than the links carry. */
+static uint64_t
+incoming_streams_rate(const Manager *manager, const Migration *migration)
+{
+    uint64_t rate = planner_streams_rate(manager, migration);
+    uint64_t links[] = { migration->peer_known ? migration->peer.link_rate : 0,
+                         network_usable_rate(manager->network) };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(links); i++) {
+        if (links[i] != 0 && (rate == 0 || links[i] < rate))
+            rate = links[i];
+    }
+    return rate;
+}
+
+static bool
+is_incoming(const Migration *migration)
+{
+    return migration->machine.role == MIGRATION_ROLE_DESTINATION &&
+           migration_is_active(migration) && !migration->recovery.broken &&
+           migration->machine.state != MIGRATION_WAITING;
+}
+
+static bool
+shows_what_it_takes(const Migration *migration, gint64 now_us)
+{
+    return migration_is_transferring(migration) && migration->running_us != 0 &&
+           now_us - migration->running_us >= INCOMING_MEASURED_US;
+}
+
+/*
+ * Bytes/s that one of those that came in seconds ago takes of what is free. libvirt has no
+ * statistics of an incoming job: all of them are measured together. Without classes they
+ * are counted among the workload, and what that leaves is free.
+ */
+static uint64_t
+incoming_rate_measured(const Manager *manager, gint64 now_us)
+{
+    uint64_t rate = 0;
+    unsigned count = 0;
+
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        const Migration *migration = g_ptr_array_index(manager->migrations, i);
+
+        count += is_incoming(migration) && shows_what_it_takes(migration, now_us);
+    }
+    if (network_is_shaped(manager->network, SHAPING_INGRESS) &&
+        !network_migrations_rate(manager->network, SHAPING_INGRESS, &rate))
+        return UINT64_MAX;
+    return rate / MAX(count, 1);
+}
+
 static void
 fill_incoming(const Manager *manager, const Migration *migration, ScheduleIncoming *incoming)
 {
@@ -283,6 +357,7 @@ fill_incoming(const Manager *manager, const Migration *migration, ScheduleIncomi
     if (migration->peer_known && migration->peer.technique_set)
         incoming->item.technique = migration->peer.technique;
     incoming->item.relief = 0;
+    incoming->item.stream_rate = incoming_streams_rate(manager, migration);
     incoming->item.ending = false; /* libvirt has no statistics of an incoming job */
 }
 
@@ -317,15 +392,21 @@ planner_admit_incoming(Manager *manager)
         .params = schedule_params_default(),
     };
     Migration *first = NULL;
+    gint64 now_us = g_get_monotonic_time();
+    uint64_t measured = incoming_rate_measured(manager, now_us);
 
     input.params.scheduling = manager->config->scheduling;
     for (guint i = 0; i < manager->migrations->len; i++) {
         const Migration *migration = g_ptr_array_index(manager->migrations, i);
+        ScheduleItem *item = &running[input.running_count].item;
 
-        if (migration->machine.role == MIGRATION_ROLE_DESTINATION &&
-            migration_is_active(migration) && !migration->recovery.broken &&
-            migration->machine.state != MIGRATION_WAITING)
-            fill_incoming(manager, migration, &running[input.running_count++]);
+        if (!is_incoming(migration))
+            continue;
+        fill_incoming(manager, migration, &running[input.running_count++]);
+        /* Its stream can carry more: that is the next one's to take. 0 would fill any link. */
+        if (shows_what_it_takes(migration, now_us) &&
+            (item->stream_rate == 0 || measured < item->stream_rate))
+            item->stream_rate = measured == UINT64_MAX ? item->stream_rate : MAX(measured, 1);
     }
     for (guint i = 0; i < manager->migrations->len; i++) {
         Migration *migration = g_ptr_array_index(manager->migrations, i);
@@ -405,7 +486,7 @@ planner_estimate_starts(Manager *manager)
     g_autofree SchedulePlanItem *items = g_new0(SchedulePlanItem, SCHEDULE_ITEMS_MAX);
     g_autofree SchedulePlanned *planned = g_new0(SchedulePlanned, SCHEDULE_ITEMS_MAX);
     g_autoptr(GPtrArray) planned_migrations = g_ptr_array_new();
-    ScheduleParams params = schedule_params_default();
+    ScheduleParams params = params_configured(manager);
     TrafficRates rates = network_host_rates(manager->network);
     uint64_t usable = network_usable_rate(manager->network);
     SchedulePlanLink link = {
@@ -416,8 +497,6 @@ planner_estimate_starts(Manager *manager)
     uint64_t running = MAX(planner_count(manager, SHAPING_EGRESS), 1);
     gint64 now_us = g_get_monotonic_time();
 
-    params.scheduling = manager->config->scheduling;
-    params.maximum_running = manager->config->maximum_running;
     for (guint i = 0; i < manager->migrations->len; i++) {
         Migration *migration = g_ptr_array_index(manager->migrations, i);
 

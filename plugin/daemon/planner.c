@@ -168,12 +168,13 @@ planner_technique_input(const Manager *manager, Migration *migration, TechniqueI
         input->destination = migration->peer.host;
         input->destination_link = migration->peer.link_rate;
     }
-    input->source_class =
-        classify_traffic(&input->source, input->source_link, manager->host_class, NULL);
+    migration->source_class =
+        classify_traffic(&input->source, input->source_link, migration->source_class, NULL);
     migration->vm_class =
         classify_traffic(&input->vm, input->source_link, migration->vm_class, NULL);
     migration->peer_class =
         classify_traffic(&input->destination, input->destination_link, migration->peer_class, NULL);
+    input->source_class = migration->source_class;
     input->vm_class = migration->vm_class;
     input->destination_class = migration->peer_class;
     input->dirty = migration->dirty;

@@ -26,6 +26,13 @@
 #define RAMP_PAUSE_MAX_S 10.0
 #define COLLAPSED_RATIO 0.25
 #define COLLAPSED_MAX_S 10.0
+/* What follows the last page, and what a reading may be wrong by. */
+#define DEADLINE_MARGIN_S 1.0
+#define DEADLINE_GAIN 1.1       /* less than that is won by post-copy: nothing is */
+#define DEADLINE_PATIENCE_S 3.0 /* and at most this part of the time that is left: */
+#define DEADLINE_PATIENCE_PART 8.0
+/* Slower than this part of its class: something else bounds it. */
+#define FILLS_CLASS_RATIO 0.75
 #define LAST_ROUND_S 2.0
 #define LAST_ROUND_GAIN 1.25
 #define LAST_ROUND_DOUBLINGS_MAX 6u
@@ -86,6 +93,7 @@ state_bridge_gap(ConvergeState *state, int64_t now_us)
     shift_time(&state->moved_us, by_us);
     shift_time(&state->collapsed_us, by_us);
     shift_time(&state->below_dirty_us, by_us);
+    shift_time(&state->late_us, by_us);
     shift_time(&state->stalled_us, by_us);
     shift_time(&state->raised_us, by_us);
     shift_time(&state->last_round_us, by_us);
@@ -239,20 +247,56 @@ converge_left_of_first_pass(uint64_t remaining, uint64_t transferred, uint64_t e
     return expected - transferred;
 }
 
-/* Only post-copy can keep it: one more copy of what is left would come too late. */
-static bool
-deadline_is_in_danger(const ConvergeState *state, const ConvergeSample *sample,
-                      const ConvergeLimits *limits, double left)
+/*
+ * Its class has the least rate that keeps the deadline, and more once that is not enough:
+ * so what is measured says only whether it uses what it has.
+ */
+static double
+attainable_rate(const ConvergeState *state, const ConvergeLimits *limits)
 {
-    double elapsed = seconds_between(state->started_us, sample->time_us);
+    if (limits->rate_given == 0 ||
+        state->throughput < FILLS_CLASS_RATIO * (double)limits->rate_given)
+        return state->throughput;
+    return fmax(state->throughput, (double)limits->rate_full);
+}
 
-    if (limits->deadline_us == 0 || state->throughput <= 0.0)
+/* Pre-copy would be late, and post-copy, which sends nothing twice, clearly earlier. */
+static bool
+pre_copy_is_late(const ConvergeState *state, const ConvergeSample *sample,
+                 const ConvergeLimits *limits, const ConvergeDecision *decision,
+                 double seconds_to_deadline)
+{
+    double dirty_rate =
+        decision->dirty_rate > 0.0 ? decision->dirty_rate : (double)limits->dirty_rate;
+    double rate = attainable_rate(state, limits);
+    double left = decision->left;
+
+    if (rate <= 0.0 || rate < DEADLINE_GAIN * (rate - dirty_rate))
         return false;
     /* QEMU counts zero pages among what is left of a first pass. */
     if (state->iteration < 2)
         left = fmin(left, (double)converge_left_of_first_pass(
                               sample->remaining, sample->transferred, limits->first_pass));
-    return elapsed + 2.0 * left / state->throughput >= (double)limits->deadline_us / 1e6;
+    return rate <= dirty_rate || left / (rate - dirty_rate) >= seconds_to_deadline;
+}
+
+/* Only post-copy can keep it, and that does not pass by itself. */
+static bool
+deadline_is_in_danger(ConvergeState *state, const ConvergeSample *sample,
+                      const ConvergeLimits *limits, const ConvergeDecision *decision)
+{
+    double seconds = (double)limits->deadline_us / 1e6 - DEADLINE_MARGIN_S -
+                     seconds_between(state->started_us, sample->time_us);
+
+    if (limits->deadline_us == 0 ||
+        !pre_copy_is_late(state, sample, limits, decision, fmax(seconds, 0.0))) {
+        state->late_us = 0;
+        return false;
+    }
+    if (state->late_us == 0)
+        state->late_us = sample->time_us;
+    return seconds_between(state->late_us, sample->time_us) >=
+           clamp(seconds / DEADLINE_PATIENCE_PART, 0.0, DEADLINE_PATIENCE_S);
 }
 
 /* How long a local minimum is waited for. */
@@ -478,7 +522,7 @@ converge_step(ConvergeState *state, const ConvergeSample *sample, const Converge
     if (state->throughput > 0.0)
         decision.downtime_needed = state->best / state->throughput * 1e3;
 
-    in_danger = deadline_is_in_danger(state, sample, limits, decision.left);
+    in_danger = deadline_is_in_danger(state, sample, limits, &decision);
     measured = is_slower_than_dirtied(state, limits, decision.dirty_rate, window, now_us);
     measured = passes_do_not_shrink(state, window, now_us) || measured;
     stalled = measured || (limits->expected_not_to_end && state->iteration >= 2) || in_danger;
@@ -514,6 +558,7 @@ converge_pause(ConvergeState *state)
     state->moved_us = 0;
     state->collapsed_us = 0;
     state->below_dirty_us = 0;
+    state->late_us = 0;
     state->stalled_us = 0;
     state->missed = 0;
     state->passes = 0;

@@ -26,6 +26,10 @@
  *   collapse       throughput below a quarter of its average (EWMA, 0.4 as in VEP
  *                  248): no switch now. A lower level that lasts for 10 s is the
  *                  new average; nothing moving at all never is
+ *   deadline       pre-copy would be late with all that its class may be given (or with what
+ *                  it reaches, where that is clearly less than it has), by what is left and
+ *                  the dirty rate, and post-copy needs a tenth less: then it is started, in
+ *                  the first pass too, once that has lasted 3 s or an eighth of the time left
  *   last round     what is left would fit the downtime limit, had the migration
  *                  all of the link but the floors: it gets that for 2 s, and the
  *                  pauses between such rounds double
@@ -71,6 +75,8 @@ typedef struct {
     uint64_t downtime_maximum_ms; /* at or below the initial one: no ramp */
     uint64_t deadline_us;         /* of the whole migration since its start; 0 none */
     uint64_t rate_full;           /* bytes/s with all of the link but the floors; 0 unknown */
+    uint64_t rate_given;          /* bytes/s of its class; 0 unknown, or it may not be given more */
+    uint64_t dirty_rate;          /* bytes/s, where the sample knows none; 0 unknown */
     uint64_t first_pass; /* bytes that it is expected to send, without zero pages; 0 unknown */
     bool post_copy_allowed;
     /* The predictor says that passes of this guest do not shrink. */
@@ -99,6 +105,7 @@ typedef struct {
     double throughput_now;  /* of the last interval */
     int64_t collapsed_us;   /* since when; 0 it is not */
     int64_t below_dirty_us; /* since when slower than the guest dirties; 0 it is not */
+    int64_t late_us;        /* since when the deadline is in danger; 0 it is not */
     int64_t stalled_us;     /* since when; 0 it is not */
     unsigned int missed;    /* passes since then that were no better */
     uint64_t downtime_ms;   /* as last ordered; 0 nothing yet */

@@ -675,7 +675,7 @@ schedule_reason_to_string(ScheduleReason reason)
     case SCHEDULE_WAIT_GATHERING:
         return "others may come in this moment";
     case SCHEDULE_WAIT_MAXIMUM:
-        return "as many migrations run as the configuration allows";
+        return "as many migrations run as may at a time";
     }
     return "unknown";
 }

@@ -586,6 +586,100 @@ test_held(void)
     with_daemon("[policy]\nmaximum-running=1\n", client_held, NULL);
 }
 
+/* ---- what only one answer can carry -------------------------------------- */
+
+static void
+client_gathers(gpointer data)
+{
+    Fixture *fixture = data;
+    gboolean wait = TRUE;
+
+    enter(fixture, "perform", 1, VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER, NULL, &wait);
+    g_assert_false(wait);
+}
+
+/* The caller has no time for so much. */
+static void
+client_gathers_long(gpointer data)
+{
+    Fixture *fixture = data;
+    gboolean wait = FALSE;
+
+    enter(fixture, "perform", 1, VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER, NULL, &wait);
+    g_assert_true(wait);
+}
+
+/* A peer-to-peer call is answered once nothing else is likely to come with it. */
+static void
+test_gathers(void)
+{
+    with_daemon("[policy]\ngathering-time=300ms\n", client_gathers, NULL);
+    with_daemon("[policy]\ngathering-time=5s\n", client_gathers_long, NULL);
+}
+
+/* ---- what a guest that dirties faster than the link gets ----------------- */
+
+/* The flags that libvirt is to have for a peer-to-peer migration with that metadata. */
+static guint64
+flags_used(Fixture *fixture, unsigned number, const char *metadata, guint64 flags)
+{
+    g_autofree char *xml = g_strdup_printf(
+        "<domain type='test'><name>vm%u</name><uuid>" UUID_FORMAT
+        "</uuid><memory unit='MiB'>64</memory><metadata><c:domain xmlns:c='" DOMAIN_NAMESPACE
+        "'>%s</c:domain></metadata></domain>",
+        number, number, metadata);
+    g_autoptr(GVariant) arguments =
+        g_variant_ref_sink(enter_arguments("perform", number, flags, NULL));
+    g_autoptr(GVariant) fields = g_variant_get_child_value(arguments, 1);
+    g_autoptr(GVariant) reply = NULL;
+    g_autoptr(GVariant) answer = NULL;
+    GVariantDict changed;
+    guint64 used = 0;
+
+    g_variant_dict_init(&changed, fields);
+    g_variant_dict_insert(&changed, "domain-xml", "s", xml);
+    reply = call(fixture, "EnterCall",
+                 g_variant_new("(s@a{sv})", "perform", g_variant_dict_end(&changed)));
+    g_assert_nonnull(reply);
+    answer = g_variant_get_child_value(reply, 0);
+    g_assert_true(g_variant_lookup(answer, "flags", "t", &used));
+    return used;
+}
+
+static const char pre_copy_alone[] = "<c:technique allow='pre-copy'/>";
+
+static void
+client_auto_converge(gpointer data)
+{
+    Fixture *fixture = data;
+    guint64 p2p = VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER;
+
+    g_assert_cmphex(flags_used(fixture, 1, pre_copy_alone, p2p), ==,
+                    p2p | VIR_MIGRATE_AUTO_CONVERGE);
+    g_assert_cmphex(flags_used(fixture, 2, "", p2p), ==, p2p | VIR_MIGRATE_POSTCOPY);
+    /* libvirt refuses it with these. */
+    g_assert_cmphex(flags_used(fixture, 3, pre_copy_alone, p2p | VIR_MIGRATE_COMPRESSED) &
+                        VIR_MIGRATE_AUTO_CONVERGE,
+                    ==, 0);
+}
+
+static void
+client_no_auto_converge(gpointer data)
+{
+    Fixture *fixture = data;
+    guint64 p2p = VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER;
+
+    g_assert_cmphex(flags_used(fixture, 1, pre_copy_alone, p2p), ==, p2p);
+}
+
+/* Throttled only where the configuration agrees, and nothing better is allowed. */
+static void
+test_auto_converge(void)
+{
+    with_daemon("[policy]\nauto-converge=auto\ngathering-time=0\n", client_auto_converge, NULL);
+    with_daemon("[policy]\nauto-converge=never\ngathering-time=0\n", client_no_auto_converge, NULL);
+}
+
 /* ---- a destination that several sources push to ------------------------- */
 
 /* A prepare whose cookie says that it comes from host number `source`. */
@@ -748,6 +842,8 @@ main(int argc, char **argv)
     g_test_add_func("/daemon/server/order", test_order);
     g_test_add_func("/daemon/server/late", test_late);
     g_test_add_func("/daemon/server/held", test_held);
+    g_test_add_func("/daemon/server/gathers", test_gathers);
+    g_test_add_func("/daemon/server/auto-converge", test_auto_converge);
     g_test_add_func("/daemon/server/admission", test_admission);
     g_test_add_func("/daemon/server/flood", test_flood);
     g_test_add_func("/daemon/server/silent-host", test_silent_host);
