@@ -154,7 +154,7 @@ test-replay: $(BUILD)/virt-convoy $(BUILD)/prediction-mvm ## lab runs would be d
 	  printf '%s: ' $$file; $(BUILD)/virt-convoy replay $$file || status=1; \
 	done; $(BUILD)/prediction-mvm tests/data/mvm-migrations.csv || status=1; exit $$status
 
-record: all ## record the lab runs that test-replay replays anew (PARTS=gang: that one); root, 10 minutes
+record: all ## record the lab runs that test-replay replays anew (PARTS=gang: that one); root, 15 minutes
 	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/lab/record $(PARTS)
 
 test-schemas: ## the RelaxNG schemas against their examples, the unit's confinement
