@@ -463,6 +463,35 @@ test_free_towards(Fixture *fixture, gconstpointer data G_GNUC_UNUSED)
     }
 }
 
+/* Of medium priority, for a second; the first one has its turn, the others wait for theirs. */
+static Migration *
+turn_put(Fixture *fixture, unsigned number, uint64_t left, uint64_t throughput)
+{
+    Migration *migration = migration_put(fixture, MIGRATION_ROLE_SOURCE, number);
+    gint64 now_us = g_get_monotonic_time();
+
+    migration->priority = PRIORITY_MEDIUM;
+    migration->running_us = now_us - G_USEC_PER_SEC;
+    migration->statistics_us = now_us;
+    migration->dirty = dirty_curve_from_rate(100, 100, 64 * MB);
+    migration->share.reason = number == 1 ? ALLOCATE_REASON_TURN : ALLOCATE_REASON_WAITS;
+    migration->statistics = (JobStatistics){ .valid = true,
+                                             .active = true,
+                                             .memory_total = 64 * MB,
+                                             .memory_remaining = left,
+                                             .throughput = throughput };
+    return migration;
+}
+
+static void
+waiting_put(Fixture *fixture, unsigned number)
+{
+    Migration *migration = migration_put(fixture, MIGRATION_ROLE_SOURCE, number);
+
+    migration->priority = PRIORITY_MEDIUM;
+    migration->machine.state = MIGRATION_WAITING;
+}
+
 /*
  * A connection carries 12 MB/s. One of medium priority reaches 5, the next one waits for its
  * turn and reaches 1: a third one may start beside them, and leaves no room for a fourth.
@@ -486,31 +515,14 @@ test_starts_beside_one_that_waits(Fixture *fixture, gconstpointer data G_GNUC_UN
     fixture->config->one_stream_rate = 12 * MB;
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
         g_autoptr(GPtrArray) starting = NULL;
-        gint64 now_us = g_get_monotonic_time();
+        Migration *first = turn_put(fixture, 1, rows[i].left, 5 * MB);
 
-        for (unsigned number = 1; number <= 4; number++) {
-            Migration *migration = migration_put(fixture, MIGRATION_ROLE_SOURCE, number);
-
-            migration->priority = PRIORITY_MEDIUM;
-            if (number > 2) {
-                migration->machine.state = MIGRATION_WAITING;
-                continue;
-            }
-            migration->running_us = now_us - G_USEC_PER_SEC;
-            migration->statistics_us = now_us;
-            migration->dirty = dirty_curve_from_rate(100, 100, 64 * MB);
-            migration->statistics =
-                (JobStatistics){ .valid = true,
-                                 .active = true,
-                                 .memory_total = 64 * MB,
-                                 .memory_remaining = number == 1 ? rows[i].left : 50 * MB,
-                                 .throughput = number == 1 ? 5 * MB : 1 * MB };
-            migration->share.reason = number == 1 ? ALLOCATE_REASON_TURN : ALLOCATE_REASON_WAITS;
-            if (number == 1)
-                migration->streams = (ParallelMeter){ .latest_us = now_us,
-                                                      .latest = 5 * MB,
-                                                      .latest_room = 20 * MB };
-        }
+        first->streams = (ParallelMeter){ .latest_us = g_get_monotonic_time(),
+                                          .latest = 5 * MB,
+                                          .latest_room = 20 * MB };
+        turn_put(fixture, 2, 50 * MB, MB);
+        waiting_put(fixture, 3);
+        waiting_put(fixture, 4);
         starting = planner_schedule(manager);
         g_test_message("%s: %u start", rows[i].name, starting->len);
         g_assert_cmpuint(starting->len, ==, rows[i].starting);
@@ -533,27 +545,10 @@ test_starts_while_one_ends(Fixture *fixture, gconstpointer data G_GNUC_UNUSED)
     fixture->config->shape = true;
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
         g_autoptr(GPtrArray) starting = NULL;
-        gint64 now_us = g_get_monotonic_time();
 
-        for (unsigned number = 1; number <= 3; number++) {
-            Migration *migration = migration_put(fixture, MIGRATION_ROLE_SOURCE, number);
-
-            migration->priority = PRIORITY_MEDIUM;
-            if (number == 3) {
-                migration->machine.state = MIGRATION_WAITING;
-                continue;
-            }
-            migration->running_us = now_us - G_USEC_PER_SEC;
-            migration->statistics_us = now_us;
-            migration->dirty = dirty_curve_from_rate(100, 100, 64 * MB);
-            migration->share.reason = number == 1 ? ALLOCATE_REASON_TURN : ALLOCATE_REASON_WAITS;
-            migration->statistics =
-                (JobStatistics){ .valid = true,
-                                 .active = true,
-                                 .memory_total = 64 * MB,
-                                 .memory_remaining = number == 1 ? rows[i].left : 50 * MB,
-                                 .throughput = number == 1 ? 20 * MB : MB };
-        }
+        turn_put(fixture, 1, rows[i].left, 20 * MB);
+        turn_put(fixture, 2, 50 * MB, MB);
+        waiting_put(fixture, 3);
         starting = planner_schedule(manager);
         g_test_message("%" G_GUINT64_FORMAT " left: %u start", rows[i].left, starting->len);
         g_assert_cmpuint(starting->len, ==, rows[i].starting);

@@ -588,25 +588,26 @@ test_held(void)
 
 /* ---- what only one answer can carry -------------------------------------- */
 
+static gboolean
+waits_peer_to_peer(Fixture *fixture)
+{
+    gboolean wait = FALSE;
+
+    enter(fixture, "perform", 1, VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER, NULL, &wait);
+    return wait;
+}
+
 static void
 client_gathers(gpointer data)
 {
-    Fixture *fixture = data;
-    gboolean wait = TRUE;
-
-    enter(fixture, "perform", 1, VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER, NULL, &wait);
-    g_assert_false(wait);
+    g_assert_false(waits_peer_to_peer(data));
 }
 
 /* The caller has no time for so much. */
 static void
 client_gathers_long(gpointer data)
 {
-    Fixture *fixture = data;
-    gboolean wait = FALSE;
-
-    enter(fixture, "perform", 1, VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER, NULL, &wait);
-    g_assert_true(wait);
+    g_assert_true(waits_peer_to_peer(data));
 }
 
 /* A peer-to-peer call is answered once nothing else is likely to come with it. */
