@@ -225,17 +225,19 @@ manager_settle(Manager *manager, Migration *migration, bool anew)
 
 /*
  * A second alone says nothing of when its working set is dirty: that is taken for all of its
- * memory, unless an earlier migration has shown it.
+ * memory, unless an earlier migration has shown it. More in a second than that set is another.
  */
 void
 manager_take_dirty_rate(Migration *migration, uint64_t bytes_per_second)
 {
-    if (!migration->dirty.valid)
+    const DirtyCurve *shown = &migration->dirty;
+    double bytes = (double)bytes_per_second * HYPERVISOR_DIRTY_RATE_SECONDS;
+
+    if (shown->valid && bytes <= shown->point[shown->count - 1].bytes)
+        dirty_curve_insert(&migration->dirty, HYPERVISOR_DIRTY_RATE_SECONDS, bytes);
+    else
         migration->dirty =
             dirty_curve_from_rate(bytes_per_second, 0, migration->description->current_memory);
-    else
-        dirty_curve_insert(&migration->dirty, HYPERVISOR_DIRTY_RATE_SECONDS,
-                           (double)bytes_per_second * HYPERVISOR_DIRTY_RATE_SECONDS);
     migration->dirty_rate = bytes_per_second;
 }
 

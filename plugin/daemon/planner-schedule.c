@@ -229,9 +229,10 @@ static void
 bound_by_classes(const Manager *manager, ScheduleParams *params)
 {
     unsigned incoming = planner_count(manager, SHAPING_INGRESS);
+    bool classes = network_can_shape(manager->network, SHAPING_EGRESS);
     uint32_t most = incoming < SHAPING_MIGRATIONS_MAX ? SHAPING_MIGRATIONS_MAX - incoming : 1;
 
-    if (params->maximum_running == 0 || params->maximum_running > most)
+    if (classes && (params->maximum_running == 0 || params->maximum_running > most))
         params->maximum_running = most;
 }
 
@@ -299,14 +300,11 @@ static uint64_t
 incoming_streams_rate(const Manager *manager, const Migration *migration)
 {
     uint64_t rate = planner_streams_rate(manager, migration);
-    uint64_t links[] = { migration->peer_known ? migration->peer.link_rate : 0,
-                         network_usable_rate(manager->network) };
+    uint64_t here = network_usable_rate(manager->network);
+    uint64_t there = migration->peer_known ? migration->peer.link_rate : 0;
 
-    for (size_t i = 0; i < G_N_ELEMENTS(links); i++) {
-        if (links[i] != 0 && (rate == 0 || links[i] < rate))
-            rate = links[i];
-    }
-    return rate;
+    rate = MIN(rate, here != 0 ? here : UINT64_MAX);
+    return MIN(rate, there != 0 ? there : UINT64_MAX);
 }
 
 static bool
@@ -404,9 +402,8 @@ planner_admit_incoming(Manager *manager)
             continue;
         fill_incoming(manager, migration, &running[input.running_count++]);
         /* Its stream can carry more: that is the next one's to take. 0 would fill any link. */
-        if (shows_what_it_takes(migration, now_us) &&
-            (item->stream_rate == 0 || measured < item->stream_rate))
-            item->stream_rate = measured == UINT64_MAX ? item->stream_rate : MAX(measured, 1);
+        if (shows_what_it_takes(migration, now_us))
+            item->stream_rate = MAX(MIN(measured, item->stream_rate), 1);
     }
     for (guint i = 0; i < manager->migrations->len; i++) {
         Migration *migration = g_ptr_array_index(manager->migrations, i);

@@ -565,10 +565,11 @@ test_starts_bounded(Fixture *fixture, gconstpointer data G_GNUC_UNUSED)
         unsigned configured;
         unsigned incoming;
         guint starting;
+        bool no_classes;
     } rows[] = {
-        { 0, 0, SHAPING_MIGRATIONS_MAX },        { 0, 3, SHAPING_MIGRATIONS_MAX - 3 },
-        { 1000, 3, SHAPING_MIGRATIONS_MAX - 3 }, { 5, 3, 5 },
-        { 0, SHAPING_MIGRATIONS_MAX, 1 },
+        { 0, 0, SHAPING_MIGRATIONS_MAX, false },        { 0, 3, SHAPING_MIGRATIONS_MAX - 3, false },
+        { 1000, 3, SHAPING_MIGRATIONS_MAX - 3, false }, { 5, 3, 5, false },
+        { 0, SHAPING_MIGRATIONS_MAX, 1, false },        { 0, 3, SHAPING_MIGRATIONS_MAX + 6, true },
     };
     Manager *manager = fixture->manager;
 
@@ -576,6 +577,7 @@ test_starts_bounded(Fixture *fixture, gconstpointer data G_GNUC_UNUSED)
         g_autoptr(GPtrArray) starting = NULL;
 
         fixture->config->maximum_running = rows[i].configured;
+        fixture->config->shape = !rows[i].no_classes;
         for (unsigned number = 0; number < rows[i].incoming; number++)
             migration_put(fixture, MIGRATION_ROLE_DESTINATION, number);
         for (unsigned number = 0; number < SHAPING_MIGRATIONS_MAX + 6; number++) {
@@ -589,6 +591,7 @@ test_starts_bounded(Fixture *fixture, gconstpointer data G_GNUC_UNUSED)
         g_assert_cmpuint(starting->len, ==, rows[i].starting);
         g_ptr_array_set_size(manager->migrations, 0);
     }
+    fixture->config->shape = false;
 }
 
 /* What another host's migrations take of 190 Mbit/s decides whether this host's come in. */
@@ -657,6 +660,10 @@ test_dirty_rate(Fixture *fixture, gconstpointer data G_GNUC_UNUSED)
     g_assert_cmpfloat_with_epsilon(dirty_curve_at(&migration->dirty, 1), 100e6, 1);
     g_assert_cmpfloat(dirty_curve_at(&migration->dirty, 2), >=, 100e6);
     g_assert_cmpfloat(dirty_curve_at(&migration->dirty, 60), <, 200e6);
+    /* More in a second than in all of that migration: it is not that guest any more. */
+    manager_take_dirty_rate(migration, 150 * MB);
+    g_assert_cmpuint(migration->dirty_rate, ==, 150 * MB);
+    g_assert_cmpfloat_with_epsilon(dirty_curve_at(&migration->dirty, 20), 3000e6, 1);
 }
 
 /* 5 MB/s for two seconds, and there was more for it: that is what its connection carries. */

@@ -139,9 +139,9 @@ domain_xml(unsigned number)
 
 /* A well-formed call; parameters may be NULL. */
 static GVariant *
-enter_arguments(const char *entry, unsigned number, guint64 flags, GVariant *parameters)
+enter_arguments_xml(const char *entry, unsigned number, const char *xml, guint64 flags,
+                    GVariant *parameters)
 {
-    g_autofree char *xml = domain_xml(number);
     g_autofree char *name = g_strdup_printf("vm%u", number);
     g_autofree char *uuid = g_strdup_printf(UUID_FORMAT, number);
     GVariantDict fields;
@@ -156,19 +156,33 @@ enter_arguments(const char *entry, unsigned number, guint64 flags, GVariant *par
     return g_variant_new("(s@a{sv})", entry, g_variant_dict_end(&fields));
 }
 
+static GVariant *
+enter_arguments(const char *entry, unsigned number, guint64 flags, GVariant *parameters)
+{
+    g_autofree char *xml = domain_xml(number);
+
+    return enter_arguments_xml(entry, number, xml, flags, parameters);
+}
+
+static GVariant *
+answer_to(Fixture *fixture, GVariant *arguments)
+{
+    g_autoptr(GVariant) reply = call(fixture, "EnterCall", arguments);
+
+    g_assert_nonnull(reply);
+    return g_variant_get_child_value(reply, 0);
+}
+
 /* The answer's ticket; 0: not followed. */
 static guint64
 enter(Fixture *fixture, const char *entry, unsigned number, guint64 flags, GVariant *parameters,
       gboolean *ret_wait)
 {
-    g_autoptr(GVariant) reply =
-        call(fixture, "EnterCall", enter_arguments(entry, number, flags, parameters));
-    g_autoptr(GVariant) answer = NULL;
+    g_autoptr(GVariant) answer =
+        answer_to(fixture, enter_arguments(entry, number, flags, parameters));
     guint64 ticket = 0;
     gboolean wait = FALSE;
 
-    g_assert_nonnull(reply);
-    answer = g_variant_get_child_value(reply, 0);
     g_assert_true(g_variant_lookup(answer, "ticket", "t", &ticket));
     g_variant_lookup(answer, "wait", "b", &wait);
     if (ret_wait != NULL)
@@ -629,20 +643,10 @@ flags_used(Fixture *fixture, unsigned number, const char *metadata, guint64 flag
         "</uuid><memory unit='MiB'>64</memory><metadata><c:domain xmlns:c='" DOMAIN_NAMESPACE
         "'>%s</c:domain></metadata></domain>",
         number, number, metadata);
-    g_autoptr(GVariant) arguments =
-        g_variant_ref_sink(enter_arguments("perform", number, flags, NULL));
-    g_autoptr(GVariant) fields = g_variant_get_child_value(arguments, 1);
-    g_autoptr(GVariant) reply = NULL;
-    g_autoptr(GVariant) answer = NULL;
-    GVariantDict changed;
+    g_autoptr(GVariant) answer =
+        answer_to(fixture, enter_arguments_xml("perform", number, xml, flags, NULL));
     guint64 used = 0;
 
-    g_variant_dict_init(&changed, fields);
-    g_variant_dict_insert(&changed, "domain-xml", "s", xml);
-    reply = call(fixture, "EnterCall",
-                 g_variant_new("(s@a{sv})", "perform", g_variant_dict_end(&changed)));
-    g_assert_nonnull(reply);
-    answer = g_variant_get_child_value(reply, 0);
     g_assert_true(g_variant_lookup(answer, "flags", "t", &used));
     return used;
 }
@@ -691,7 +695,6 @@ prepare_from(Fixture *fixture, unsigned number, unsigned source, gboolean *ret_w
     g_autofree char *name = g_strdup_printf("vm%u", number);
     g_autofree char *cookie = g_strdup_printf(
         "<qemu-migration><hostuuid>" UUID_FORMAT "</hostuuid></qemu-migration>", source);
-    g_autoptr(GVariant) reply = NULL;
     g_autoptr(GVariant) answer = NULL;
     GVariantDict fields;
     guint64 ticket = 0;
@@ -701,10 +704,7 @@ prepare_from(Fixture *fixture, unsigned number, unsigned source, gboolean *ret_w
     g_variant_dict_insert(&fields, "domain-xml", "s", xml);
     g_variant_dict_insert(&fields, "flags", "t", (guint64)VIR_MIGRATE_LIVE);
     g_variant_dict_insert(&fields, "cookie-in", "s", cookie);
-    reply = call(fixture, "EnterCall",
-                 g_variant_new("(s@a{sv})", "prepare", g_variant_dict_end(&fields)));
-    g_assert_nonnull(reply);
-    answer = g_variant_get_child_value(reply, 0);
+    answer = answer_to(fixture, g_variant_new("(s@a{sv})", "prepare", g_variant_dict_end(&fields)));
     g_assert_true(g_variant_lookup(answer, "ticket", "t", &ticket));
     *ret_wait = FALSE;
     g_variant_lookup(answer, "wait", "b", ret_wait);
