@@ -10,8 +10,6 @@
 #include <libvirt/libvirt.h>
 
 #define ANSWER_MAXIMUM_MS 1000
-#define SWITCHOVER_LIBVIRT 11001000u
-#define SWITCHOVER_QEMU 8002000u
 
 /* ---- an answer that waits for the network ------------------------------ */
 
@@ -39,27 +37,20 @@ pending_unref(Pending *pending)
     g_free(pending);
 }
 
-/*
- * QEMU ends pre-copy when what is left fits the downtime at the rate it measures:
- * under the caller's own limit that is less than the class really gives to the
- * switchover. Only what the class guarantees is told, so that the downtime holds.
- */
+/* Only what the class guarantees is told, so that the downtime holds. */
 static void
 find_switchover(const Manager *manager, Migration *migration)
 {
     const Reservation *reservation = &manager->side[SHAPING_EGRESS].reservation;
-    uint64_t guaranteed;
+    uint64_t guaranteed = 0;
 
-    migration->switchover_mib = 0;
-    if (!migration->peer_to_peer || migration->user_bandwidth_mib == 0 ||
-        !manager->side[SHAPING_EGRESS].has_reservation ||
-        !network_is_shaped(manager->network, SHAPING_EGRESS) ||
-        hypervisor_libvirt_version(manager->hypervisor) < SWITCHOVER_LIBVIRT ||
-        hypervisor_qemu_version(manager->hypervisor) < SWITCHOVER_QEMU)
-        return;
-    guaranteed = MIN(migration->share.rate, reservation->leaf[migration->priority].rate) >> 20;
-    if (guaranteed > migration->user_bandwidth_mib)
-        migration->switchover_mib = guaranteed;
+    if (manager->side[SHAPING_EGRESS].has_reservation &&
+        network_is_shaped(manager->network, SHAPING_EGRESS))
+        guaranteed = MIN(migration->share.rate, reservation->leaf[migration->priority].rate) >> 20;
+    migration->switchover_mib =
+        gate_switchover_mib(migration->user_flags, migration->user_bandwidth_mib, guaranteed,
+                            hypervisor_libvirt_version(manager->hypervisor),
+                            hypervisor_qemu_version(manager->hypervisor));
 }
 
 static void

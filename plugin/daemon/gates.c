@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#define SWITCHOVER_LIBVIRT 11001000u
+#define SWITCHOVER_QEMU 8002000u
 #define COPIED_DISKS (VIR_MIGRATE_NON_SHARED_DISK | VIR_MIGRATE_NON_SHARED_INC)
 
 typedef struct {
@@ -129,6 +131,16 @@ gate_auto_converge_flags(uint64_t flags)
     if (!(flags & VIR_MIGRATE_LIVE))
         return "the migration is not live";
     return first_reason(flags, reasons, sizeof(reasons) / sizeof(reasons[0]));
+}
+
+uint64_t
+gate_switchover_mib(uint64_t flags, uint64_t user_bandwidth_mib, uint64_t guaranteed_mib,
+                    uint32_t libvirt, uint32_t qemu)
+{
+    if (!(flags & VIR_MIGRATE_PEER2PEER) || user_bandwidth_mib == 0 ||
+        libvirt < SWITCHOVER_LIBVIRT || qemu < SWITCHOVER_QEMU)
+        return 0;
+    return guaranteed_mib > user_bandwidth_mib ? guaranteed_mib : 0;
 }
 
 bool

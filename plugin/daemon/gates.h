@@ -41,6 +41,16 @@ const char *gate_post_copy_userfaultfd(int error_number);
 /* The same for VIR_MIGRATE_PARALLEL. post_copy: it is, or may be, on as well. */
 const char *gate_parallel_flags(uint64_t flags, const char *migrate_uri, bool post_copy);
 
+/*
+ * MiB/s to be told as bandwidth.avail.switchover; 0: nothing. QEMU ends pre-copy when what
+ * is left fits the downtime at the rate it measures: under the caller's own limit that is
+ * less than its class gives (guaranteed, MiB/s) to the switchover. QEMU knows it since 8.2,
+ * libvirt since 11.1, and only a peer-to-peer call carries parameters to where it counts.
+ * Versions as in decision/parallel.h.
+ */
+uint64_t gate_switchover_mib(uint64_t flags, uint64_t user_bandwidth_mib, uint64_t guaranteed_mib,
+                             uint32_t libvirt, uint32_t qemu);
+
 /* Disks are copied as well, through a port of their own that the memory's does not tell. */
 bool gate_copies_disks(uint64_t flags);
 

@@ -76,10 +76,10 @@ def write(path, runs, links, members):
     return records
 
 
-def measure(lab, cell, mode, source, members):
+def measure(lab, cell, mode, source, members, flags):
     for host in lab.hosts.values():
         host.set_mode("full", config={"policy": {"scheduling": mode}})
-    figures = gang.run_cell(lab, members, cell, source)
+    figures = gang.run_cell(lab, members, cell, source, flags)
     there = lab.host(gang.other(source)).virsh("list", "--name").stdout.split()
     missing = [member.name for member in members if member.name not in there]
     if missing:
@@ -104,7 +104,8 @@ def measure_all(lab, arguments, links, runs):
             for mode in MODES[first:] + MODES[:first]:
                 print(f"bench: {cell}, {mode}, run {number + 1} of {arguments.runs}",
                       file=sys.stderr, flush=True)
-                runs[cell][mode].append(measure(lab, cell, mode, source, members))
+                runs[cell][mode].append(measure(lab, cell, mode, source, members,
+                                                arguments.flags))
                 source = gang.other(source)
                 records = write(arguments.output, runs, links, members)
     return records
@@ -119,6 +120,8 @@ def main():
     parser.add_argument("--link", type=bench.at_least_one,
                         help=f"Mbit/s (default {LINK}, for "
                              f"{', '.join(f'{cell} {link}' for cell, link in LINKS.items())})")
+    parser.add_argument("--p2p", action="store_const", dest="flags", const=gang.PEER_TO_PEER,
+                        default=gang.DIRECT, help="peer-to-peer, as cloud managers migrate")
     arguments = parser.parse_args()
     cells = arguments.cells.split(",")
     unknown = [cell for cell in cells if cell not in gang.CELLS]
@@ -126,9 +129,10 @@ def main():
         parser.error(f"'{unknown[0]}' is no cell")
     links = {cell: arguments.link or LINKS.get(cell, LINK) for cell in cells}
     runs = {cell: {mode: [] for mode in MODES} for cell in cells}
+    records = []
     for link in sorted(set(links.values()), reverse=True):
         records = bench.in_lab(arguments, lambda lab: measure_all(lab, arguments, links, runs),
-                               rate=link)
+                               adds=bool(records), rate=link)
     for record in records:
         bench.verdict(record["kept"], f"{record['cell']}: makespan "
                       f"{record['makespan_ratio']:g}, completion times "

@@ -147,7 +147,8 @@ def run(lab, arguments):
 def main():
     arguments = bench.parser("prediction", __doc__, teaching=(4, "rounds before"),
                              rounds=(6, "rounds that count")).parse_args()
-    result = figures(bench.in_lab(arguments, lambda lab: run(lab, arguments), rate=LINK))
+    result = figures(bench.in_lab(arguments, lambda lab: run(lab, arguments), adds=True,
+                                  rate=LINK))
     print(", ".join(f"{key} {value:g}" for key, value in result.items()))
     return 0 if result["lab_median_error"] <= TARGET else 1
 

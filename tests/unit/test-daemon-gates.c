@@ -123,6 +123,43 @@ test_userfaultfd(void)
     g_assert_nonnull(gate_post_copy_userfaultfd(ENOSYS));
 }
 
+/* The caller's limit binds the passes, not the last round, where both ends of the call know how. */
+static void
+test_switchover(void)
+{
+    static const uint64_t p2p = LIVE | VIR_MIGRATE_PEER2PEER;
+
+    static const struct {
+        uint64_t flags;
+        uint64_t user;
+        uint64_t guaranteed;
+        uint32_t libvirt;
+        uint32_t qemu;
+        uint64_t expected;
+    } told[] = {
+        { p2p, 10, 40, 11001000, 8002000, 40 },
+        { p2p, 10, 40, UINT32_MAX, UINT32_MAX, 40 },
+        { p2p, 10, UINT64_MAX, 11001000, 8002000, UINT64_MAX },
+        { LIVE, 10, 40, 11001000, 8002000, 0 }, /* parameters of a direct call come later */
+        { p2p, 0, 40, 11001000, 8002000, 0 },   /* no limit: QEMU measures the class */
+        { p2p, 40, 40, 11001000, 8002000, 0 },  /* nothing is won */
+        { p2p, 50, 40, 11001000, 8002000, 0 },  /* nor must it be less than was asked for */
+        { p2p, 10, 0, 11001000, 8002000, 0 },   /* no class */
+        { p2p, 10, 40, 11000999, 10001000, 0 },
+        { p2p, 10, 40, 9000000, 7002022, 0 },
+        { p2p, 10, 40, 11001000, 8001999, 0 },
+        { p2p, 10, 40, 0, 8002000, 0 }, /* not connected yet */
+        { p2p, 10, 40, 11001000, 0, 0 },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(told); i++) {
+        g_test_message("row %zu", i);
+        g_assert_cmpuint(gate_switchover_mib(told[i].flags, told[i].user, told[i].guaranteed,
+                                             told[i].libvirt, told[i].qemu),
+                         ==, told[i].expected);
+    }
+}
+
 static void
 test_steerable(void)
 {
@@ -140,6 +177,7 @@ main(int argc, char **argv)
     g_test_add_func("/gates/reasons", test_reasons);
     g_test_add_func("/gates/start", test_start);
     g_test_add_func("/gates/userfaultfd", test_userfaultfd);
+    g_test_add_func("/gates/switchover", test_switchover);
     g_test_add_func("/gates/steerable", test_steerable);
     return g_test_run();
 }

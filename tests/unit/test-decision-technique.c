@@ -776,6 +776,143 @@ test_limits(void)
     g_assert_cmpint(limited.technique, !=, PRE);
 }
 
+/* ---- the terms of the cost ---------------------------------------------- */
+
+/* A busy guest on a link that a neighbour leaves a quarter of. */
+static TechniqueInput
+costly_input(const TechniqueWeights *weights)
+{
+    TechniqueInput input = idle_input(PRIORITY_MEDIUM);
+
+    input.dirty = dirty_curve_from_rate(8 * MB, 100 * MB, input.memory);
+    input.source.out = LINK * 3 / 4;
+    input.weights = weights;
+    return input;
+}
+
+/* Each term alone, which costs exactly what it is said to, and more where there is more of it. */
+static void
+test_cost_time(void)
+{
+    static const TechniqueWeights weights = { .time = 2.0 };
+    TechniqueInput input = costly_input(&weights);
+    TechniqueDecision decision = decide(&input);
+    double shortest = INFINITY;
+
+    for (unsigned i = 0; i < TECHNIQUE_COUNT; i++)
+        shortest = MIN(shortest, decision.prediction[i].total_seconds);
+    for (unsigned i = 0; i < TECHNIQUE_COUNT; i++)
+        g_assert_cmpfloat_with_epsilon(decision.cost[i],
+                                       2.0 * decision.prediction[i].total_seconds / shortest, 1e-9);
+    g_assert_cmpfloat(decision.prediction[PRE].total_seconds, >,
+                      decision.prediction[POST].total_seconds);
+    g_assert_cmpint(decision.technique, ==, POST);
+}
+
+static void
+test_cost_downtime(void)
+{
+    static const TechniqueWeights weights = { .downtime = 1.0 };
+    TechniqueInput input = costly_input(&weights);
+    TechniqueDecision decision = decide(&input);
+    TechniqueDecision patient;
+
+    for (unsigned i = 0; i < TECHNIQUE_COUNT; i++) {
+        double felt = decision.prediction[i].downtime_ms + decision.prediction[i].stall_ms;
+
+        g_assert_cmpfloat_with_epsilon(
+            decision.cost[i], MIN(felt / (double)input.predict.downtime_limit_ms, 50.0), 1e-9);
+    }
+    /* Waiting for pages is felt as well: post-copy is not the one without downtime. */
+    g_assert_cmpfloat(decision.prediction[POST].stall_ms, >, decision.prediction[PRE].stall_ms);
+    g_assert_cmpint(decision.technique, ==, PRE);
+    input.predict.downtime_limit_ms *= 2;
+    patient = decide(&input);
+    g_assert_cmpfloat(patient.cost[POST], <, decision.cost[POST]);
+}
+
+static void
+test_cost_sla(void)
+{
+    static const TechniqueWeights weights = { .sla = 1.0 };
+    TechniqueInput input = costly_input(&weights);
+    double before = 0.0;
+
+    /* What is free takes nothing from anybody. */
+    for (unsigned i = 0; i < TECHNIQUE_COUNT; i++)
+        g_assert_cmpfloat(decide(&input).cost[i], ==, 0.0);
+    for (uint64_t guaranteed = LINK / 3; guaranteed <= LINK; guaranteed += LINK / 3) {
+        TechniqueDecision decision;
+
+        input.guaranteed = guaranteed;
+        decision = decide(&input);
+        g_assert_cmpfloat(decision.cost[POST], >, before);
+        /* What is sent again is taken again. */
+        g_assert_cmpfloat(decision.cost[PRE], >, decision.cost[POST]);
+        before = decision.cost[POST];
+    }
+}
+
+static void
+test_cost_risk(void)
+{
+    static const TechniqueWeights weights = { .risk = 1.0 };
+    TechniqueInput input = costly_input(&weights);
+    TechniqueDecision decision = decide(&input);
+
+    /* None of pre-copy; of the others for having it, and for what is fetched. */
+    g_assert_cmpfloat(decision.cost[PRE], ==, 0.0);
+    g_assert_cmpfloat(decision.cost[HYBRID], >, 0.25);
+    g_assert_cmpfloat(decision.cost[POST], >, decision.cost[HYBRID]);
+    g_assert_cmpfloat(decision.cost[POST], <=, 1.25);
+    g_assert_cmpint(decision.technique, ==, PRE);
+}
+
+/* The weights differ as the priorities do: the same busy guest, all links idle or mixed. */
+static void
+test_cost_outcomes(void)
+{
+    static const struct {
+        const char *name;
+        Priority priority;
+        uint64_t dirty; /* bytes/s */
+        uint64_t set;   /* bytes; 0 all memory */
+        uint64_t busy;  /* bytes/s, both ways at both ends; 0 idle */
+        Technique expected;
+    } rows[] = {
+        { "idle, quiet guest", PRIORITY_LOW, MB, 20 * MB, 0, PRE },
+        { "idle, quiet guest", PRIORITY_MEDIUM, MB, 20 * MB, 0, PRE },
+        { "idle, quiet guest", PRIORITY_HIGH, MB, 20 * MB, 0, PRE },
+        { "mixed, quiet guest", PRIORITY_LOW, MB, 20 * MB, 60 * MB, PRE },
+        { "mixed, quiet guest", PRIORITY_MEDIUM, MB, 20 * MB, 60 * MB, PRE },
+        { "mixed, quiet guest", PRIORITY_HIGH, MB, 20 * MB, 60 * MB, PRE },
+        { "mixed, busy guest", PRIORITY_LOW, 50 * MB, 0, 60 * MB, PRE },
+        { "mixed, busy guest", PRIORITY_MEDIUM, 50 * MB, 0, 60 * MB, POST },
+        { "mixed, busy guest", PRIORITY_HIGH, 50 * MB, 0, 60 * MB, POST },
+        { "mixed, dirties faster", PRIORITY_LOW, 100 * MB, 0, 60 * MB, POST },
+        { "mixed, small set", PRIORITY_LOW, 100 * MB, 100 * MB, 60 * MB, HYBRID },
+        { "mixed, dirties faster", PRIORITY_MEDIUM, 100 * MB, 0, 60 * MB, POST },
+        { "mixed, small set", PRIORITY_MEDIUM, 100 * MB, 100 * MB, 60 * MB, HYBRID },
+        { "mixed, dirties faster", PRIORITY_HIGH, 100 * MB, 0, 60 * MB, POST },
+        { "mixed, small set", PRIORITY_HIGH, 100 * MB, 100 * MB, 60 * MB, HYBRID },
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+        TrafficRates both = { .valid = true, .in = rows[i].busy, .out = rows[i].busy };
+        TechniqueInput input = idle_input(rows[i].priority);
+        TechniqueDecision decision;
+
+        set_traffic(&input, both, both, (TrafficRates){ .valid = true });
+        input.dirty = dirty_curve_from_rate(rows[i].dirty, rows[i].set, input.memory);
+        g_assert_cmpint(input.source_class, ==,
+                        rows[i].busy != 0 ? TRAFFIC_CLASS_MIXED : TRAFFIC_CLASS_IDLE);
+        decision = decide(&input);
+        g_test_message("%s, %s: %s", rows[i].name, priority_to_string(rows[i].priority),
+                       technique_to_string(decision.technique));
+        g_assert_cmpint(decision.technique, ==, rows[i].expected);
+    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -804,5 +941,10 @@ main(int argc, char **argv)
     g_test_add_func("/decision/technique/hostile", test_hostile);
     g_test_add_func("/decision/technique/calibrated", test_calibrated);
     g_test_add_func("/decision/technique/limits", test_limits);
+    g_test_add_func("/decision/technique/cost/time", test_cost_time);
+    g_test_add_func("/decision/technique/cost/downtime", test_cost_downtime);
+    g_test_add_func("/decision/technique/cost/sla", test_cost_sla);
+    g_test_add_func("/decision/technique/cost/risk", test_cost_risk);
+    g_test_add_func("/decision/technique/cost/outcomes", test_cost_outcomes);
     return g_test_run();
 }

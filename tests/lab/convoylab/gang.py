@@ -90,6 +90,9 @@ CELLS = {
 }
 
 
+DIRECT, PEER_TO_PEER = ("--live",), ("--live", "--p2p")    # what is typed
+
+
 def other(host):
     return HOSTS[1 - HOSTS.index(host)]
 
@@ -125,7 +128,7 @@ def start_guests(lab, members, host="host-a", neighbours=False):
 class Typed:
     """One `virsh migrate` that somebody typed."""
 
-    def __init__(self, lab, name, source, flags=("--live",)):
+    def __init__(self, lab, name, source, flags=DIRECT):
         self.name = name
         self.clock = time.monotonic()
         # virsh takes Ctrl-C from its terminal as a character.
@@ -170,9 +173,9 @@ class Typed:
             self.keyboard = None
 
 
-def migrate(lab, members, source, timeout=300, interval=0.02):
+def migrate(lab, members, source, timeout=300, interval=0.02, flags=DIRECT):
     """Type all of MEMBERS' migrations at once and wait; {name: Typed}."""
-    typed = {member.name: Typed(lab, member.name, source) for member in members}
+    typed = {member.name: Typed(lab, member.name, source, flags) for member in members}
     try:
         wait_until("end of the gang", lambda: all([one.poll() for one in typed.values()]),
                    timeout=timeout, interval=interval)
@@ -246,7 +249,7 @@ def mean_of(lists):
     return round(sum(values) / len(values), 1) if values else None
 
 
-def run_cell(lab, members, cell, source):
+def run_cell(lab, members, cell, source, flags=DIRECT):
     """One gang beside CELL's traffic. Figures of the run."""
     flows = start_traffic(lab, cell, source)
     try:
@@ -257,7 +260,7 @@ def run_cell(lab, members, cell, source):
         with lab.link_sampler() as sampler:
             processors = ProcessorWatch()
             begin = time.time()
-            typed = migrate(lab, members, source)
+            typed = migrate(lab, members, source, flags=flags)
             end = time.time()
             idle = processors.idle()
         below, worst, each = floor_seconds(lab, sampler.rows, taps, source, flows, begin, end)
