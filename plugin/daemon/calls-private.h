@@ -22,6 +22,7 @@ typedef struct {
     uint64_t standing_bandwidth_mib; /* of the domain, which counts where the call has none */
     uint64_t post_copy_bandwidth_mib;
     uint64_t held_ms; /* prepare: that the call waited at the source; at most UINT32_MAX */
+    bool tells_port;  /* a peer-to-peer one's port will be named, see calls_notify_port() */
     bool late;        /* its caller has gone on without us */
 } Call;
 

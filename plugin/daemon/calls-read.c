@@ -27,6 +27,7 @@ calls_read(GVariant *dictionary, Call *ret_call)
 {
     GVariant *parameters = g_variant_lookup_value(dictionary, "parameters", G_VARIANT_TYPE_VARDICT);
     gint64 deadline = G_MAXINT64;
+    gboolean tells_port = FALSE;
 
     memset(ret_call, 0, sizeof(*ret_call));
     ret_call->parameters = parameters;
@@ -36,6 +37,8 @@ calls_read(GVariant *dictionary, Call *ret_call)
     g_variant_lookup(dictionary, "cookie-in", "&s", &ret_call->cookie);
     g_variant_lookup(dictionary, "destination-uri", "&s", &ret_call->destination_uri);
     g_variant_lookup(dictionary, "deadline", "x", &deadline);
+    g_variant_lookup(dictionary, "tells-port", "b", &tells_port);
+    ret_call->tells_port = tells_port;
     ret_call->late = g_get_monotonic_time() >= deadline;
     if (ret_call->uuid != NULL && !g_uuid_string_is_valid(ret_call->uuid))
         ret_call->uuid = NULL;
@@ -67,6 +70,7 @@ calls_apply(Manager *manager, Migration *migration, const Call *call, GError **e
     migration->user_flags = call->flags;
     migration->flags = call->flags;
     migration->peer_to_peer = call->flags & VIR_MIGRATE_PEER2PEER;
+    migration->tells_port = call->tells_port;
     migration->tunnelled = call->flags & VIR_MIGRATE_TUNNELLED;
     migration->post_copy_by_user = call->flags & VIR_MIGRATE_POSTCOPY;
     g_free(migration->recovery.destination_name);

@@ -400,3 +400,22 @@ calls_perform(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *
     peer_address_resolve(migration->migrate_uri, migration->destination_uri, pending_resolved,
                          pending);
 }
+
+void
+calls_notify_port(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *invocation,
+                  uint64_t ticket, unsigned port)
+{
+    Migration *migration = manager_find_ticket(manager, ticket);
+
+    convoy_daemon1_complete_notify_port(skeleton, invocation);
+    if (migration == NULL || !migration_is_active(migration) ||
+        migration->machine.role != MIGRATION_ROLE_SOURCE || !migration->peer_to_peer ||
+        migration->tunnelled || gate_copies_disks(migration->user_flags) ||
+        port < manager->config->migration_port_first || port > manager->config->migration_port_last)
+        return;
+    migration->port_first = migration->port_last = port;
+    migration_note(migration, "port", "number: %u", port);
+    /* Until now its filter took the packets of all peer-to-peer migrations to that host. */
+    if (migration->leaf != 0)
+        manager_reshape(manager, SHAPING_EGRESS, NULL, NULL);
+}

@@ -24,6 +24,9 @@ void calls_wait_turn(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvoc
                      uint64_t ticket);
 void calls_leave(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *invocation,
                  const char *entry, uint64_t ticket, GVariant *result);
+/* The port of a peer-to-peer migration; one that cannot be it is passed over. */
+void calls_notify_port(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocation *invocation,
+                       uint64_t ticket, unsigned port);
 void calls_abort_waiting(Manager *manager, ConvoyDaemon1 *skeleton,
                          GDBusMethodInvocation *invocation, const char *uuid);
 void calls_release_waiting(Manager *manager, ConvoyDaemon1 *skeleton,

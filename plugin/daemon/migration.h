@@ -48,6 +48,7 @@ typedef struct {
     MigrationMachine machine;
     bool peer_to_peer;
     bool tunnelled;
+    bool tells_port;    /* p2p source: its port becomes known before memory moves */
     bool observed;      /* seen from events only: flags are the user's */
     bool flags_unknown; /* likewise, and libvirtd's state did not tell them */
     bool from_hook;

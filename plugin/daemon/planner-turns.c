@@ -22,9 +22,11 @@ has_own_port(const Migration *migration)
 
     if (has_other_ports(migration))
         return false;
-    /* A direct migration names its port when memory is about to move. */
+    /* It will be named when memory is about to move; parallel connections are made unseen. */
     if (migration->port_first == 0)
-        return !migration->peer_to_peer && !migration_is_transferring(migration);
+        return migration->peer_to_peer ? migration->tells_port && migration->parallel <= 1 &&
+                                             migration->machine.iteration == 0
+                                       : !migration_is_transferring(migration);
     /* Another destination may use the same one. */
     return !source || migration->peer_addresses->len != 0 || !migration_is_transferring(migration);
 }

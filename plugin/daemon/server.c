@@ -53,6 +53,14 @@ handle_leave_call(ConvoyDaemon1 *skeleton, GDBusMethodInvocation *invocation, co
 }
 
 static gboolean
+handle_notify_port(ConvoyDaemon1 *skeleton, GDBusMethodInvocation *invocation, guint64 ticket,
+                   guint port, gpointer data)
+{
+    calls_notify_port(((Server *)data)->manager, skeleton, invocation, ticket, port);
+    return TRUE;
+}
+
+static gboolean
 handle_abort_waiting(ConvoyDaemon1 *skeleton, GDBusMethodInvocation *invocation, const char *uuid,
                      gpointer data)
 {
@@ -150,6 +158,7 @@ on_new_connection(GDBusServer *dbus_server G_GNUC_UNUSED, GDBusConnection *conne
     g_signal_connect(peer->skeleton, "handle-enter-call", G_CALLBACK(handle_enter_call), server);
     g_signal_connect(peer->skeleton, "handle-wait-turn", G_CALLBACK(handle_wait_turn), server);
     g_signal_connect(peer->skeleton, "handle-leave-call", G_CALLBACK(handle_leave_call), server);
+    g_signal_connect(peer->skeleton, "handle-notify-port", G_CALLBACK(handle_notify_port), server);
     g_signal_connect(peer->skeleton, "handle-abort-waiting", G_CALLBACK(handle_abort_waiting),
                      server);
     g_signal_connect(peer->skeleton, "handle-release-waiting", G_CALLBACK(handle_release_waiting),

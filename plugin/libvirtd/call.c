@@ -31,6 +31,7 @@
 #include "libvirtd/answer.h"
 #include "libvirtd/arguments.h"
 #include "libvirtd/client.h"
+#include "libvirtd/connect.h"
 #include "libvirtd/cookie.h"
 #include "libvirtd/real.h"
 #include "libvirtd/records.h"
@@ -146,6 +147,7 @@ ask_daemon(Phase *phase, const Call *call, const char *uuid, const char *name, c
         facts.implied_flags = implied_flags(call);
         phase->standing_bandwidth = standing_bandwidth(call->domain);
         facts.standing_bandwidth = phase->standing_bandwidth;
+        facts.tells_port = call->asked.flags & VIR_MIGRATE_PEER2PEER;
     }
     reply = client_enter_call(&phase->budget, phase->entry, answer_describe_call(call, &facts));
     answer_parse(reply, &phase->answer);
@@ -484,6 +486,14 @@ guest_is_untouched(virDomainPtr domain)
            reason != VIR_DOMAIN_RUNNING_POSTCOPY_FAILED;
 }
 
+static void
+connection_made(unsigned port, void *data)
+{
+    const Phase *phase = data;
+
+    client_notify_port(&phase->budget, phase->answer.ticket, port);
+}
+
 /* Peer-to-peer: this call is the whole migration, so it may be done again. */
 static void
 perform_peer_to_peer(Phase *phase, Call *call, RunningCall *running)
@@ -568,10 +578,13 @@ call_perform(Call *call)
     ask_daemon(&phase, call, uuid, NULL, NULL);
     /* Where there is a job libvirt knows of the abort, too, and Perform fails of it. */
     if (wait_for_turn(&phase, &running) || has_job) {
-        if (direct)
+        if (direct) {
             perform_direct(&phase, call, &record);
-        else
+        } else {
+            connect_watch(connection_made, &phase);
             perform_peer_to_peer(&phase, call, &running);
+            connect_watch(NULL, NULL);
+        }
     }
     if (direct && !call_succeeded(call)) {
         /* No Confirm follows. */

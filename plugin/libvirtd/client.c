@@ -197,11 +197,10 @@ client_wait_turn(ClientBudget *budget, uint64_t ticket, char **ret_message)
     return CLIENT_TURN_WAITING;
 }
 
-void
-client_leave_call(const ClientBudget *budget, const char *entry, uint64_t ticket, GVariant *result)
+static void
+send_about(const ClientBudget *budget, uint64_t ticket, const char *method, GVariant *parameters)
 {
-    g_autoptr(GVariant) arguments =
-        g_variant_ref_sink(g_variant_new("(st@a{sv})", entry, (guint64)ticket, result));
+    g_autoptr(GVariant) arguments = g_variant_ref_sink(parameters);
     g_autoptr(GDBusConnection) connection = NULL;
     g_autoptr(GDBusMessage) message = NULL;
 
@@ -210,10 +209,23 @@ client_leave_call(const ClientBudget *budget, const char *entry, uint64_t ticket
     connection = standing_connection();
     if (connection == NULL)
         return;
-    message = g_dbus_message_new_method_call(NULL, IPC_OBJECT_PATH, IPC_INTERFACE, "LeaveCall");
+    message = g_dbus_message_new_method_call(NULL, IPC_OBJECT_PATH, IPC_INTERFACE, method);
     g_dbus_message_set_flags(message, G_DBUS_MESSAGE_FLAGS_NO_REPLY_EXPECTED);
     g_dbus_message_set_body(message, arguments);
     g_dbus_connection_send_message(connection, message, G_DBUS_SEND_MESSAGE_FLAGS_NONE, NULL, NULL);
+}
+
+void
+client_leave_call(const ClientBudget *budget, const char *entry, uint64_t ticket, GVariant *result)
+{
+    send_about(budget, ticket, "LeaveCall",
+               g_variant_new("(st@a{sv})", entry, (guint64)ticket, result));
+}
+
+void
+client_notify_port(const ClientBudget *budget, uint64_t ticket, unsigned port)
+{
+    send_about(budget, ticket, "NotifyPort", g_variant_new("(tu)", (guint64)ticket, port));
 }
 
 /* Methods that take a held call's UUID and say whether there was one. */

@@ -45,6 +45,9 @@ ClientTurn client_wait_turn(ClientBudget *budget, uint64_t ticket, char **ret_me
 void client_leave_call(const ClientBudget *budget, const char *entry, uint64_t ticket,
                        GVariant *result);
 
+/* NotifyPort, sent in the same way. */
+void client_notify_port(const ClientBudget *budget, uint64_t ticket, unsigned port);
+
 /* AbortWaiting: whether the daemon ended a held call of this domain. */
 bool client_abort_waiting(const char *uuid);
 

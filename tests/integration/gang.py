@@ -144,14 +144,23 @@ def type_high(stage, source, typed):
         for row in (stage.status(source) or {"migrations": []})["migrations"]), timeout=20)
 
 
-def go_back(stage, names):
+def go_back(stage, names, flags=gang.DIRECT):
     """All of NAMES at once, from host-a."""
-    for one in [gang.Typed(stage.lab, name, "host-a") for name in names]:
+    for one in [gang.Typed(stage.lab, name, "host-a", flags) for name in names]:
         try:
             wait_until("the way back", one.poll, timeout=60)
         finally:
             one.end()
         stage.tap.equal(one.process.returncode, 0, f"{one.name} goes back")
+
+
+def check_ports(stage, names):
+    """Of each peer-to-peer migration its own port was seen, so that it has a filter of its own."""
+    logs = [stage.explain("host-a", name).get("log", []) for name in names]
+    ports = [re.fullmatch(r"number: (\d+)", entry["text"])[1]
+             for log in logs for entry in log if entry["event"] == "port"]
+    stage.tap.ok(len(ports) == len(set(ports)) == len(names),
+                 "the port of each peer-to-peer migration is known", logs)
 
 
 def type_two(stage, source, typed, second, flags=("--live",)):
@@ -181,7 +190,8 @@ def check_timeout(stage):
     stage.tap.equal(state, "running", "it was suspended for its migration only")
     for name in typed:
         stage.alive(name, "host-a", f"{name} goes on")
-    go_back(stage, typed)
+    go_back(stage, typed, gang.PEER_TO_PEER)
+    check_ports(stage, typed)
 
 
 def check_client_killed(stage):

@@ -215,9 +215,10 @@ repeat(const char *text, size_t length)
 static void
 client_shapes(gpointer data)
 {
-    static const char *const methods[] = { "EnterCall",    "WaitTurn",       "LeaveCall",
-                                           "AbortWaiting", "ReleaseWaiting", "NotifyHook",
-                                           "GetStatus",    "Explain",        "NoSuchMethod" };
+    static const char *const methods[] = { "EnterCall",   "WaitTurn",     "NotifyPort",
+                                           "LeaveCall",   "AbortWaiting", "ReleaseWaiting",
+                                           "NotifyHook",  "GetStatus",    "Explain",
+                                           "NoSuchMethod" };
     static const char *const shapes[] = {
         "()",
         "('x',)",
@@ -232,6 +233,7 @@ client_shapes(gpointer data)
         "('', uint64 0, @a{sv} {})",
         "('x', uint64 7, @a{sv} {})",
         "('', '', '', '')",
+        "(uint64 1, uint32 49160)",
         "('vm', 'migrate', 'begin', '')",
         "('vm', 'migrate', 'begin', '<a')",
         "('vm', 'release', 'end', '<domain/>')",
@@ -355,16 +357,22 @@ turn_state(GVariant *reply)
     return state;
 }
 
-static void
-assert_explained(Fixture *fixture, const char *domain, const char *expected)
+static bool
+explanation_has(Fixture *fixture, const char *domain, const char *expected)
 {
     g_autoptr(GVariant) explanation = call(fixture, "Explain", g_variant_new("(s)", domain));
     const char *text;
 
     g_assert_nonnull(explanation);
     g_variant_get(explanation, "(&s)", &text);
-    if (strstr(text, expected) == NULL)
-        g_error("no %s in %s", expected, text);
+    g_test_message("%s in %s", expected, text);
+    return strstr(text, expected) != NULL;
+}
+
+static void
+assert_explained(Fixture *fixture, const char *domain, const char *expected)
+{
+    g_assert_true(explanation_has(fixture, domain, expected));
 }
 
 /* What comes alone goes on once it is clear that nothing comes with it. */
@@ -598,6 +606,57 @@ static void
 test_held(void)
 {
     with_daemon("[policy]\nmaximum-running=1\n", client_held, NULL);
+}
+
+/* ---- the port of a peer-to-peer migration -------------------------------- */
+
+static void
+notify_port(Fixture *fixture, guint64 ticket, guint port)
+{
+    call_ignore(fixture, "NotifyPort", g_variant_new("(tu)", ticket, port));
+}
+
+static void
+client_port(gpointer data)
+{
+    static const guint never[] = { 0, 22, 16509, 49151, 49216, 65536 + 49160, G_MAXUINT32 };
+    Fixture *fixture = data;
+    guint64 p2p = VIR_MIGRATE_LIVE | VIR_MIGRATE_PEER2PEER;
+    guint64 others[] = {
+        enter(fixture, "begin", 2, VIR_MIGRATE_LIVE, NULL, NULL),
+        enter(fixture, "perform", 3, p2p | VIR_MIGRATE_TUNNELLED, NULL, NULL),
+        enter(fixture, "perform", 4, p2p | VIR_MIGRATE_NON_SHARED_DISK, NULL, NULL),
+        4711,
+    };
+    guint64 ticket = enter(fixture, "perform", 1, p2p, NULL, NULL);
+
+    /* The other libvirtd's, and what no call can have told. */
+    for (size_t i = 0; i < G_N_ELEMENTS(never); i++)
+        notify_port(fixture, ticket, never[i]);
+    g_assert_false(explanation_has(fixture, "vm1", "\"port\""));
+    for (unsigned port = 49152; port <= 49215; port += 63) {
+        g_autofree char *text = g_strdup_printf("number: %u", port);
+
+        notify_port(fixture, ticket, port); /* done again as asked: another one */
+        g_assert_true(explanation_has(fixture, "vm1", text));
+    }
+    /* Whose connections are not those of one port. */
+    for (size_t i = 0; i < G_N_ELEMENTS(others); i++)
+        notify_port(fixture, others[i], 49160);
+    for (unsigned i = 1; i <= 4; i++) {
+        g_autofree char *name = g_strdup_printf("vm%u", i);
+
+        g_assert_false(explanation_has(fixture, name, "number: 49160"));
+    }
+    call_ignore(fixture, "LeaveCall", g_variant_new("(st@a{sv})", "perform", ticket, result(TRUE)));
+    notify_port(fixture, ticket, 49170);
+    g_assert_false(explanation_has(fixture, "vm1", "number: 49170"));
+}
+
+static void
+test_port(void)
+{
+    with_daemon("[policy]\ngathering-time=0\n", client_port, NULL);
 }
 
 /* ---- what only one answer can carry -------------------------------------- */
@@ -843,6 +902,7 @@ main(int argc, char **argv)
     g_test_add_func("/daemon/server/order", test_order);
     g_test_add_func("/daemon/server/late", test_late);
     g_test_add_func("/daemon/server/held", test_held);
+    g_test_add_func("/daemon/server/port", test_port);
     g_test_add_func("/daemon/server/gathers", test_gathers);
     g_test_add_func("/daemon/server/auto-converge", test_auto_converge);
     g_test_add_func("/daemon/server/admission", test_admission);

@@ -8,6 +8,9 @@
 
 typedef struct {
     bool peer_to_peer;
+    bool tells_port;
+    unsigned pass;
+    unsigned connections;
     bool tunnelled;
     bool moves;
     bool incoming;
@@ -25,6 +28,9 @@ add(Manager *manager, const Facts *facts)
     FlowAddress address;
 
     migration->peer_to_peer = facts->peer_to_peer;
+    migration->tells_port = facts->tells_port;
+    migration->machine.iteration = facts->pass;
+    migration->parallel = facts->connections;
     migration->tunnelled = facts->tunnelled;
     migration->port_first = migration->port_last = facts->port;
     migration->flags = migration->user_flags = facts->flags;
@@ -106,6 +112,26 @@ test_told_apart(void)
           { .peer_to_peer = true, .port = 49152, .peer = "192.0.2.1" },
           { .peer_to_peer = true, .port = 49153, .peer = "192.0.2.1" },
           ALLOCATE_TURN_TAKES },
+        { "peer-to-peer whose ports will be named",
+          { .peer_to_peer = true, .tells_port = true, .peer = "192.0.2.1" },
+          { .peer_to_peer = true, .tells_port = true, .peer = "192.0.2.1" },
+          ALLOCATE_TURN_TAKES },
+        { "the same, of which one prepares and one moves by the port that was named",
+          { .peer_to_peer = true, .tells_port = true, .moves = true, .peer = "192.0.2.1" },
+          { .peer_to_peer = true, .port = 49152, .moves = true, .pass = 1, .peer = "192.0.2.1" },
+          ALLOCATE_TURN_TAKES },
+        { "it moves, and its port was never named",
+          { .peer_to_peer = true,
+            .tells_port = true,
+            .moves = true,
+            .pass = 1,
+            .peer = "192.0.2.1" },
+          { .peer_to_peer = true, .moves = true, .pass = 1, .peer = "192.0.2.1" },
+          ALLOCATE_TURN_NONE },
+        { "parallel connections, which QEMU makes",
+          { .peer_to_peer = true, .tells_port = true, .connections = 4, .peer = "192.0.2.1" },
+          { .peer_to_peer = true, .connections = 4, .peer = "192.0.2.1" },
+          ALLOCATE_TURN_NONE },
         { "one port is taken before a range that it is in",
           { .port = 49152, .moves = true, .peer = "192.0.2.1" },
           { .moves = true, .peer_to_peer = true, .peer = "192.0.2.1" },

@@ -6,10 +6,13 @@
  *
  *   libvirtd SCENARIO      prints TAP; see run for the daemon that goes with it
  */
+#include <errno.h>
 #include <glib.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -598,6 +601,28 @@ prepare_tunnel(bool params)
     free(cookie);
 }
 
+/* The daemon is told of a peer-to-peer call's connection, and of no other; see run. */
+static void
+scenario_connect(virDomainPtr domain, const char *name, bool params)
+{
+    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
+    socklen_t length = sizeof(address);
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    CHECK(listener >= 0, errno);
+    CHECK(bind(listener, (const struct sockaddr *)&address, sizeof(address)) == 0, errno);
+    CHECK(listen(listener, 16) == 0, errno);
+    CHECK(getsockname(listener, (struct sockaddr *)&address, &length) == 0, errno);
+    stub_connect(ntohs(address.sin_port));
+    CHECK(migrate_p2p(params, domain, LIVE_P2P, false) == 0, 0);
+    CHECK(stub_seen()->connected == 1, stub_seen()->connected);
+    /* The client has the port of a direct one; begin, prepare, perform and finish connect. */
+    CHECK(migrate_direct(params, domain, name, LIVE_DIRECT).complete, 0);
+    CHECK(stub_seen()->connected >= 5, stub_seen()->connected);
+    stub_connect(0);
+    close(listener);
+}
+
 /* Everybody is in the real function at once, whichever: no lock is held around it. */
 static void
 scenario_together(virDomainPtr domain, const char *name, bool params)
@@ -668,6 +693,7 @@ static const struct {
     { "dies", scenario_unchanged, 1 },
     { "refuse-perform", scenario_refuse_perform, ROUNDS },
     { "read-only", scenario_read_only, 1 },
+    { "connect", scenario_connect, 1 },
     { "together", scenario_together, 1 },
     { "fork", scenario_fork, 2 },
 };

@@ -221,6 +221,16 @@ on_leave_call(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation, const ch
 }
 
 static gboolean
+on_notify_port(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation, guint64 ticket, guint port,
+               gpointer data)
+{
+    (void)data;
+    printf("port ticket=%" G_GUINT64_FORMAT " %u\n", ticket, port);
+    convoy_daemon1_complete_notify_port(daemon, invocation);
+    return TRUE;
+}
+
+static gboolean
 on_abort_waiting(ConvoyDaemon1 *daemon, GDBusMethodInvocation *invocation, const char *uuid,
                  gpointer data)
 {
@@ -294,6 +304,7 @@ main(int argc, char **argv)
     g_signal_connect(daemon, "handle-enter-call", G_CALLBACK(on_enter_call), NULL);
     g_signal_connect(daemon, "handle-wait-turn", G_CALLBACK(on_wait_turn), NULL);
     g_signal_connect(daemon, "handle-leave-call", G_CALLBACK(on_leave_call), NULL);
+    g_signal_connect(daemon, "handle-notify-port", G_CALLBACK(on_notify_port), NULL);
     g_signal_connect(daemon, "handle-abort-waiting", G_CALLBACK(on_abort_waiting), NULL);
     g_signal_connect(daemon, "handle-release-waiting", G_CALLBACK(on_release_waiting), NULL);
     g_signal_connect(daemon, "handle-notify-hook", G_CALLBACK(on_notify_hook), NULL);

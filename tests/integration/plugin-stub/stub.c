@@ -4,7 +4,9 @@
  */
 #include "stub.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <spawn.h>
 #include <stdatomic.h>
@@ -13,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -41,6 +44,7 @@ static __thread unsigned long fail_mask;
 static __thread int fail_code;
 static __thread bool guest_paused;
 static __thread unsigned long speed_limit;
+static __thread unsigned connect_port;
 static __thread virError last_error;
 
 static struct {
@@ -151,6 +155,39 @@ set_error(int code)
     last_error.message = code != VIR_ERR_OK ? strdup("stub error") : NULL;
 }
 
+void
+stub_connect(unsigned port)
+{
+    connect_port = port;
+}
+
+/* 0, or errno. */
+static int
+connect_to(int type, unsigned port)
+{
+    struct sockaddr_in address = { .sin_family = AF_INET,
+                                   .sin_port = htons((uint16_t)port),
+                                   .sin_addr = { htonl(INADDR_LOOPBACK) } };
+    int descriptor = socket(AF_INET, type | SOCK_CLOEXEC, 0);
+    int answer = 0;
+
+    errno = 0;
+    if (descriptor < 0 ||
+        connect(descriptor, (const struct sockaddr *)&address, sizeof(address)) != 0)
+        answer = errno;
+    if (descriptor >= 0)
+        close(descriptor);
+    return answer;
+}
+
+static void
+connect_as_libvirtd(void)
+{
+    seen.connected += connect_to(SOCK_DGRAM, 53) == 0 &&
+                      connect_to(SOCK_STREAM, 1) == ECONNREFUSED &&
+                      connect_to(SOCK_STREAM, connect_port) == 0;
+}
+
 /* $STUB_HOOK, waited for and told nothing but our settings, as libvirt does. */
 static void
 run_hook(const char *name, const char *operation, const char *sub_operation)
@@ -193,6 +230,8 @@ enter(unsigned long flags, unsigned long bandwidth, virTypedParameterPtr paramet
             snprintf(seen.xml, sizeof(seen.xml), "%s", parameters[i].value.s);
     }
     gather();
+    if (connect_port != 0)
+        connect_as_libvirtd();
     if (flags & fail_mask) {
         set_error(fail_code);
         return false;

@@ -22,6 +22,7 @@ typedef struct {
     unsigned gatherings; /* see stub_gather */
     unsigned gathered;
     unsigned hooks_failed;
+    unsigned connected; /* see stub_connect */
 } StubSeen;
 
 StubSeen *stub_seen(void);
@@ -47,6 +48,13 @@ int stub_requests(virDomainPtr domain);
 
 /* The same domain as another client has it, who may only look. */
 virDomainPtr stub_domain_read_only(const char *uuid, const char *name);
+
+/*
+ * Each function that migrates connects to that TCP port of this machine, as libvirtd does in a
+ * peer-to-peer call; before, to another one where nobody listens, and by UDP as a resolver does.
+ * StubSeen.connected counts how often all three ended as they must. 0: none.
+ */
+void stub_connect(unsigned port);
 
 /* `virsh migrate-setspeed` of this thread's domains, MiB/s; 0: none. */
 void stub_limit(unsigned long mib);
