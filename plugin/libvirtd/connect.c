@@ -16,6 +16,7 @@
 static int (*real_connect)(int, const struct sockaddr *, socklen_t);
 static __thread ConnectFunc watcher;
 static __thread void *watcher_data;
+static __thread pid_t watcher_process;
 
 /* Before any thread connects, and not in a child after fork(2), where a lock may be held. */
 __attribute__((constructor)) static void
@@ -29,6 +30,7 @@ connect_watch(ConnectFunc func, void *data)
 {
     watcher = func;
     watcher_data = data;
+    watcher_process = getpid();
 }
 
 /* A resolver connects by UDP. */
@@ -42,7 +44,7 @@ is_tcp(int descriptor)
 }
 
 static void
-tell_watcher(const struct sockaddr *address, socklen_t length)
+tell_watcher(int descriptor, const struct sockaddr *address, socklen_t length)
 {
     union {
         struct sockaddr any;
@@ -52,6 +54,8 @@ tell_watcher(const struct sockaddr *address, socklen_t length)
     int kept = errno;
 
     memcpy(&copy, address, length < sizeof(copy) ? length : sizeof(copy));
+    if (!is_tcp(descriptor))
+        copy.any.sa_family = AF_UNSPEC;
     if (copy.any.sa_family == AF_INET && length >= sizeof(copy.v4))
         watcher(ntohs(copy.v4.sin_port), watcher_data);
     else if (copy.any.sa_family == AF_INET6 && length >= sizeof(copy.v6))
@@ -69,7 +73,8 @@ connect_stand_in(int descriptor, const struct sockaddr *address, socklen_t lengt
     int status = real_connect != NULL ? real_connect(descriptor, address, length)
                                       : (int)syscall(SYS_connect, descriptor, address, length);
 
-    if (status == 0 && watcher != NULL && address != NULL && is_tcp(descriptor))
-        tell_watcher(address, length);
+    /* In a child that the call has forked, nobody would answer: see interpose.c. */
+    if (status == 0 && watcher != NULL && address != NULL && getpid() == watcher_process)
+        tell_watcher(descriptor, address, length);
     return status;
 }
