@@ -17,7 +17,7 @@ NEIGHBOUR = "db"
 OTHER_NEIGHBOUR, OTHER_FLOOR = "near-b", 20.0
 HEADERS = 1.10                  # what a class has of a lower limit
 # The first VM's, below the workload's; see plugin/shaping/plan.h.
-VM_CLASS = re.compile(r"^class htb c0b0:201 parent c0b0:10 .*\brate (\S+) ", re.MULTILINE)
+VM_CLASS = re.compile(r"^class htb c0b0:201 parent c0b0:10 .*\brate ([0-9.]+)([KM])bit ", re.MULTILINE)
 POSSIBLE, IMPOSSIBLE = 30, 2    # s, for about 190 MiB beside a full link
 
 
@@ -54,13 +54,15 @@ def check_deadline(stage, name, deadline, technique=""):
 
 
 def vm_classes(stage):
-    """Rates of the first VM's class at each host, where a filter leads into it."""
+    """Mbit/s of the first VM's class at each host, where a filter leads into it."""
     texts = [stage.network(host) for host in ("host-a", "host-b")]
-    return [VM_CLASS.findall(text) if "flowid c0b0:201" in text else [] for text in texts]
+    return [[round(float(number) / (1000 if unit == "K" else 1), 3)
+             for number, unit in VM_CLASS.findall(text)] if "flowid c0b0:201" in text else []
+            for text in texts]
 
 
 def check_vm_classes(stage, title):
-    wanted = [[f"{floor * HEADERS * 1000:.0f}Kbit"] for floor in (FLOOR, OTHER_FLOOR)]
+    wanted = [[round(floor * HEADERS, 3)] for floor in (FLOOR, OTHER_FLOOR)]
     try:
         wait_until("the neighbours' classes", lambda: vm_classes(stage) == wanted, timeout=5)
     except LabError as error:
