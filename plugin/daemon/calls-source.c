@@ -410,8 +410,8 @@ calls_notify_port(Manager *manager, ConvoyDaemon1 *skeleton, GDBusMethodInvocati
     convoy_daemon1_complete_notify_port(skeleton, invocation);
     if (migration == NULL || !migration_is_active(migration) ||
         migration->machine.role != MIGRATION_ROLE_SOURCE || !migration->peer_to_peer ||
-        migration->tunnelled || gate_copies_disks(migration->user_flags) ||
-        port < manager->config->migration_port_first || port > manager->config->migration_port_last)
+        planner_has_other_ports(migration) || port < manager->config->migration_port_first ||
+        port > manager->config->migration_port_last)
         return;
     migration->port_first = migration->port_last = port;
     migration_note(migration, "port", "number: %u", port);

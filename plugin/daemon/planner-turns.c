@@ -7,9 +7,8 @@
 #include <netinet/in.h>
 #include <string.h>
 
-/* It has connections beside those of its port: to libvirtd, or to where disks are copied. */
-static bool
-has_other_ports(const Migration *migration)
+bool
+planner_has_other_ports(const Migration *migration)
 {
     return migration->tunnelled || gate_copies_disks(migration->user_flags);
 }
@@ -20,13 +19,14 @@ has_own_port(const Migration *migration)
 {
     bool source = migration->machine.role == MIGRATION_ROLE_SOURCE;
 
-    if (has_other_ports(migration))
+    if (planner_has_other_ports(migration))
         return false;
     /* It will be named when memory is about to move; parallel connections are made unseen. */
     if (migration->port_first == 0)
-        return migration->peer_to_peer ? migration->tells_port && migration->parallel <= 1 &&
-                                             migration->machine.iteration == 0
-                                       : !migration_is_transferring(migration);
+        return migration->peer_to_peer
+                   ? migration->tells_port && !(migration->flags & VIR_MIGRATE_PARALLEL) &&
+                         migration->machine.iteration == 0
+                   : !migration_is_transferring(migration);
     /* Another destination may use the same one. */
     return !source || migration->peer_addresses->len != 0 || !migration_is_transferring(migration);
 }
@@ -82,7 +82,7 @@ planner_turn(const Manager *manager, const Migration *migration)
 {
     /* Who asks for parallel wants all of them to move on. What is broken moves nothing. */
     if (manager->config->scheduling != SCHEDULING_AUTOMATIC || migration->recovery.broken ||
-        has_other_ports(migration) || !is_told_apart(manager, migration))
+        planner_has_other_ports(migration) || !is_told_apart(manager, migration))
         return ALLOCATE_TURN_NONE;
     if (migration->machine.state == MIGRATION_POST_COPY || migration->last_round)
         return ALLOCATE_TURN_FIRST;

@@ -95,5 +95,8 @@ void planner_estimate_starts(Manager *manager);
 /* The incoming migration to let in next; NULL: those that wait go on waiting. Not owned. */
 Migration *planner_admit_incoming(Manager *manager);
 
+/* It has connections beside those of its port: to libvirtd, or to where disks are copied. */
+bool planner_has_other_ports(const Migration *migration);
+
 /* The waiting migrations that may go now, first first. Not owned. */
 GPtrArray *planner_schedule(Manager *manager);

@@ -161,7 +161,9 @@ answer_describe_call(const Call *call, const CallFacts *facts)
     g_variant_builder_add(&builder, "{sv}", "parameters", describe_parameters(call));
     add_number(&builder, "standing-bandwidth", facts->standing_bandwidth);
     add_number(&builder, "held", facts->held_ms);
-    g_variant_builder_add(&builder, "{sv}", "tells-port", g_variant_new_boolean(facts->tells_port));
+    g_variant_builder_add(
+        &builder, "{sv}", "tells-port",
+        g_variant_new_boolean(call->domain != NULL && (call->asked.flags & VIR_MIGRATE_PEER2PEER)));
     answer_add_text(&builder, "destination-uri", call->destination_uri, SHORT_TEXT_MAXIMUM);
     if (call->cookie_in != NULL && call->cookie_in_length > 0 &&
         (size_t)call->cookie_in_length <= COOKIE_MAXIMUM) {

@@ -33,7 +33,6 @@ typedef struct {
     const char *domain_xml;
     uint64_t standing_bandwidth; /* MiB/s, of `virsh migrate-setspeed` */
     uint64_t implied_flags;      /* VIR_MIGRATE_*, which libvirt will set by itself */
-    bool tells_port;             /* NotifyPort will name the port that memory goes to */
     uint64_t held_ms;            /* prepare: that the source's call waited for its turn */
 } CallFacts;
 

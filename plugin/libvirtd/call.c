@@ -147,7 +147,6 @@ ask_daemon(Phase *phase, const Call *call, const char *uuid, const char *name, c
         facts.implied_flags = implied_flags(call);
         phase->standing_bandwidth = standing_bandwidth(call->domain);
         facts.standing_bandwidth = phase->standing_bandwidth;
-        facts.tells_port = call->asked.flags & VIR_MIGRATE_PEER2PEER;
     }
     reply = client_enter_call(&phase->budget, phase->entry, answer_describe_call(call, &facts));
     answer_parse(reply, &phase->answer);

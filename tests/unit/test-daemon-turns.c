@@ -10,7 +10,6 @@ typedef struct {
     bool peer_to_peer;
     bool tells_port;
     unsigned pass;
-    unsigned connections;
     bool tunnelled;
     bool moves;
     bool incoming;
@@ -30,7 +29,6 @@ add(Manager *manager, const Facts *facts)
     migration->peer_to_peer = facts->peer_to_peer;
     migration->tells_port = facts->tells_port;
     migration->machine.iteration = facts->pass;
-    migration->parallel = facts->connections;
     migration->tunnelled = facts->tunnelled;
     migration->port_first = migration->port_last = facts->port;
     migration->flags = migration->user_flags = facts->flags;
@@ -129,8 +127,11 @@ test_told_apart(void)
           { .peer_to_peer = true, .moves = true, .pass = 1, .peer = "192.0.2.1" },
           ALLOCATE_TURN_NONE },
         { "parallel connections, which QEMU makes",
-          { .peer_to_peer = true, .tells_port = true, .connections = 4, .peer = "192.0.2.1" },
-          { .peer_to_peer = true, .connections = 4, .peer = "192.0.2.1" },
+          { .peer_to_peer = true,
+            .tells_port = true,
+            .flags = VIR_MIGRATE_PARALLEL,
+            .peer = "192.0.2.1" },
+          { .peer_to_peer = true, .flags = VIR_MIGRATE_PARALLEL, .peer = "192.0.2.1" },
           ALLOCATE_TURN_NONE },
         { "one port is taken before a range that it is in",
           { .port = 49152, .moves = true, .peer = "192.0.2.1" },
