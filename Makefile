@@ -160,9 +160,15 @@ record: all ## record the lab runs that test-replay replays anew (PARTS=gang: th
 test-schemas: ## the RelaxNG schemas against their examples, the unit's confinement
 	$(Q)prove tests/integration/schemas.sh tests/integration/unit-security.sh
 
+# What failed is said again at the end: a log of such a run is long, and often only its end is kept.
+LAB_FAILURES := $(abspath $(BUILD))/lab-failures
+prove_lab = rm -f $(LAB_FAILURES); \
+  VIRT_CONVOY_BUILD=$(abspath $(BUILD)) VIRT_CONVOY_FAILURES=$(LAB_FAILURES) prove -e '' $(1) || { \
+  status=$$?; [ ! -e $(LAB_FAILURES) ] || cat $(LAB_FAILURES) >&2; exit $$status; }
+
 test-lab: all $(BUILD)/shape-once ## two real hosts in namespaces: needs root
-	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) prove -e '' -j $(JOBS) $(LAB_TESTS)
-	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) prove -e '' $(MEASURING_TESTS)
+	$(Q)$(call prove_lab,-j $(JOBS) $(LAB_TESTS))
+	$(Q)$(call prove_lab,$(MEASURING_TESTS))
 
 FAULT := VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/fault/run --jobs $(JOBS)
 FAULT_PROGRAMS := all $(BUILD)/tests/plugin-stub/canned-daemon \

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Test Anything Protocol: one line per check, the plan at the end."""
 
+import os
 import sys
 import time
 
+# Where a run of many tests gathers what failed, to say it once more as its last words.
+FAILURES = "VIRT_CONVOY_FAILURES"
+BRIEF_LINES, BRIEF_WIDTH = 8, 200
 
 class Tap:
     """Counts and prints; `finish` gives the exit status."""
@@ -20,7 +24,17 @@ class Tap:
         if not passed:
             # A harness shows nothing of a test's stdout, but its stderr.
             self.note(f"{self.count} failed: {what}\n{detail}", sys.stderr)
+            self.gather(what, detail)
         return bool(passed)
+
+    def gather(self, what, detail):
+        """Appends the failure, briefly, to the file that the environment names."""
+        path = os.environ.get(FAILURES)
+        if not path:
+            return
+        lines = [f"{os.path.basename(sys.argv[0])} {self.count}: {what}", *str(detail).splitlines()]
+        with open(path, "a", encoding="utf-8") as file:
+            file.write("\n  ".join(line[:BRIEF_WIDTH] for line in lines[:BRIEF_LINES]) + "\n")
 
     def equal(self, got, wanted, what, detail=""):
         return self.ok(got == wanted, what, f"got {got!r}, wanted {wanted!r}\n{detail}")

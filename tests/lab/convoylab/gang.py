@@ -200,15 +200,8 @@ def start_traffic(lab, cell, source):
 def wait_flowing(lab, flows, cell):
     """Until the neighbours' traffic is there, and has been for SETTLE_SECONDS."""
     least = FLOOR if "full" in "".join(CELLS[cell]) else NEIGHBOUR * FLOWING
-
-    def steady(identity):
-        rows = [row for row in lab.workloads.rows(identity) if row["row"] == "interval"]
-        covered = 0.0
-        while rows and covered < SETTLE_SECONDS and rows[-1]["mbit"] >= least * lab.rate:
-            covered += rows.pop()["seconds"]
-        return covered >= SETTLE_SECONDS
     for _, _, identity in flows:
-        wait_until(f"{identity} to flow", lambda each=identity: steady(each), timeout=30)
+        lab.workloads.wait_flowing(identity, least * lab.rate, SETTLE_SECONDS)
 
 
 def floor_seconds(lab, rows, taps, source, flows, begin, end):

@@ -107,6 +107,19 @@ class Workloads:
                                           "--options"), check=False).stdout]
         return "\n".join(lines)
 
+    def wait_flowing(self, identity, mbit, seconds=1.0, timeout=30):
+        """Wait until iperf's traffic has been at least MBIT for SECONDS; LabError with all known."""
+        def steady():
+            rows = [row for row in self.rows(identity) if row["row"] == "interval"]
+            covered = 0.0
+            while rows and covered < seconds and rows[-1]["mbit"] >= mbit:
+                covered += rows.pop()["seconds"]
+            return covered >= seconds
+        try:
+            wait_until(f"{mbit:g} Mbit/s of {identity}", steady, timeout=timeout)
+        except LabError as error:
+            raise LabError(f"{error}\n{self.account(identity)}") from error
+
     def check_flows(self, identity, silence=2.0):
         """LabError with all that is known if iperf's traffic has been away for SILENCE s."""
         now = time.time()
