@@ -172,12 +172,21 @@ report_stall(Migration *migration, const ConvergeDecision *decision)
                    advice[(migration->flags & VIR_MIGRATE_AUTO_CONVERGE) != 0]);
 }
 
+/* What kept the machine's own switch back is gone. */
+static void
+decide_again(Manager *manager, Migration *migration)
+{
+    MigrationInput again = { .type = MIGRATION_INPUT_DECIDED,
+                             .technique = migration->machine.technique };
+
+    if (migration->machine.decided)
+        manager_input(manager, migration, &again);
+}
+
 /* The switch that the machine would make by itself waits as well. */
 static void
 hold_post_copy(Manager *manager, Migration *migration, const ConvergeDecision *decision)
 {
-    MigrationInput again = { .type = MIGRATION_INPUT_DECIDED,
-                             .technique = migration->machine.technique };
     bool was_held = migration->machine.post_copy_held;
 
     migration->machine.post_copy_held = decision->collapsed;
@@ -187,8 +196,17 @@ hold_post_copy(Manager *manager, Migration *migration, const ConvergeDecision *d
              migration->machine.technique != TECHNIQUE_PRE_COPY &&
              migration->machine.post_copy_possible)
         migration_note(migration, "post-copy-waits", "the throughput has collapsed");
-    if (was_held && !decision->collapsed && migration->machine.decided)
-        manager_input(manager, migration, &again);
+    if (was_held && !decision->collapsed)
+        decide_again(manager, migration);
+}
+
+void
+manager_pass_was_read(Manager *manager, Migration *migration)
+{
+    if (!migration->machine.reading_due)
+        return;
+    migration->machine.reading_due = false;
+    decide_again(manager, migration);
 }
 
 static void
@@ -229,6 +247,7 @@ manager_converge(Manager *manager, Migration *migration)
             converge_pause(&migration->converge);
         migration->polled_often = false;
         follow_last_round(manager, migration, &decision);
+        hold_post_copy(manager, migration, &decision);
         return;
     }
     recording.converge.input = (ConvergeInput){ migration->converge, sample, limits };

@@ -148,6 +148,8 @@ migration_iterate(Manager *manager, Migration *migration, const HypervisorEvent 
         hypervisor_read_offer(manager->hypervisor, migration->destination_uri, migration->uuid,
                               offer_read, reference_new(manager, migration));
     }
+    /* A path that collapsed since the last reading is no path to switch over. */
+    migration->machine.reading_due = event->iteration >= 2 && migration->uuid != NULL;
     manager_input(manager, migration, &input);
     if (migration_is_active(migration) && event->iteration >= 2)
         manager_poll(manager, migration, event->iteration);

@@ -45,17 +45,13 @@ manager_poll_often(Manager *manager)
 }
 
 static void
-job_polled(const JobStatistics *statistics, const GError *error, gpointer data)
+take_reading(const Reference *reference, Migration *migration, const JobStatistics *statistics,
+             const GError *error)
 {
     static const MigrationInput lost = { .type = MIGRATION_INPUT_LOST };
-    g_autofree Reference *reference = data;
     Manager *manager = reference->manager;
-    Migration *migration = reference_active(reference);
     bool working = error == NULL && statistics->active;
 
-    if (migration == NULL)
-        return;
-    migration->querying = false;
     /* libvirt has no statistics of an incoming job, and says so with this code. */
     if (error != NULL && migration->machine.role == MIGRATION_ROLE_DESTINATION &&
         (error->code == VIR_ERR_OPERATION_UNSUPPORTED || error->code == VIR_ERR_OPERATION_INVALID))
@@ -104,6 +100,21 @@ job_polled(const JobStatistics *statistics, const GError *error, gpointer data)
     /* The next one prepares while this one ends. */
     if (manager_count_held(manager) != 0)
         manager_schedule(manager);
+}
+
+static void
+job_polled(const JobStatistics *statistics, const GError *error, gpointer data)
+{
+    g_autofree Reference *reference = data;
+    Migration *migration = reference_active(reference);
+
+    if (migration == NULL)
+        return;
+    migration->querying = false;
+    take_reading(reference, migration, statistics, error);
+    /* One that failed, too: without an answer nothing speaks against the switch. */
+    if (reference->number != 0 && (migration = reference_active(reference)) != NULL)
+        manager_pass_was_read(reference->manager, migration);
 }
 
 /* number: the pass whose beginning is asked for; 0: just a look. */

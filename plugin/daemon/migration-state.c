@@ -26,7 +26,7 @@ post_copy_due(const MigrationMachine *machine)
     case TECHNIQUE_POST_COPY:
         return machine->iteration >= 1;
     case TECHNIQUE_HYBRID:
-        return machine->iteration >= 2;
+        return machine->iteration >= 2 && !machine->reading_due;
     }
     return false;
 }

@@ -73,6 +73,7 @@ typedef struct {
     bool post_copy_possible;
     bool post_copy_requested;
     bool post_copy_held; /* not now: the path has just collapsed */
+    bool reading_due;    /* a pass ended: hybrid waits for what is measured at its end */
     unsigned iteration;  /* the last one seen; 0 none */
 } MigrationMachine;
 

@@ -11,6 +11,8 @@
 #define SECOND_US INT64_C(1000000)
 /* A shorter interval says little of a throughput: a pass may just be beginning. */
 #define MEASURE_MIN_S 0.9
+/* A collapse is looked for in less: QEMU sends in bursts of 0.1 s, a few must be in it. */
+#define RECENT_MIN_S 0.4
 /* No reading for so long is a gap of the observer, not a stall of the migration. */
 #define GAP_MAX_S 30.0
 #define EWMA_WEIGHT 0.4
@@ -26,6 +28,8 @@
 #define RAMP_PAUSE_MAX_S 10.0
 #define COLLAPSED_RATIO 0.25
 #define COLLAPSED_MAX_S 10.0
+/* The end of a first pass that is nearer than this is watched for it. */
+#define FIRST_PASS_NEAR_S 2.0
 /* What follows the last page, and what a reading may be wrong by. */
 #define DEADLINE_MARGIN_S 1.0
 #define DEADLINE_GAIN 1.1       /* less than that is won by post-copy: nothing is */
@@ -91,6 +95,7 @@ state_bridge_gap(ConvergeState *state, int64_t now_us)
     shift_time(&state->started_us, by_us);
     shift_time(&state->pass_us, by_us);
     shift_time(&state->moved_us, by_us);
+    shift_time(&state->recent_us, by_us);
     shift_time(&state->collapsed_us, by_us);
     shift_time(&state->below_dirty_us, by_us);
     shift_time(&state->late_us, by_us);
@@ -147,6 +152,42 @@ account_pass(ConvergeState *state, const ConvergeSample *sample)
     }
 }
 
+/* Zero pages are progress too, though hardly anything is sent for them. */
+static double
+progress_since(uint64_t moved, uint64_t left, const ConvergeSample *sample, double seconds)
+{
+    double progress = (double)(sample->transferred - moved) / seconds;
+
+    return sample->remaining < left ? fmax(progress, (double)(left - sample->remaining) / seconds)
+                                    : progress;
+}
+
+static bool
+is_collapsed(const ConvergeState *state, double progress)
+{
+    return progress <= 0.0 ||
+           (state->throughput > 0.0 && progress < COLLAPSED_RATIO * state->throughput);
+}
+
+/* Post-copy may be due before the next whole second, which is half a good one. */
+static void
+account_recent(ConvergeState *state, const ConvergeSample *sample)
+{
+    double seconds = seconds_between(state->recent_us, sample->time_us);
+
+    if (state->recent_us != 0 && sample->transferred >= state->recent_moved) {
+        if (seconds < RECENT_MIN_S)
+            return;
+        state->recent_collapsed = is_collapsed(
+            state, progress_since(state->recent_moved, state->recent_left, sample, seconds));
+        if (state->recent_collapsed && state->collapsed_us == 0)
+            state->collapsed_us = sample->time_us;
+    }
+    state->recent_us = sample->time_us;
+    state->recent_moved = sample->transferred;
+    state->recent_left = sample->remaining;
+}
+
 static void
 account_throughput(ConvergeState *state, const ConvergeSample *sample)
 {
@@ -163,15 +204,11 @@ account_throughput(ConvergeState *state, const ConvergeSample *sample)
     if (seconds < MEASURE_MIN_S)
         return;
     state->throughput_now = (double)(sample->transferred - state->moved) / seconds;
-    /* Zero pages are progress too, though hardly anything is sent for them. */
-    progress = state->throughput_now;
-    if (sample->remaining < state->left)
-        progress = fmax(progress, (double)(state->left - sample->remaining) / seconds);
+    progress = progress_since(state->moved, state->left, sample, seconds);
     state->moved_us = now_us;
     state->moved = sample->transferred;
     state->left = sample->remaining;
-    if (progress <= 0.0 ||
-        (state->throughput > 0.0 && progress < COLLAPSED_RATIO * state->throughput)) {
+    if (state->recent_collapsed || is_collapsed(state, progress)) {
         if (state->collapsed_us == 0)
             state->collapsed_us = now_us;
         if (progress <= 0.0 || seconds_between(state->collapsed_us, now_us) < COLLAPSED_MAX_S)
@@ -496,6 +533,15 @@ report_stall(ConvergeState *state, const ConvergeSample *sample, const ConvergeL
               : "will not end by itself: post-copy is not allowed, no greater downtime is allowed");
 }
 
+/* A switch may come with its end, and what was measured a second ago tells nothing then. */
+static bool
+first_pass_ends(const ConvergeState *state, const ConvergeSample *sample,
+                const ConvergeLimits *limits)
+{
+    return state->iteration == 1 && limits->expected_not_to_end &&
+           (double)sample->remaining < FIRST_PASS_NEAR_S * state->throughput;
+}
+
 void
 converge_step(ConvergeState *state, const ConvergeSample *sample, const ConvergeLimits *limits,
               ConvergeDecision *ret_decision)
@@ -513,11 +559,13 @@ converge_step(ConvergeState *state, const ConvergeSample *sample, const Converge
         state_bridge_gap(state, now_us);
     state->sampled_us = now_us;
     account_pass(state, sample);
+    account_recent(state, sample);
     account_throughput(state, sample);
     window = window_seconds(state, limits);
     decision.throughput = state->throughput;
     decision.dirty_rate = dirty_rate_of(state, sample);
     decision.collapsed = state->collapsed_us != 0;
+    decision.near = decision.collapsed || first_pass_ends(state, sample, limits);
     decision.left = left_really(state, sample, decision.dirty_rate);
     if (state->throughput > 0.0)
         decision.downtime_needed = state->best / state->throughput * 1e3;
@@ -556,6 +604,8 @@ void
 converge_pause(ConvergeState *state)
 {
     state->moved_us = 0;
+    state->recent_us = 0;
+    state->recent_collapsed = false;
     state->collapsed_us = 0;
     state->below_dirty_us = 0;
     state->late_us = 0;

@@ -101,8 +101,12 @@ typedef struct {
     uint64_t moved; /* `transferred` when the throughput was last measured */
     uint64_t left;  /* likewise `remaining` */
     int64_t moved_us;
-    double throughput;      /* EWMA, bytes/s; 0 unknown */
-    double throughput_now;  /* of the last interval */
+    double throughput;     /* EWMA, bytes/s; 0 unknown */
+    double throughput_now; /* of the last interval */
+    uint64_t recent_moved; /* as `moved`, `left` and `moved_us`, of a shorter interval */
+    uint64_t recent_left;
+    int64_t recent_us;
+    bool recent_collapsed;  /* the last of these */
     int64_t collapsed_us;   /* since when; 0 it is not */
     int64_t below_dirty_us; /* since when slower than the guest dirties; 0 it is not */
     int64_t late_us;        /* since when the deadline is in danger; 0 it is not */

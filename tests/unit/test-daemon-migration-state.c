@@ -184,6 +184,29 @@ test_held(void)
     g_assert_cmpuint(migration_machine_step(&machine, &again), ==, 0);
 }
 
+/* Hybrid waits for what is measured at the end of its pass; post-copy has none to measure. */
+static void
+test_reading_due(void)
+{
+    static const MigrationInput hybrid[] = { DECIDED(HYBRID), PASS(1), PASS(2), PASS(3) };
+    static const MigrationInput post_copy[] = { DECIDED(POST_COPY), PASS(1) };
+    MigrationMachine machine;
+
+    migration_machine_init(&machine, MIGRATION_ROLE_SOURCE);
+    machine.post_copy_possible = true;
+    machine.reading_due = true;
+    for (size_t i = 0; i < G_N_ELEMENTS(hybrid); i++)
+        g_assert_cmpuint(migration_machine_step(&machine, &hybrid[i]) & SWITCH, ==, 0);
+    machine.reading_due = false;
+    g_assert_cmpuint(migration_machine_step(&machine, &hybrid[0]), ==, SWITCH);
+
+    migration_machine_init(&machine, MIGRATION_ROLE_SOURCE);
+    machine.post_copy_possible = true;
+    machine.reading_due = true;
+    migration_machine_step(&machine, &post_copy[0]);
+    g_assert_cmpuint(migration_machine_step(&machine, &post_copy[1]) & SWITCH, ==, SWITCH);
+}
+
 /* Statistics told of a pass, then its event does. */
 static void
 test_pass_told_twice(void)
@@ -213,6 +236,7 @@ main(int argc, char **argv)
         g_test_add_data_func(path, &conversations[i], test_conversation);
     }
     g_test_add_func("/migration-state/held", test_held);
+    g_test_add_func("/migration-state/reading-due", test_reading_due);
     g_test_add_func("/migration-state/pass-told-twice", test_pass_told_twice);
     return g_test_run();
 }

@@ -108,6 +108,14 @@ static const Conversation conversations[] = {
         { 10, 2, 190, 102, 0, CONVERGE_WAIT, 0 },
         { 15, 2, 188, 104, 0, CONVERGE_WAIT, 0 },
         { 20, 2, 186, 106, 0, CONVERGE_START_POST_COPY, 0 } } },
+    { "a collapse of the last half second is seen at the end of the pass",
+      { .memory = 200 * MB, .post_copy_allowed = true, .expected_not_to_end = true },
+      { { 0, 1, 200, 0, 0, CONVERGE_NONE, 0 },
+        { 9, 1, 20, 180, 0, CONVERGE_NONE, 0 },
+        { 9.5, 1, 18, 182, 0, CONVERGE_NONE, 0 },
+        { 9.75, 2, 190, 183, 0, CONVERGE_WAIT, 0 },
+        { 10.25, 2, 188, 185, 0, CONVERGE_WAIT, 0 },
+        { 11.25, 2, 170, 207, 0, CONVERGE_START_POST_COPY, 0 } } },
     { "never while nothing moves at all",
       { .memory = 200 * MB, .post_copy_allowed = true, .expected_not_to_end = true },
       { { 0, 1, 200, 0, 0, CONVERGE_NONE, 0 },
@@ -251,6 +259,38 @@ test_conversations(void)
             g_assert_cmpstr(action_name(decision.action), ==, action_name(row->readings[j].action));
             g_assert_cmpuint(decision.downtime_ms, ==, row->readings[j].downtime_ms);
             g_assert_true((decision.action == CONVERGE_NONE) == (decision.reason[0] == '\0'));
+        }
+    }
+}
+
+/* The end of a first pass that a switch may follow, and a collapse, are looked at more often. */
+static void
+test_near(void)
+{
+    static const struct {
+        Reading reading;
+        bool near;
+    } rows[] = {
+        { { 0, 1, 200, 0, 0, CONVERGE_NONE, 0 }, false },
+        { { 5, 1, 100, 100, 0, CONVERGE_NONE, 0 }, false },
+        { { 8, 1, 41, 159, 0, CONVERGE_NONE, 0 }, false },
+        { { 8.5, 1, 30, 169, 0, CONVERGE_NONE, 0 }, true },
+        { { 9.5, 1, 29, 170, 0, CONVERGE_NONE, 0 }, true },
+    };
+    ConvergeLimits limits = { .memory = 200 * MB, .post_copy_allowed = true };
+
+    for (int expected = 0; expected < 2; expected++) {
+        ConvergeState state = { 0 };
+
+        limits.expected_not_to_end = expected != 0;
+        for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+            ConvergeSample sample = sample_of(&rows[i].reading);
+            ConvergeDecision decision;
+
+            converge_step(&state, &sample, &limits, &decision);
+            /* Collapsed in the last row, whatever is expected. */
+            g_assert_true(decision.collapsed == (i == G_N_ELEMENTS(rows) - 1));
+            g_assert_true(decision.near == (rows[i].near && (expected || decision.collapsed)));
         }
     }
 }
@@ -654,6 +694,7 @@ main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/converge/conversations", test_conversations);
+    g_test_add_func("/converge/near", test_near);
     g_test_add_func("/converge/hostile", test_hostile);
     g_test_add_func("/converge/clock-steps", test_clock_steps);
     g_test_add_func("/decision/converge/pause", test_pause);
