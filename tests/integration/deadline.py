@@ -12,14 +12,16 @@ import sys
 
 from support.stage import LabError, main, wait_until
 
-LINK, FLOOR = 200, 40.0         # Mbit/s
-NEIGHBOUR = "db"
+# Mbit/s. A machine that lends most of its processors to others can still send and receive
+# this much in emulated guests: what is measured is the link then, not the processors.
+LINK, FLOOR = 100, 20.0
+NEIGHBOUR, NEIGHBOUR_NICE = "db", -5
 FLOWING = 0.7                   # of the link, what the neighbour has while nothing else is there
-OTHER_NEIGHBOUR, OTHER_FLOOR = "near-b", 20.0
+OTHER_NEIGHBOUR, OTHER_FLOOR = "near-b", 10.0
 HEADERS = 1.10                  # what a class has of a lower limit
 # The first VM's, below the workload's; see plugin/shaping/plan.h.
 VM_CLASS = re.compile(r"^class htb c0b0:201 parent c0b0:10 .*\brate ([0-9.]+)([KM])bit ", re.MULTILINE)
-POSSIBLE, IMPOSSIBLE = 30, 2    # s, for about 190 MiB beside a full link
+POSSIBLE, IMPOSSIBLE = 30, 2    # s, for about 120 MiB beside a full link
 
 
 def metadata(priority, deadline, technique):
@@ -40,9 +42,16 @@ def slowest(stage, seconds):
     return min(rows[-int(seconds / 0.5) + 4:-1])
 
 
+def start_neighbour(stage, rate=None):
+    """The neighbour sends, with processors before all others, as a VM has its own."""
+    flow = stage.lab.workloads.start("iperf-out", NEIGHBOUR, streams=4, rate=rate)
+    stage.lab.workloads.renice(flow, NEIGHBOUR_NICE)
+    return flow
+
+
 def check_deadline(stage, name, deadline, technique=""):
     """One low-priority migration with a deadline; returns its record and its time."""
-    stage.lab.guests.start(name, memory=192, metadata=metadata("low", deadline, technique))
+    stage.lab.guests.start(name, memory=136, fill=20, metadata=metadata("low", deadline, technique))
     # A neighbour that lost its connections before would look like one that starves.
     flow = f"iperf-out-{NEIGHBOUR}"
     stage.lab.workloads.wait_flowing(flow, FLOWING * LINK)
@@ -85,7 +94,7 @@ def check_shares(stage, scheduling):
     """
     title = f"two migrations, {scheduling}"
     stage.set_modes("full", "full", config={"policy": {"scheduling": scheduling}})
-    sizes = {"small": 144, "large": 448}
+    sizes = {"small": 136, "large": 320}
     for name, memory in sizes.items():
         stage.uptime.pop(name, None)
         stage.lab.guests.start(name, memory=memory, priority="high")
@@ -107,8 +116,8 @@ def check_shares(stage, scheduling):
         check_vm_classes(stage, title)
         ratio = rates["large"] / rates["small"]
         if scheduling == "parallel":
-            # About 1 : 3 in memory, hence 1 : 1.7 in rates; zero pages and progress blur it.
-            stage.tap.ok(1.2 < ratio < 2.6, f"{title}: the larger one gets more", rates)
+            # About 1 : 2.4 in memory, hence 1 : 1.5 in rates; zero pages and progress blur it.
+            stage.tap.ok(1.2 < ratio < 2.4, f"{title}: the larger one gets more", rates)
         else:
             stage.tap.ok(0 < ratio < 0.25, f"{title}: the smaller one comes first", rates)
     finally:
@@ -125,7 +134,7 @@ def check_unshaped(stage):
     """Without classes QEMU's own limit goes with what the neighbour leaves, both ways."""
     title, name = "without classes", "calm"
     stage.set_modes("full", "full", config={"network": {"shape": "no"}})
-    stage.lab.guests.start(name, memory=512, fill=400, priority="low")
+    stage.lab.guests.start(name, memory=384, fill=280, priority="low")
 
     def limit():
         rows = [row for row in (stage.status("host-a") or {}).get("migrations", [])
@@ -139,7 +148,7 @@ def check_unshaped(stage):
             stage.tap.note(error)
         return limit()
     # Not all of the link: a migration without classes would starve in the neighbour's queue.
-    flow = stage.lab.workloads.start("iperf-out", NEIGHBOUR, streams=4, rate=0.8 * LINK)
+    flow = start_neighbour(stage, 0.8 * LINK)
     stage.lab.workloads.wait_flowing(flow, FLOWING * LINK)
     stage.wait_status("host-a", "the neighbour's traffic", lambda status: (
         status["uplinks"][0].get("out", 0) >= 0.7 * LINK * 1e6 / 8))
@@ -148,7 +157,7 @@ def check_unshaped(stage):
         first = reaches("a limit", lambda mib: mib > 0)
         stage.lab.workloads.stop(flow)
         freed = reaches("the freed bandwidth", lambda mib: mib >= 0.7 * LINK / 8.4)
-        stage.lab.workloads.start("iperf-out", NEIGHBOUR, streams=4, rate=0.8 * LINK)
+        start_neighbour(stage, 0.8 * LINK)
         back = reaches("the neighbour's return", lambda mib: mib <= 0.35 * LINK / 8.4)
         stage.lab.workloads.stop_all()
     stage.tap.note(f"{title}: {first}, then {freed}, then {back} MiB/s; "
@@ -167,7 +176,8 @@ def check(stage):
     stage.lab.guests.start(OTHER_NEIGHBOUR, "host-b", memory=136, fill=0, working_set=0,
                            sla_lower=OTHER_FLOOR)
     stage.lab.guests.wait_ready(NEIGHBOUR)
-    stage.lab.workloads.start("iperf-out", NEIGHBOUR, streams=4)
+    stage.lab.guests.renice(NEIGHBOUR, "host-a", NEIGHBOUR_NICE)
+    start_neighbour(stage)
     record, seconds = check_deadline(stage, "possible", POSSIBLE)
     tap.ok(seconds <= POSSIBLE, "possible: ends in time", f"{seconds:.1f} s")
     # At the floor of 5 % it would take minutes; with all there is, less than half of the time.
