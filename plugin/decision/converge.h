@@ -24,8 +24,10 @@
  *                  that is a window and halves with each further pass, and is
  *                  never longer than the deadline leaves (VEP 248)
  *   collapse       throughput below a quarter of its average (EWMA, 0.4 as in VEP
- *                  248): no switch now. A lower level that lasts for 10 s is the
- *                  new average; nothing moving at all never is
+ *                  248), in the last second or the last reading that is 0.4 s
+ *                  or more after the one before: no switch now. A lower level
+ *                  that lasts for 10 s is the new average; nothing moving at all
+ *                  never is
  *   deadline       pre-copy would be late with all that its class may be given (or with what
  *                  it reaches, where that is clearly less than it has), by what is left and
  *                  the dirty rate, and post-copy needs a tenth less: then it is started, in

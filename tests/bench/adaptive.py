@@ -29,8 +29,9 @@ TREE = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TREE / "tests" / "lab"))
 from convoylab import LabError  # noqa: E402
 from convoylab import bench, series, util  # noqa: E402
-from convoylab.experiment import ProcessorWatch, ShapingWatch  # noqa: E402
+from convoylab.experiment import ShapingWatch  # noqa: E402
 from convoylab.host import component  # noqa: E402
+from convoylab.processors import ProcessorWatch  # noqa: E402
 
 LINK = 200.0                    # Mbit/s
 FLOOR = 40.0                    # Mbit/s, the neighbour's lower limit

@@ -10,7 +10,7 @@ Times are those of the command a user types.
 import re
 import sys
 
-from support.stage import LabError, main, wait_until
+from support.stage import LabError, main, measured, wait_until
 
 # Mbit/s. A machine that lends most of its processors to others can still send and receive
 # this much in emulated guests: what is measured is the link then, not the processors.
@@ -51,20 +51,27 @@ def start_neighbour(stage, rate=None):
 
 def check_deadline(stage, name, deadline, technique=""):
     """One low-priority migration with a deadline; returns its record and its time."""
-    stage.lab.guests.start(name, memory=136, fill=20, metadata=metadata("low", deadline, technique))
-    # A neighbour that lost its connections before would look like one that starves.
     flow = f"iperf-out-{NEIGHBOUR}"
-    stage.lab.workloads.wait_flowing(flow, FLOWING * LINK)
-    outcome = stage.migrate(name, "host-a", timeout=150)
-    record = stage.explain("host-a", name)
+
+    def migrate():
+        stage.lab.guests.start(name, memory=136, fill=20,
+                               metadata=metadata("low", deadline, technique))
+        # A neighbour that lost its connections before would look like one that starves.
+        stage.lab.workloads.wait_flowing(flow, FLOWING * LINK)
+        outcome = stage.migrate(name, "host-a", timeout=150)
+        worst = slowest(stage, outcome.seconds)
+        record = stage.explain("host-a", name)
+        stage.lab.guests.stop(name)
+        return outcome, worst, record
+
+    outcome, worst, record = measured(stage.lab, name, migrate,
+                                      lambda result: result[0].returncode != 0)
     stage.tap.ok(outcome.returncode == 0, f"{name}: succeeds", outcome.describe())
-    worst = slowest(stage, outcome.seconds)
     stage.tap.note(f"{name}: deadline {deadline} s, took {outcome.seconds:.1f} s; the neighbour's "
                    f"worst half second {worst:.1f} Mbit/s; {words_of_deadline(record)}")
     kept = worst >= FLOOR
     stage.tap.ok(kept, f"{name}: the neighbour keeps its lower limit",
                  kept or f"{worst:.1f} Mbit/s\n{stage.lab.workloads.account(flow, 30)}")
-    stage.lab.guests.stop(name)
     return record, outcome.seconds
 
 
@@ -130,10 +137,8 @@ def check_shares(stage, scheduling):
         stage.lab.guests.stop(name)
 
 
-def check_unshaped(stage):
-    """Without classes QEMU's own limit goes with what the neighbour leaves, both ways."""
-    title, name = "without classes", "calm"
-    stage.set_modes("full", "full", config={"network": {"shape": "no"}})
+def follow_unshaped(stage, name):
+    """MiB/s of QEMU's limit beside the neighbour, without it, beside it again; the outcome."""
     stage.lab.guests.start(name, memory=384, fill=280, priority="low")
 
     def limit():
@@ -146,7 +151,7 @@ def check_unshaped(stage):
             running.wait_for(what, lambda: condition(limit() or 0), timeout=20, interval=0.1)
         except LabError as error:
             stage.tap.note(error)
-        return limit()
+        return limit() or 0
     # Not all of the link: a migration without classes would starve in the neighbour's queue.
     flow = start_neighbour(stage, 0.8 * LINK)
     stage.lab.workloads.wait_flowing(flow, FLOWING * LINK)
@@ -160,13 +165,22 @@ def check_unshaped(stage):
         start_neighbour(stage, 0.8 * LINK)
         back = reaches("the neighbour's return", lambda mib: mib <= 0.35 * LINK / 8.4)
         stage.lab.workloads.stop_all()
-    stage.tap.note(f"{title}: {first}, then {freed}, then {back} MiB/s; "
-                   f"{running.outcome.seconds:.1f} s")
-    stage.tap.ok(first and first <= 0.35 * LINK / 8.4, f"{title}: little beside a busy neighbour", first)
-    stage.tap.ok(freed and freed >= 0.7 * LINK / 8.4, f"{title}: more when that falls", freed)
-    stage.tap.ok(back and back <= 0.35 * LINK / 8.4, f"{title}: less when it returns", back)
-    stage.tap.ok(running.outcome.returncode == 0, f"{title}: succeeds", running.outcome.describe())
     stage.lab.guests.stop(name)
+    return first, freed, back, running.outcome
+
+
+def check_unshaped(stage):
+    """Without classes QEMU's own limit goes with what the neighbour leaves, both ways."""
+    title = "without classes"
+    stage.set_modes("full", "full", config={"network": {"shape": "no"}})
+    first, freed, back, outcome = measured(stage.lab, title, lambda: follow_unshaped(stage, "calm"),
+                                           lambda result: result[3].returncode != 0)
+    stage.tap.note(f"{title}: {first}, then {freed}, then {back} MiB/s; {outcome.seconds:.1f} s")
+    few, many = 0.35 * LINK / 8.4, 0.7 * LINK / 8.4
+    stage.tap.ok(0 < first <= few, f"{title}: little beside a busy neighbour", first)
+    stage.tap.ok(freed >= many, f"{title}: more when that falls", freed)
+    stage.tap.ok(0 < back <= few, f"{title}: less when it returns", back)
+    stage.tap.ok(outcome.returncode == 0, f"{title}: succeeds", outcome.describe())
 
 
 def check(stage):

@@ -17,12 +17,13 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)),
                                 "..", "..", "lab"))
 from convoylab import Lab, LabError  # noqa: E402
 from convoylab.host import DAEMON_PID, LIBVIRTD_PID, component  # noqa: E402
+from convoylab.processors import measured  # noqa: E402
 from convoylab.util import run, wait_until  # noqa: E402
 
 from . import witness  # noqa: E402
 from .tap import Tap, skip_all  # noqa: E402
 
-__all__ = ["Stage", "LabError", "wait_until", "run", "component", "main", "OTHER",
+__all__ = ["Stage", "LabError", "wait_until", "measured", "run", "component", "main", "OTHER",
            "DAEMON_PID", "LIBVIRTD_PID"]
 
 OTHER = {"host-a": "host-b", "host-b": "host-a"}

@@ -18,6 +18,7 @@ import time
 from . import series
 from .background import Background
 from .host import component
+from .processors import ProcessorWatch
 from .util import LabError, progress, wait_until
 
 SOURCE, DESTINATION = "host-a", "host-b"
@@ -165,23 +166,6 @@ class Silencer:
         self.at = time.time()
         print("lab:   not ended yet: the neighbour falls silent", file=sys.stderr, flush=True)
         self.lab.workloads.stop(self.workload)
-
-
-class ProcessorWatch:
-    """Idle share of the machine's processors."""
-
-    def __init__(self):
-        self.start = self.read()
-
-    @staticmethod
-    def read():
-        with open("/proc/stat", encoding="ascii") as file:
-            fields = [int(word) for word in file.readline().split()[1:9]]
-        return fields[3], sum(fields)       # idle; waiting for a disk is not idle
-
-    def idle(self):
-        idle, total = self.read()
-        return (idle - self.start[0]) / max(total - self.start[1], 1)
 
 
 def technique_of(statistics):

@@ -16,8 +16,9 @@ import termios
 import time
 
 from . import series
-from .experiment import ProcessorWatch, taps_of
+from .experiment import taps_of
 from .guest import DOMAIN_NAMESPACE
+from .processors import ProcessorWatch
 from .util import LabError, wait_until
 
 HOSTS = ("host-a", "host-b")

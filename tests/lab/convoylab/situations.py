@@ -11,7 +11,7 @@ The benchmark measures each several times and judges medians, the test once.
               must still end
 """
 
-from . import experiment
+from . import experiment, processors
 
 LINK = 200                          # Mbit/s
 FLOOR = 40.0                        # Mbit/s, SLA lower limit of the neighbour
@@ -45,7 +45,9 @@ def measure(lab, mode, name, **options):
     OPTIONS of experiment.Setup stand above the situation's.
     """
     setup = {"floor": FLOOR, "neighbour_streams": STREAMS, **SITUATIONS[name], **options}
-    result = experiment.contended_migration(lab, mode, **setup)
+    result = processors.measured(lab, f"{name}, {mode}",
+                                 lambda: experiment.contended_migration(lab, mode, **setup),
+                                 faults)
     return {**result.figures(), "workload_loss": round(result.workload_loss(), 4),
             "faults": faults(result)}
 
