@@ -112,8 +112,10 @@ job_polled(const JobStatistics *statistics, const GError *error, gpointer data)
         return;
     migration->querying = false;
     take_reading(reference, migration, statistics, error);
-    /* One that failed, too: without an answer nothing speaks against the switch. */
-    if (reference->number != 0 && (migration = reference_active(reference)) != NULL)
+    /* Without an answer nothing speaks against the switch, but without libvirtd none is made. */
+    if ((error == NULL || reference->number != 0) &&
+        hypervisor_is_connected(reference->manager->hypervisor) &&
+        (migration = reference_active(reference)) != NULL)
         manager_pass_was_read(reference->manager, migration);
 }
 
