@@ -27,7 +27,7 @@ void manager_reconsider(Manager *manager, Migration *migration);
  * ends, and does what that says.
  */
 void manager_converge(Manager *manager, Migration *migration);
-/* A job was asked for after a pass ended, and was judged if it could be: hybrid may switch. */
+/* The job was read since a pass ended, or could not be: hybrid may switch. */
 void manager_pass_was_read(Manager *manager, Migration *migration);
 
 /* It goes on, whoever did it; nothing when it was not broken. */
