@@ -110,27 +110,10 @@ clean: ## remove build/
 
 ##@ Test
 FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz-*.c))
-# What parses outside bytes, without libvirt and without a main loop.
-FUZZ_SOURCES := $(wildcard plugin/common/units.c plugin/common/types.c plugin/common/config.c \
-                  plugin/common/xml.c plugin/common/domain*.c plugin/common/peer.c)
-# What single targets need besides; their sources may include one of these instead.
-$(BUILD)/fuzz/fuzz-recording: FUZZ_EXTRA := plugin/daemon/recording.c plugin/daemon/fields.c \
-                                $(wildcard plugin/decision/*.c)
-$(BUILD)/fuzz/fuzz-call: FUZZ_EXTRA := plugin/daemon/calls-read.c plugin/daemon/gates.c \
-                           plugin/decision/parallel.c plugin/common/ipc.c plugin/common/ipc_socket.c
-$(BUILD)/fuzz/fuzz-leave: FUZZ_EXTRA := plugin/daemon/calls-leave.c plugin/daemon/migration.c \
-                            plugin/daemon/migration-state.c plugin/daemon/peer-address.c \
-                            plugin/daemon/gates.c plugin/decision/parallel.c plugin/common/log.c \
-                            plugin/shaping/plan.c
-$(BUILD)/fuzz/fuzz-answer: FUZZ_EXTRA := plugin/libvirtd/answer.c plugin/libvirtd/rules.c \
-                             plugin/common/ipc.c plugin/common/ipc_socket.c
-$(BUILD)/fuzz/fuzz-tc: FUZZ_EXTRA := $(filter-out plugin/shaping/observe.c,$(wildcard plugin/shaping/*.c))
-$(BUILD)/fuzz/fuzz-failure: FUZZ_EXTRA := $(filter-out plugin/shaping/tc.c,$(wildcard plugin/shaping/*.c))
-$(BUILD)/fuzz/fuzz-counters: FUZZ_EXTRA := plugin/traffic/netlink.c plugin/traffic/error.c
-$(BUILD)/fuzz/fuzz-job-flags: FUZZ_EXTRA := plugin/daemon/job-flags.c
-$(BUILD)/fuzz/fuzz-cookie: FUZZ_EXTRA := plugin/libvirtd/cookie.c
-$(BUILD)/fuzz/fuzz-journal: FUZZ_EXTRA := $(filter-out plugin/shaping/journal.c, \
-                              $(wildcard plugin/shaping/*.c))
+# Linked from an archive: a target that includes a source takes no second one from here.
+FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/fuzz/objects/%.o,$(LIBRARY_SOURCES) \
+                  $(addprefix plugin/libvirtd/,answer.c cookie.c rules.c))
+FUZZ_LIBRARY := $(BUILD)/fuzz/libconvoy.a
 FUZZ_CFLAGS := -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
                -D_GNU_SOURCE -DCONVOY_SYSCONFDIR='"$(SYSCONFDIR)"' -Iplugin -I$(BUILD)/generated $(PACKAGE_CFLAGS)
 # Seconds that each fuzz target runs.
@@ -141,7 +124,13 @@ LAB_TESTS := $(filter-out $(MEASURING_TESTS),$(wildcard tests/lab/selftest tests
 # Labs at once: one of them leaves most of two processors idle.
 JOBS ?= 2
 
-test: all check-layers check-format test-unit test-replay test-schemas test-plugin sanitize-thread fuzz test-lab fault-short ## everything; needs root, about 25 minutes
+test: test-programs check-layers check-format test-unit test-replay test-schemas test-plugin sanitize-thread fuzz test-lab fault-short ## everything; needs root, about 25 minutes
+
+# The tests follow one another, as some measure; what they need is made side by side.
+SIDE_BY_SIDE = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
+test-programs: # all that `make test` runs
+	$(Q)$(MAKE) --no-print-directory $(SIDE_BY_SIDE) all unit-tests $(FUZZ_TARGETS) $(BUILD)/shape-once \
+	  $(BUILD)/prediction-mvm $(PLUGIN_STUB_PROGRAMS) $(PLUGIN_STUB)/peer-call $(FAULT_PROGRAMS)
 
 test-unit: unit-tests ## the unit and golden tests, seconds
 	$(Q)prove -e '' $(UNIT_TESTS) :: --tap
@@ -163,7 +152,7 @@ test-schemas: ## the RelaxNG schemas against their examples, the unit's confinem
 # What failed is said again at the end: a log of such a run is long, and often only its end is kept.
 LAB_FAILURES := $(abspath $(BUILD))/lab-failures
 prove_lab = rm -f $(LAB_FAILURES); \
-  VIRT_CONVOY_BUILD=$(abspath $(BUILD)) VIRT_CONVOY_FAILURES=$(LAB_FAILURES) prove -e '' $(1) || { \
+  VIRT_CONVOY_BUILD=$(abspath $(BUILD)) VIRT_CONVOY_FAILURES=$(LAB_FAILURES) prove --timer -e '' $(1) || { \
   status=$$?; [ ! -e $(LAB_FAILURES) ] || cat $(LAB_FAILURES) >&2; exit $$status; }
 
 test-lab: all $(BUILD)/shape-once ## two real hosts in namespaces: needs root
@@ -235,14 +224,15 @@ fuzz: $(FUZZ_TARGETS) ## fuzz every parser of outside bytes for T seconds each
 	  sed -n 's/^stat::number_of_executed_units: */runs /p' $(BUILD)/fuzz/$$name.log; \
 	done
 
-$(BUILD)/fuzz/%: tests/fuzz/%.c $(wildcard tests/fuzz/*.h) $(FUZZ_SOURCES) $(GENERATED) \
-                 $(wildcard plugin/daemon/recording.c plugin/daemon/fields.c plugin/daemon/gates.c \
-                   plugin/daemon/calls-read.c plugin/daemon/calls-leave.c plugin/daemon/migration*.c \
-                   plugin/daemon/peer-address.c plugin/daemon/job-flags.c plugin/decision/*.c \
-                   plugin/libvirtd/cookie.c plugin/libvirtd/answer.c plugin/libvirtd/rules.c \
-                   plugin/common/ipc*.c plugin/common/log.c plugin/traffic/*.c plugin/shaping/*.c)
+$(BUILD)/fuzz/objects/%.o: %.c $(GENERATED)
 	$(Q)mkdir -p $(@D)
-	$(Q)clang $(FUZZ_CFLAGS) $< $(FUZZ_SOURCES) $(FUZZ_EXTRA) $(PACKAGE_LIBS) -lm -o $@
+	$(Q)clang $(FUZZ_CFLAGS) -MMD -MP -c $< -o $@
+
+$(FUZZ_LIBRARY): $(FUZZ_OBJECTS)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+$(BUILD)/fuzz/fuzz-%: tests/fuzz/fuzz-%.c $(FUZZ_LIBRARY)
+	$(Q)clang $(FUZZ_CFLAGS) -MMD -MP -MF $@.d $< $(FUZZ_LIBRARY) $(PACKAGE_LIBS) -lm -o $@
 
 $(BUILD)/shape-once: tests/integration/shape-once.c $(LIBRARY)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $< $(LIBRARY) $(PACKAGE_LIBS) -lm -o $@
@@ -271,7 +261,7 @@ $(BUILD)/tidy/%.checked: %.c .clang-tidy $(wildcard plugin/*/*.h hook/*.h) $(GEN
 # GLib is not built for TSan: what it does with its own memory is not looked at. libtsan has to
 # be loaded before the plugin; a report makes the program's exit status 66.
 sanitize-thread: $(PLUGIN_STUB)/canned-daemon $(BUILD)/virt-convoy-hook ## the plugin in 20 threads under TSan, a minute
-	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/thread SANITIZE=thread \
+	$(Q)$(MAKE) --no-print-directory $(SIDE_BY_SIDE) BUILD=$(BUILD)/thread SANITIZE=thread \
 	  $(BUILD)/thread/virt-convoy-libvirtd.so $(BUILD)/thread/tests/plugin-stub/libvirtd
 	$(Q)suppressions=$(abspath tests/integration/plugin-stub/thread-sanitizer.supp); \
 	TSAN_OPTIONS="ignore_noninstrumented_modules=1 suppressions=$$suppressions" \
@@ -303,7 +293,7 @@ bench-prediction: all $(BUILD)/prediction-mvm ## predicted against measured time
 bench-priority: all ## high and low priority beside a busy neighbour; needs root, 20 minutes
 	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/bench/priority.py
 
-bench-gang: all ## eight migrations at once against all-serial and all-parallel; root, 90 minutes
+bench-gang: all ## eight migrations at once against all-serial and all-parallel; root, two hours
 	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/bench/gang.py
 
 $(BUILD)/bench-planning: tests/bench/planning.c $(LIBRARY)
@@ -357,8 +347,8 @@ help: ## list the targets
 	$(Q)awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z-]+:.*## / {printf "  %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
--include $(shell find $(BUILD)/objects $(BUILD)/tests -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD)/objects $(BUILD)/tests $(BUILD)/fuzz -name '*.d' 2>/dev/null)
 
-.PHONY: all clean help unit-tests test fault fault-short fault-leaks test-plugin test-unit test-replay test-schemas test-lab \
+.PHONY: all clean help unit-tests test-programs test fault fault-short fault-leaks test-plugin test-unit test-replay test-schemas test-lab \
         check-layers fuzz check-format format check-tidy sanitize-unit sanitize-thread install demo bench-interception \
         bench-priority bench-gang bench-planning bench-prediction bench-adaptive
