@@ -92,7 +92,7 @@ def measure(lab, cell, mode, source, members, flags):
             raise LabError(f"not at the destination: {missing}")
         return figures
     # One that was measured again went the other way, which is the same situation.
-    return processors.measured(lab, f"{cell}, {mode}", run, lambda figures: False), where
+    return processors.measured(lab, f"{cell}, {mode}", run), where
 
 
 def measure_all(lab, arguments, links, runs):

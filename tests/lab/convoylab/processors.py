@@ -114,7 +114,7 @@ class TakenWatch:
             print(f"lab: {error}", file=sys.stderr, flush=True)
 
 
-def measured(lab, what, run, is_broken, attempts=3):
+def measured(lab, what, run, is_broken=lambda result: False, attempts=3):
     """RUN()'s result; once more, up to ATTEMPTS in all, when others took the processors.
 
     That is judged by late wake-ups alone, never by what was measured. A result that
