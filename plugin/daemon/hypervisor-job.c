@@ -2,6 +2,11 @@
 /* Steering and reading a migration that runs; see hypervisor.h. */
 #include "daemon/hypervisor-private.h"
 
+#include <string.h>
+
+/* A daemon that stops waits no longer for a libvirtd that hangs. */
+#define LIFT_MAXIMUM_US (2 * G_USEC_PER_SEC)
+
 static bool
 run_start_post_copy(Request *request G_GNUC_UNUSED, virDomainPtr domain, GError **error)
 {
@@ -62,6 +67,72 @@ hypervisor_set_max_speed(Hypervisor *hypervisor, const char *uuid, uint64_t told
     request->numbers[1] = post_copy_mib;
     request->numbers[2] = told_mib;
     hypervisor_request_start(hypervisor, request);
+}
+
+bool
+hypervisor_speed_is_lifted(const GError *error)
+{
+    /* Gone with its domain, or replaced by somebody else's: not ours any more. */
+    return error == NULL || error->code == HYPERVISOR_ERROR_CHANGED ||
+           error->code == VIR_ERR_NO_DOMAIN;
+}
+
+typedef struct {
+    virConnectPtr connection;
+    HypervisorSpeedLift *lifts;
+    guint n_lifts;
+} Lifting;
+
+static void
+lifting_clear(gpointer data)
+{
+    Lifting *lifting = data;
+
+    virConnectClose(lifting->connection);
+    g_free(lifting->lifts);
+}
+
+static void
+lifting_run(gpointer data)
+{
+    Lifting *lifting = data;
+
+    for (guint i = 0; i < lifting->n_lifts; i++) {
+        HypervisorSpeedLift *lift = &lifting->lifts[i];
+        Request request = {
+            .numbers = { lift->told_mib != 0 ? HYPERVISOR_SPEED_UNLIMITED : 0,
+                         lift->post_copy ? HYPERVISOR_SPEED_UNLIMITED : 0, lift->told_mib },
+        };
+        virDomainPtr domain = virDomainLookupByUUIDString(lifting->connection, lift->uuid);
+        g_autoptr(GError) error = NULL;
+
+        if (domain == NULL)
+            hypervisor_error_set(&error, "domain look-up");
+        else
+            run_set_max_speed(&request, domain, &error);
+        /* The limit of post-copy ends with the migration by itself. */
+        lift->lifted =
+            hypervisor_speed_is_lifted(error) || request.number >= HYPERVISOR_SPEED_UNLIMITED;
+        if (domain != NULL)
+            virDomainFree(domain);
+    }
+}
+
+void
+hypervisor_lift_speeds(Hypervisor *hypervisor, HypervisorSpeedLift *lifts, guint n_lifts)
+{
+    Lifting *lifting;
+
+    if (n_lifts == 0 || hypervisor->connection == NULL)
+        return;
+    lifting = g_atomic_rc_box_new0(Lifting);
+    virConnectRef(hypervisor->connection);
+    lifting->connection = hypervisor->connection;
+    lifting->lifts = g_memdup2(lifts, n_lifts * sizeof(*lifts));
+    lifting->n_lifts = n_lifts;
+    if (hypervisor_run_bounded(lifting_run, lifting, lifting_clear, LIFT_MAXIMUM_US))
+        memcpy(lifts, lifting->lifts, n_lifts * sizeof(*lifts));
+    g_atomic_rc_box_release_full(lifting, lifting_clear);
 }
 
 static bool

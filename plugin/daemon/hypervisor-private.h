@@ -42,6 +42,20 @@ GQuark hypervisor_error_quark(void);
 /* Moves libvirt's thread-local error into a GError. what: what was tried, for people. */
 void hypervisor_error_set(GError **error, const char *what);
 
+/* ---- threads (hypervisor-bounded.c) ------------------------------------ */
+
+/* Around what is inside libvirt, for hypervisor_threads_left(). */
+void hypervisor_thread_begins(void);
+void hypervisor_thread_ends(void);
+
+/*
+ * Runs run(data) in a thread of its own, and waits for it no longer than maximum_us. data
+ * is a g_atomic_rc_box, of which the thread has a reference, given back with clear (NULL:
+ * nothing). False: it has not ended, and data is not to be read.
+ */
+bool hypervisor_run_bounded(void (*run)(gpointer data), gpointer data, GDestroyNotify clear,
+                            gint64 maximum_us);
+
 /* ---- requests (hypervisor-request.c) ----------------------------------- */
 
 typedef struct Request Request;

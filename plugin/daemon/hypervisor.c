@@ -23,11 +23,7 @@
 /* A gang is measured one after the other: what runs is steered meanwhile. */
 #define MEASURE_WORKERS 2
 #define RESUME_WORKERS 4
-/* A libvirtd that hangs must not keep the daemon from stopping. */
 #define CLOSE_MAXIMUM_US G_USEC_PER_SEC
-
-/* Threads inside libvirt, of any Hypervisor. */
-static gint busy_threads;
 
 typedef struct {
     char *uri;
@@ -64,72 +60,35 @@ connection_close(virConnectPtr connection, const int *callbacks, guint n_callbac
     virResetLastError();
 }
 
-/* Shared by the thread that closes and the one that may wait for it. */
 typedef struct {
     virConnectPtr connection;
     int callbacks[HYPERVISOR_CALLBACKS_MAX];
     guint n_callbacks;
-    GMutex lock;
-    GCond changed;
-    bool done;
 } Closing;
 
 static void
-closing_clear(gpointer data)
-{
-    Closing *closing = data;
-
-    g_mutex_clear(&closing->lock);
-    g_cond_clear(&closing->changed);
-}
-
-static gpointer
-closing_thread(gpointer data)
+closing_run(gpointer data)
 {
     Closing *closing = data;
 
     connection_close(closing->connection, closing->callbacks, closing->n_callbacks);
-    g_mutex_lock(&closing->lock);
-    closing->done = true;
-    g_cond_signal(&closing->changed);
-    g_mutex_unlock(&closing->lock);
-    g_atomic_rc_box_release_full(closing, closing_clear);
-    g_atomic_int_add(&busy_threads, -1);
-    return NULL;
 }
 
 /* Asks libvirtd, so in a thread; waits for it no longer than maximum_us. */
 static void
 hypervisor_close(Hypervisor *hypervisor, gint64 maximum_us)
 {
-    gint64 deadline = g_get_monotonic_time() + maximum_us;
     Closing *closing;
-    GThread *thread;
 
     if (hypervisor->connection == NULL)
         return;
     closing = g_atomic_rc_box_new0(Closing);
-    g_mutex_init(&closing->lock);
-    g_cond_init(&closing->changed);
     closing->connection = g_steal_pointer(&hypervisor->connection);
     memcpy(closing->callbacks, hypervisor->callbacks, sizeof(closing->callbacks));
     closing->n_callbacks = hypervisor->n_callbacks;
     hypervisor->n_callbacks = 0;
-    g_atomic_int_inc(&busy_threads);
-    thread =
-        g_thread_try_new("convoy-close", closing_thread, g_atomic_rc_box_acquire(closing), NULL);
-    if (thread == NULL) {
-        g_atomic_int_add(&busy_threads, -1);
-        g_atomic_rc_box_release(closing);
-    } else {
-        g_thread_unref(thread);
-        g_mutex_lock(&closing->lock);
-        while (maximum_us > 0 && !closing->done &&
-               g_cond_wait_until(&closing->changed, &closing->lock, deadline))
-            ;
-        g_mutex_unlock(&closing->lock);
-    }
-    g_atomic_rc_box_release_full(closing, closing_clear);
+    hypervisor_run_bounded(closing_run, closing, NULL, maximum_us);
+    g_atomic_rc_box_release(closing);
 }
 
 static void
@@ -211,7 +170,7 @@ worker_run(gpointer data, gpointer user_data G_GNUC_UNUSED)
 {
     g_autoptr(GTask) task = data;
 
-    g_atomic_int_inc(&busy_threads);
+    hypervisor_thread_begins();
     /* Cancelled: it was still queued when the Hypervisor was freed. */
     if (!g_task_return_error_if_cancelled(task)) {
         if (g_task_get_source_tag(task) == hypervisor_open)
@@ -220,7 +179,7 @@ worker_run(gpointer data, gpointer user_data G_GNUC_UNUSED)
             hypervisor_request_run(task, g_task_get_task_data(task));
     }
     g_clear_object(&task);
-    g_atomic_int_add(&busy_threads, -1);
+    hypervisor_thread_ends();
 }
 
 static void
@@ -311,12 +270,6 @@ hypervisor_free(Hypervisor *hypervisor)
     g_object_unref(hypervisor->cancellable);
     g_free(hypervisor->uri);
     g_free(hypervisor);
-}
-
-bool
-hypervisor_threads_left(void)
-{
-    return g_atomic_int_get(&busy_threads) > 0;
 }
 
 bool

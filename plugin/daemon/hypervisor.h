@@ -128,6 +128,23 @@ void hypervisor_set_max_speed(Hypervisor *hypervisor, const char *uuid, uint64_t
                               uint64_t pre_copy_mib, uint64_t post_copy_mib,
                               HypervisorNumberDone done, gpointer user_data);
 
+/* After hypervisor_set_max_speed() to lift it: no limit of ours stands any more. */
+bool hypervisor_speed_is_lifted(const GError *error);
+
+/* The limits of one domain, to be lifted. */
+typedef struct {
+    char uuid[VIR_UUID_STRING_BUFLEN];
+    uint64_t told_mib; /* for pre-copy, as in hypervisor_set_max_speed(); 0: not limited by us */
+    bool post_copy;    /* limited by us as well */
+    bool lifted;       /* result: no limit of ours stays with the domain */
+} HypervisorSpeedLift;
+
+/*
+ * For a daemon that stops: lifts them without the main loop, and waits for it no longer
+ * than 2 s. Those that are not `lifted` then may stand or not.
+ */
+void hypervisor_lift_speeds(Hypervisor *hypervisor, HypervisorSpeedLift *lifts, guint n_lifts);
+
 /* The limit of the migration that runs; libvirt refuses it when none does. */
 void hypervisor_set_max_downtime(Hypervisor *hypervisor, const char *uuid, uint64_t milliseconds,
                                  HypervisorDone done, gpointer user_data);

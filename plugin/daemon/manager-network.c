@@ -45,9 +45,7 @@ speed_lifted(uint64_t present G_GNUC_UNUSED, const GError *error, gpointer data)
 {
     g_autoptr(SpeedRequest) request = data;
     Manager *manager = request->manager;
-    /* Gone with its domain, or replaced by somebody else's: not ours any more. */
-    bool gone = error == NULL || error->code == HYPERVISOR_ERROR_CHANGED ||
-                error->code == VIR_ERR_NO_DOMAIN;
+    bool gone = hypervisor_speed_is_lifted(error);
 
     if (gone)
         speeds_forget(manager->speeds, request->uuid);
@@ -126,26 +124,96 @@ limits_set(uint64_t present, const GError *error, gpointer data)
         manager_tell_limits(manager, migration);
 }
 
+/* MiB/s of a source's migration, each 0 where none of ours stands. */
+typedef struct {
+    uint64_t told;     /* last for pre-copy, here or by the answer to its call */
+    uint64_t pre_copy; /* to be told */
+    uint64_t post_copy;
+} SpeedLimits;
+
+static SpeedLimits
+speed_limits(const Manager *manager, const Migration *migration)
+{
+    uint64_t kept = speeds_told(manager->speeds, migration->uuid);
+    SpeedLimits limits = { .told = kept != 0 ? kept : migration->speed_by_call };
+
+    if (migration->user_bandwidth_mib == 0)
+        limits.pre_copy = migration->limits.max_bandwidth;
+    if (migration->machine.post_copy_possible && migration->user_post_copy_bandwidth_mib == 0)
+        limits.post_copy = migration->limits.post_copy;
+    return limits;
+}
+
 void
 manager_tell_limits(Manager *manager, Migration *migration)
 {
     uint64_t kept = speeds_told(manager->speeds, migration->uuid);
-    uint64_t told = kept != 0 ? kept : migration->speed_by_call;
-    uint64_t pre_copy = migration->user_bandwidth_mib == 0 ? migration->limits.max_bandwidth : 0;
-    uint64_t post_copy =
-        migration->machine.post_copy_possible && migration->user_post_copy_bandwidth_mib == 0
-            ? migration->limits.post_copy
-            : 0;
+    SpeedLimits limits = speed_limits(manager, migration);
 
     migration->limits_changed = migration->telling_limits;
-    if (migration->telling_limits || (pre_copy == 0 && post_copy == 0))
+    if (migration->telling_limits || (limits.pre_copy == 0 && limits.post_copy == 0))
         return;
     migration->telling_limits = true;
-    if (pre_copy != 0)
-        speeds_tell(manager->speeds, migration->uuid, pre_copy);
+    if (limits.pre_copy != 0)
+        speeds_tell(manager->speeds, migration->uuid, limits.pre_copy);
     hypervisor_set_max_speed(
-        manager->hypervisor, migration->uuid, told, pre_copy, post_copy, limits_set,
-        speed_request_new(manager, migration->ticket, migration->uuid, pre_copy, kept));
+        manager->hypervisor, migration->uuid, limits.told, limits.pre_copy, limits.post_copy,
+        limits_set,
+        speed_request_new(manager, migration->ticket, migration->uuid, limits.pre_copy, kept));
+}
+
+static HypervisorSpeedLift *
+lift_of(GArray *lifts, const char *uuid)
+{
+    HypervisorSpeedLift new = { 0 };
+
+    for (guint i = 0; i < lifts->len; i++) {
+        if (g_str_equal(g_array_index(lifts, HypervisorSpeedLift, i).uuid, uuid))
+            return &g_array_index(lifts, HypervisorSpeedLift, i);
+    }
+    g_strlcpy(new.uuid, uuid, sizeof(new.uuid));
+    g_array_append_val(lifts, new);
+    return &g_array_index(lifts, HypervisorSpeedLift, lifts->len - 1);
+}
+
+void
+manager_lift_all_speeds(Manager *manager)
+{
+    g_autoptr(GArray) lifts = g_array_new(FALSE, TRUE, sizeof(HypervisorSpeedLift));
+    g_auto(GStrv) uuids = speeds_list(manager->speeds);
+    HypervisorSpeedLift *all;
+
+    for (char **uuid = uuids; *uuid != NULL; uuid++)
+        lift_of(lifts, *uuid)->told_mib = speeds_told(manager->speeds, *uuid);
+    for (guint i = 0; i < manager->migrations->len; i++) {
+        const Migration *migration = g_ptr_array_index(manager->migrations, i);
+        SpeedLimits limits = speed_limits(manager, migration);
+        HypervisorSpeedLift *lift;
+
+        if (!migration_is_transferring(migration) || !migration->has_limits ||
+            migration->machine.role != MIGRATION_ROLE_SOURCE || migration->uuid == NULL)
+            continue;
+        lift = lift_of(lifts, migration->uuid);
+        lift->told_mib = limits.pre_copy != 0 ? limits.told : 0;
+        lift->post_copy = limits.post_copy != 0;
+    }
+    if (lifts->len == 0)
+        return;
+    all = &g_array_index(lifts, HypervisorSpeedLift, 0);
+    hypervisor_lift_speeds(manager->hypervisor, all, lifts->len);
+    for (guint i = 0; i < lifts->len; i++) {
+        const HypervisorSpeedLift *lift = &all[i];
+        const Migration *migration = manager_find(manager, MIGRATION_ROLE_SOURCE, lift->uuid, NULL);
+
+        /* What libvirt is being told this very moment may stand only afterwards. */
+        if (lift->lifted && (migration == NULL || !migration->telling_limits))
+            speeds_forget(manager->speeds, lift->uuid);
+        else if (lift->told_mib != 0)
+            log_event(CONFIG_LOG_WARNING, "limit-not-lifted",
+                      "domain: %s, MiB/s: %" G_GUINT64_FORMAT
+                      ", lifted by: the next daemon, or virsh migrate-setspeed",
+                      lift->uuid, lift->told_mib);
+    }
 }
 
 /* QEMU's own limits follow: they are all there is where tc is refused. */

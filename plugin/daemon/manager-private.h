@@ -48,6 +48,11 @@ void manager_lift_speed(Manager *manager, const char *uuid);
 /* Likewise of those whose migration nobody follows, such as an earlier daemon's, if it has ended.
  */
 void manager_lift_speeds(Manager *manager);
+/*
+ * Before the daemon stops: all of them, also of migrations that go on. Nobody would raise
+ * those again, and one that crawled at its share of a moment ago might never end.
+ */
+void manager_lift_all_speeds(Manager *manager);
 
 /* Writes into the logs of direction's migrations what becomes of their deadlines. */
 void manager_tell_deadlines(Manager *manager, ShapingDirection direction,

@@ -571,6 +571,8 @@ manager_free(Manager *manager)
     /* The network first: it waits for no libvirtd, and what it calls back needs the rest. */
     if (manager->network != NULL)
         network_free(manager->network);
+    if (manager->hypervisor != NULL)
+        manager_lift_all_speeds(manager);
     g_clear_pointer(&manager->hypervisor, hypervisor_free);
     g_clear_pointer(&manager->workers, workers_free);
     if (manager->gathering_timer != 0)

@@ -433,6 +433,19 @@ def foreign_appears(ground):
     ground.settle(title, OTHER[source])
 
 
+def stopped_lifts(ground, running, title):
+    """A daemon that stops leaves no limit of its own to a migration that goes on."""
+    host = ground.host(running.source)
+    ground.account.faults += 1
+    host.daemon_stop()
+    told = speed_of(ground, running.source)
+    left = host.run("ls", STATE).stdout.split()
+    ground.account.check(not running.ended(), f"{title}: it ended before the daemon stopped")
+    ground.account.check(told == SPEED_UNLIMITED,
+                         f"{title}: {told} MiB/s stand when the daemon has stopped")
+    ground.account.check("speeds" not in left, f"{title}: {STATE} has {left}")
+
+
 def foreign_tree(ground, times):
     """An administrator's tree comes, or stands before: refused, the migration goes on."""
     for number in range(times):
@@ -457,10 +470,13 @@ def foreign_tree(ground, times):
         ground.account.migrations += 1
         with ground.migrating(GUEST, source, flags, 120) as running:
             running.wait_for("a limit", lambda: speed_of(ground, source) != SPEED_UNLIMITED)
-            if number % 2:
+            if number % 3 == 0:
+                stopped_lifts(ground, running, title)
+            elif number % 3 == 1:
                 ground.daemon_kill(source)
                 ground.daemon_ensure(source)
             ground.host(source).virsh("domjobabort", GUEST)
+        ground.daemon_ensure(source)
         ground.outcome_is(running, False, f"{title}, aborted")
         ground.settle(f"{title}, aborted", source)
         foreign_taken_off(ground, title)
