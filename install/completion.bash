@@ -6,7 +6,7 @@ _virt_convoy() {
     local words=
 
     if [ "$COMP_CWORD" -eq 1 ]; then
-        words="status explain show set validate config restore replay version help"
+        words="status explain check show set validate config restore replay version help"
     else
         case $previous in
         --priority) words="low medium high none" ;;
@@ -17,7 +17,7 @@ _virt_convoy() {
             ;;
         *)
             case ${COMP_WORDS[1]} in
-            status) words="--json" ;;
+            status | check) words="--json" ;;
             explain) words="--json $(virsh --quiet list --all --name 2>/dev/null)" ;;
             show) words=$(virsh --quiet list --all --name 2>/dev/null) ;;
             set)

@@ -8,6 +8,7 @@
 #include <locale.h>
 #include <string.h>
 
+#include "cli/check.h"
 #include "cli/guest.h"
 #include "cli/render.h"
 #include "cli/replay.h"
@@ -98,29 +99,26 @@ config_open(void)
     return config;
 }
 
-/* Asks the daemon for a JSON text. Free with g_free; NULL after having said why. */
+/* Asks the daemon for a JSON text; g_free. The error's message says what to do. */
 static char *
-daemon_ask(const char *method, GVariant *parameters)
+daemon_ask(const char *method, GVariant *parameters, GError **error)
 {
-    g_autoptr(GError) error = NULL;
+    g_autoptr(GError) problem = NULL;
     g_autoptr(GVariant) reply =
-        ipc_call_once(NULL, method, parameters, "(s)", ipc_deadline(REPLY_TIMEOUT_MS), &error);
+        ipc_call_once(NULL, method, parameters, "(s)", ipc_deadline(REPLY_TIMEOUT_MS), &problem);
+    const char *format = "virt-convoyd: %s";
     char *text = NULL;
 
     if (reply != NULL) {
         g_variant_get(reply, "(s)", &text);
         return text;
     }
-    g_dbus_error_strip_remote_error(error);
-    if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_NOT_FOUND))
-        g_printerr("virt-convoy: virt-convoyd does not run here (%s).\n"
-                   "Start it: systemctl start virt-convoyd\n",
-                   error->message);
-    else if (g_error_matches(error, G_IO_ERROR, G_IO_ERROR_PERMISSION_DENIED))
-        g_printerr("virt-convoy: %s\nOnly root and the group %s may ask.\n", error->message,
-                   IPC_GROUP);
-    else
-        g_printerr("virt-convoy: virt-convoyd: %s\n", error->message);
+    g_dbus_error_strip_remote_error(problem);
+    if (g_error_matches(problem, G_IO_ERROR, G_IO_ERROR_NOT_FOUND))
+        format = "virt-convoyd does not run here (%s).\nStart it: systemctl start virt-convoyd";
+    else if (g_error_matches(problem, G_IO_ERROR, G_IO_ERROR_PERMISSION_DENIED))
+        format = "%s\nOnly root and the group " IPC_GROUP " may ask.";
+    *error = g_error_new(problem->domain, problem->code, format, problem->message);
     return NULL;
 }
 
@@ -145,11 +143,12 @@ run_status(int argc, char **argv)
         G_OPTION_ENTRY_NULL,
     };
     g_autofree char *text = NULL;
+    g_autoptr(GError) error = NULL;
 
     if (!arguments_parse(&argc, &argv, entries, 0, 0))
         return EXIT_USAGE;
-    text = daemon_ask("GetStatus", NULL);
-    return text != NULL ? answer_print(text, json, render_status) : EXIT_FAILED;
+    text = daemon_ask("GetStatus", NULL, &error);
+    return text != NULL ? answer_print(text, json, render_status) : fail(error);
 }
 
 static int
@@ -161,6 +160,7 @@ run_explain(int argc, char **argv)
         G_OPTION_ENTRY_NULL,
     };
     g_autofree char *text = NULL;
+    g_autoptr(GError) error = NULL;
     const char *domain;
 
     if (!arguments_parse(&argc, &argv, entries, 0, 1))
@@ -168,8 +168,39 @@ run_explain(int argc, char **argv)
     domain = argc > 1 ? argv[1] : "";
     if (!g_utf8_validate(domain, -1, NULL))
         return fail_usage("DOMAIN", "is not UTF-8");
-    text = daemon_ask("Explain", g_variant_new("(s)", domain));
-    return text != NULL ? answer_print(text, json, render_explanation) : EXIT_FAILED;
+    text = daemon_ask("Explain", g_variant_new("(s)", domain), &error);
+    return text != NULL ? answer_print(text, json, render_explanation) : fail(error);
+}
+
+static int
+run_check(int argc, char **argv)
+{
+    gboolean json = FALSE;
+    const GOptionEntry entries[] = {
+        { "json", 0, 0, G_OPTION_ARG_NONE, &json, NULL, NULL },
+        G_OPTION_ENTRY_NULL,
+    };
+    g_autoptr(GPtrArray) warnings = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GPtrArray) findings = NULL;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *status = NULL;
+    g_autofree char *text = NULL;
+
+    if (!arguments_parse(&argc, &argv, entries, 0, 0))
+        return EXIT_USAGE;
+    config_free(config_load(NULL, warnings)); /* the warnings are what is asked for */
+    status = daemon_ask("GetStatus", NULL, &error);
+    findings = check_findings(&(CheckInput){
+        .status = status,
+        .status_problem = error != NULL ? error->message : NULL,
+        .warnings = warnings,
+        .processes = "/proc",
+        .hook = CONVOY_SYSCONFDIR "/libvirt/hooks/qemu.d/virt-convoy",
+        .drop_ins = CONVOY_SYSCONFDIR "/systemd/system",
+    });
+    text = json ? check_to_json(findings) : check_to_text(findings);
+    g_print("%s%s", text, json ? "\n" : "");
+    return check_worst(findings) == CHECK_FAILED ? EXIT_FAILED : EXIT_DONE;
 }
 
 /* "none" clears; false after having said what is wrong. */
@@ -512,6 +543,7 @@ static int run_help(int argc, char **argv);
 static const Command commands[] = {
     { "status", "[--json]", "what is measured, shaped and migrated now", run_status },
     { "explain", "[DOMAIN] [--json]", "why a migration was done as it was", run_explain },
+    { "check", "[--json]", "is everything in place? What is not says what to do", run_check },
     { "show", "DOMAIN", "a domain's priority and SLA", run_show },
     { "set",
       "DOMAIN [--priority P] [--sla-lower R] [--sla-upper R]\n"

@@ -2,84 +2,10 @@
 /* JSON to text. Knows units by the names of keys; decides nothing. */
 #include "cli/render.h"
 
-#include <json-glib/json-glib.h>
 #include <string.h>
 
+#include "cli/answer.h"
 #include "common/units.h"
-
-#define TEXT_MAXIMUM 2000u /* characters shown of one value */
-
-/* A string member without control characters; NULL when there is none. */
-static char *
-member_text(JsonObject *object, const char *name)
-{
-    JsonNode *node = json_object_get_member(object, name);
-    g_autoptr(GString) out = NULL;
-    const char *text;
-
-    if (node == NULL || !JSON_NODE_HOLDS_VALUE(node) ||
-        json_node_get_value_type(node) != G_TYPE_STRING)
-        return NULL;
-    text = json_node_get_string(node);
-    if (!g_utf8_validate(text, -1, NULL))
-        return NULL;
-    out = g_string_new(NULL);
-    for (unsigned i = 0; *text != '\0' && i < TEXT_MAXIMUM; text = g_utf8_next_char(text), i++) {
-        const gunichar character = g_utf8_get_char(text);
-
-        g_string_append_unichar(out, g_unichar_iscntrl(character) ? '?' : character);
-    }
-    return g_string_free(g_steal_pointer(&out), FALSE);
-}
-
-static JsonArray *
-member_array(JsonObject *object, const char *name)
-{
-    JsonNode *node = json_object_get_member(object, name);
-
-    return node != NULL && JSON_NODE_HOLDS_ARRAY(node) ? json_node_get_array(node) : NULL;
-}
-
-static JsonObject *
-member_object(JsonObject *object, const char *name)
-{
-    JsonNode *node = json_object_get_member(object, name);
-
-    return node != NULL && JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
-}
-
-static JsonObject *
-element_object(JsonArray *array, unsigned index)
-{
-    JsonNode *node = json_array_get_element(array, index);
-
-    return JSON_NODE_HOLDS_OBJECT(node) ? json_node_get_object(node) : NULL;
-}
-
-static unsigned
-array_length(JsonArray *array)
-{
-    return array != NULL ? json_array_get_length(array) : 0;
-}
-
-static bool
-member_number(JsonObject *object, const char *name, double *ret_number)
-{
-    JsonNode *node = json_object_get_member(object, name);
-
-    if (node == NULL || !JSON_NODE_HOLDS_VALUE(node) ||
-        (json_node_get_value_type(node) != G_TYPE_INT64 &&
-         json_node_get_value_type(node) != G_TYPE_DOUBLE))
-        return false;
-    *ret_number = json_node_get_double(node);
-    return true;
-}
-
-static uint64_t
-number_clamp(double number)
-{
-    return number >= 1.8e19 ? UINT64_MAX : number > 0 ? (uint64_t)number : 0;
-}
 
 /* "unknown" for what is not stated: it is not zero. */
 static char *
@@ -87,9 +13,9 @@ member_rate(JsonObject *object, const char *name)
 {
     double number;
 
-    if (object == NULL || !member_number(object, name, &number))
+    if (object == NULL || !answer_number(object, name, &number))
         return g_strdup("unknown");
-    return units_describe_rate(number_clamp(number));
+    return units_describe_rate(answer_clamp(number));
 }
 
 static char *
@@ -105,9 +31,9 @@ number_describe(const char *name, double number)
         return g_strdup_printf("%.1f s", number);
     if (g_str_has_suffix(name, "_rate") || g_str_has_suffix(name, "_ceil") ||
         g_str_has_prefix(name, "available_"))
-        return units_describe_rate(number_clamp(number));
+        return units_describe_rate(answer_clamp(number));
     if (g_str_has_prefix(name, "memory_"))
-        return units_describe_size(number_clamp(number));
+        return units_describe_size(answer_clamp(number));
     if (number > -1e15 && number < 1e15 && number == (double)(gint64)number)
         return g_strdup_printf("%" G_GINT64_FORMAT, (gint64)number);
     return g_strdup_printf("%.3g", number);
@@ -124,7 +50,7 @@ append_numbers(GString *out, JsonObject *numbers)
         g_autofree char *value = NULL;
         double number;
 
-        if (!member_number(numbers, name, &number))
+        if (!answer_number(numbers, name, &number))
             continue;
         value = number_describe(name, number);
         if (g_str_has_suffix(name, "_s"))
@@ -137,7 +63,7 @@ append_numbers(GString *out, JsonObject *numbers)
 static void
 append_line(GString *out, const char *label, JsonObject *object, const char *name)
 {
-    g_autofree char *text = member_text(object, name);
+    g_autofree char *text = answer_text(object, name);
 
     if (text != NULL && *text != '\0')
         g_string_append_printf(out, "  %-10s %s\n", label, text);
@@ -146,10 +72,10 @@ append_line(GString *out, const char *label, JsonObject *object, const char *nam
 static void
 append_migration(GString *out, JsonObject *migration)
 {
-    g_autofree char *domain = member_text(migration, "domain");
-    g_autofree char *role = member_text(migration, "role");
-    g_autofree char *state = member_text(migration, "state");
-    g_autofree char *outcome = member_text(migration, "outcome");
+    g_autofree char *domain = answer_text(migration, "domain");
+    g_autofree char *role = answer_text(migration, "role");
+    g_autofree char *state = answer_text(migration, "state");
+    g_autofree char *outcome = answer_text(migration, "outcome");
     double starts_in;
 
     g_string_append_printf(out, "%s: %s, %s", domain != NULL ? domain : "?",
@@ -162,7 +88,7 @@ append_migration(GString *out, JsonObject *migration)
     append_line(out, "rule", migration, "rule");
     append_line(out, "because", migration, "reason");
     append_line(out, "turn", migration, "turn");
-    if (member_number(migration, "starts_in_s", &starts_in))
+    if (answer_number(migration, "starts_in_s", &starts_in))
         g_string_append_printf(out, "  %-10s in about %.0f s\n", "starts", starts_in);
     append_line(out, "share", migration, "share");
     append_line(out, "deadline", migration, "deadline");
@@ -174,13 +100,13 @@ append_migration(GString *out, JsonObject *migration)
 static void
 append_log(GString *out, JsonArray *log)
 {
-    if (array_length(log) > 0)
+    if (answer_length(log) > 0)
         g_string_append(out, "  what happened:\n");
-    for (unsigned i = 0; i < array_length(log); i++) {
-        JsonObject *entry = element_object(log, i);
-        g_autofree char *when = entry != NULL ? member_text(entry, "time") : NULL;
-        g_autofree char *event = entry != NULL ? member_text(entry, "event") : NULL;
-        g_autofree char *text = entry != NULL ? member_text(entry, "text") : NULL;
+    for (unsigned i = 0; i < answer_length(log); i++) {
+        JsonObject *entry = answer_element(log, i);
+        g_autofree char *when = entry != NULL ? answer_text(entry, "time") : NULL;
+        g_autofree char *event = entry != NULL ? answer_text(entry, "event") : NULL;
+        g_autofree char *text = entry != NULL ? answer_text(entry, "text") : NULL;
 
         g_string_append_printf(out, "    %s  %s%s%s\n", when != NULL ? when : "",
                                event != NULL ? event : "", text != NULL ? ": " : "",
@@ -188,37 +114,19 @@ append_log(GString *out, JsonArray *log)
     }
 }
 
-static JsonParser *
-json_read(const char *json, JsonObject **ret_root, GError **error)
-{
-    g_autoptr(JsonParser) parser = json_parser_new();
-    JsonNode *root;
-
-    if (!json_parser_load_from_data(parser, json, -1, error))
-        return NULL;
-    root = json_parser_get_root(parser);
-    if (root == NULL || !JSON_NODE_HOLDS_OBJECT(root)) {
-        g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA,
-                    "the daemon's answer is not a JSON object");
-        return NULL;
-    }
-    *ret_root = json_node_get_object(root);
-    return g_steal_pointer(&parser);
-}
-
 char *
 render_explanation(const char *json, GError **error)
 {
     g_autoptr(GString) out = g_string_new(NULL);
     JsonObject *root = NULL;
-    g_autoptr(JsonParser) parser = json_read(json, &root, error);
+    g_autoptr(JsonParser) parser = answer_read(json, &root, error);
     JsonArray *migrations;
 
     if (parser == NULL)
         return NULL;
-    migrations = member_array(root, "migrations");
-    for (unsigned i = 0; i < array_length(migrations); i++) {
-        JsonObject *migration = element_object(migrations, i);
+    migrations = answer_array(root, "migrations");
+    for (unsigned i = 0; i < answer_length(migrations); i++) {
+        JsonObject *migration = answer_element(migrations, i);
         JsonObject *numbers;
 
         if (migration == NULL)
@@ -226,11 +134,11 @@ render_explanation(const char *json, GError **error)
         if (out->len > 0)
             g_string_append_c(out, '\n');
         append_migration(out, migration);
-        numbers = member_object(migration, "numbers");
+        numbers = answer_object(migration, "numbers");
         if (numbers != NULL && json_object_get_size(numbers) > 0)
             g_string_append(out, "  numbers:\n");
         append_numbers(out, numbers);
-        append_log(out, member_array(migration, "log"));
+        append_log(out, answer_array(migration, "log"));
     }
     if (out->len == 0)
         g_string_append(out, "No migration is remembered.\n");
@@ -240,8 +148,8 @@ render_explanation(const char *json, GError **error)
 static void
 append_classes(GString *out, JsonObject *uplink, const char *direction)
 {
-    JsonObject *side = member_object(uplink, direction);
-    JsonObject *classes = side != NULL ? member_object(side, "classes") : NULL;
+    JsonObject *side = answer_object(uplink, direction);
+    JsonObject *classes = side != NULL ? answer_object(side, "classes") : NULL;
     g_autofree char *workload = member_rate(classes, "workload_rate");
     g_autofree char *workload_ceil = member_rate(classes, "workload_ceil");
     g_autofree char *migration = member_rate(classes, "migration_rate");
@@ -258,12 +166,12 @@ append_classes(GString *out, JsonObject *uplink, const char *direction)
 static void
 append_uplink(GString *out, JsonObject *uplink)
 {
-    g_autofree char *name = member_text(uplink, "name");
+    g_autofree char *name = answer_text(uplink, "name");
     g_autofree char *link = member_rate(uplink, "link_rate");
     g_autofree char *in = member_rate(uplink, "in");
     g_autofree char *outgoing = member_rate(uplink, "out");
-    g_autofree char *class = member_text(uplink, "class");
-    g_autofree char *reason = member_text(uplink, "reason");
+    g_autofree char *class = answer_text(uplink, "class");
+    g_autofree char *reason = answer_text(uplink, "reason");
     const gboolean shaped = json_object_get_boolean_member_with_default(uplink, "shaped", FALSE);
 
     g_string_append_printf(out, "uplink %s: %s, in %s, out %s, %s, %s\n", name != NULL ? name : "?",
@@ -278,9 +186,9 @@ append_uplink(GString *out, JsonObject *uplink)
 static void
 append_domain(GString *out, JsonObject *domain)
 {
-    g_autofree char *name = member_text(domain, "name");
-    g_autofree char *priority = member_text(domain, "priority");
-    JsonObject *traffic = member_object(domain, "traffic");
+    g_autofree char *name = answer_text(domain, "name");
+    g_autofree char *priority = answer_text(domain, "priority");
+    JsonObject *traffic = answer_object(domain, "traffic");
     g_autofree char *in = member_rate(traffic, "in");
     g_autofree char *outgoing = member_rate(traffic, "out");
     double lower = 0;
@@ -288,12 +196,12 @@ append_domain(GString *out, JsonObject *domain)
 
     g_string_append_printf(out, "domain %s: priority %s, in %s, out %s", name != NULL ? name : "?",
                            priority != NULL ? priority : "?", in, outgoing);
-    if (member_number(domain, "sla_lower", &lower) && lower > 0) {
-        g_autofree char *text = units_describe_rate(number_clamp(lower));
+    if (answer_number(domain, "sla_lower", &lower) && lower > 0) {
+        g_autofree char *text = units_describe_rate(answer_clamp(lower));
         g_string_append_printf(out, ", at least %s", text);
     }
-    if (member_number(domain, "sla_upper", &upper) && upper > 0) {
-        g_autofree char *text = units_describe_rate(number_clamp(upper));
+    if (answer_number(domain, "sla_upper", &upper) && upper > 0) {
+        g_autofree char *text = units_describe_rate(answer_clamp(upper));
         g_string_append_printf(out, ", at most %s", text);
     }
     g_string_append_c(out, '\n');
@@ -302,8 +210,8 @@ append_domain(GString *out, JsonObject *domain)
 static void
 append_each(GString *out, JsonArray *array, void (*append)(GString *, JsonObject *))
 {
-    for (unsigned i = 0; i < array_length(array); i++) {
-        JsonObject *object = element_object(array, i);
+    for (unsigned i = 0; i < answer_length(array); i++) {
+        JsonObject *object = answer_element(array, i);
 
         if (object != NULL)
             append(out, object);
@@ -315,14 +223,14 @@ render_status(const char *json, GError **error)
 {
     g_autoptr(GString) out = g_string_new(NULL);
     JsonObject *root = NULL;
-    g_autoptr(JsonParser) parser = json_read(json, &root, error);
+    g_autoptr(JsonParser) parser = answer_read(json, &root, error);
     g_autofree char *version = NULL;
     g_autofree char *problem = NULL;
 
     if (parser == NULL)
         return NULL;
-    version = member_text(root, "version");
-    problem = member_text(root, "uplink_problem");
+    version = answer_text(root, "version");
+    problem = answer_text(root, "uplink_problem");
     g_string_append_printf(
         out, "virt-convoyd %s%s\n", version != NULL ? version : "?",
         json_object_get_boolean_member_with_default(root, "libvirt_connected", TRUE)
@@ -330,11 +238,11 @@ render_status(const char *json, GError **error)
             : ", not connected to libvirt");
     if (problem != NULL)
         g_string_append_printf(out, "uplink: %s\n", problem);
-    append_each(out, member_array(root, "uplinks"), append_uplink);
-    append_each(out, member_array(root, "domains"), append_domain);
+    append_each(out, answer_array(root, "uplinks"), append_uplink);
+    append_each(out, answer_array(root, "domains"), append_domain);
     g_string_append_printf(out, "%u migrations, %u waiting\n",
-                           array_length(member_array(root, "migrations")),
-                           array_length(member_array(root, "waiting")));
-    append_each(out, member_array(root, "migrations"), append_migration);
+                           answer_length(answer_array(root, "migrations")),
+                           answer_length(answer_array(root, "waiting")));
+    append_each(out, answer_array(root, "migrations"), append_migration);
     return g_string_free(g_steal_pointer(&out), FALSE);
 }

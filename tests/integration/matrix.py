@@ -7,6 +7,7 @@ when it must be used: wherever both ends can agree on it, and nowhere else.
 QEMU's monitor, not virt-convoy, tells what happened.
 """
 
+import json
 import sys
 
 from support.stage import OTHER, main, old_api_python
@@ -56,6 +57,25 @@ def check_one(stage, setting, kind, source):
     return OTHER[source]
 
 
+# Settings of both hosts: what virt-convoy's own check says of daemon, plugin and hook.
+CHECKED = {
+    BOTH: ("ok", "ok", "ok"),
+    "on neither end": ("failed", "note", "failed"),
+    "in hook-only mode": ("ok", "note", "ok"),
+    "with the daemons stopped": ("failed", "ok", "ok"),
+}
+
+
+def check_place(stage, setting):
+    """The command that tells an operator whether everything is in place."""
+    answer = stage.command("host-a", "check", "--json", check=False)
+    found = {row["check"]: row["level"] for row in json.loads(answer.stdout)}
+    stage.tap.equal(tuple(found.get(what) for what in ("daemon", "plugin", "hook")),
+                    CHECKED[setting], f"virt-convoy check, virt-convoy {setting}", answer.stdout)
+    stage.tap.equal(answer.returncode, int("failed" in found.values()),
+                    f"virt-convoy check, virt-convoy {setting}: its exit status", answer.stdout)
+
+
 def check(stage):
     stage.lab.guests.start(GUEST, memory=144, fill=24, working_set=8, dirty_rate=1,
                            metadata=METADATA)
@@ -64,6 +84,7 @@ def check(stage):
                                   ("in hook-only mode", "hook-only", True),
                                   ("with the daemons stopped", "full", False)):
         stage.set_modes(mode, mode, daemon=daemon)
+        check_place(stage, setting)
         for kind in KINDS:
             source = check_one(stage, setting, kind, source)
     modes = {source: "full", OTHER[source]: "none"}

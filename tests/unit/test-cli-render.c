@@ -3,6 +3,7 @@
  * The daemon's JSON as text: unknown keys and wrong types are passed over,
  * nothing reaches the terminal as a control sequence.
  */
+#include "cli/answer.c"
 #include "cli/render.c"
 
 static void
