@@ -146,8 +146,8 @@ test-replay: $(BUILD)/virt-convoy $(BUILD)/prediction-mvm ## lab runs would be d
 record: all ## record the lab runs that test-replay replays anew (PARTS=gang: that one); root, 15 minutes
 	$(Q)VIRT_CONVOY_BUILD=$(abspath $(BUILD)) python3 tests/lab/record $(PARTS)
 
-test-schemas: ## the RelaxNG schemas against their examples, the unit's confinement
-	$(Q)prove tests/integration/schemas.sh tests/integration/unit-security.sh
+test-schemas: all ## the RelaxNG schemas against their examples, what is installed, the unit's confinement
+	$(Q)prove tests/integration/schemas.sh tests/integration/install.sh tests/integration/unit-security.sh
 
 # What failed is said again at the end: a log of such a run is long, and often only its end is kept.
 LAB_FAILURES := $(abspath $(BUILD))/lab-failures
@@ -214,15 +214,16 @@ test-plugin: $(BUILD)/virt-convoy-libvirtd.so $(BUILD)/virt-convoy-hook $(BUILD)
 check-layers: ## includes point down only
 	$(Q)python3 tests/check-layers.py
 
+FUZZ_RUNS := $(patsubst tests/fuzz/%.c,run-%,$(wildcard tests/fuzz/fuzz-*.c))
 fuzz: $(FUZZ_TARGETS) ## fuzz every parser of outside bytes for T seconds each
-	$(Q)for target in $(FUZZ_TARGETS); do \
-	  name=$${target##*/fuzz-}; mkdir -p $(BUILD)/fuzz/corpus/$$name; \
-	  printf 'fuzz %s: ' $$name; \
-	  $$target -max_total_time=$(T) -max_len=8192 -verbosity=0 -print_final_stats=1 \
-	    -artifact_prefix=$(BUILD)/fuzz/ $(BUILD)/fuzz/corpus/$$name tests/fuzz/corpus/$$name \
-	    >$(BUILD)/fuzz/$$name.log 2>&1 || { tail -n 40 $(BUILD)/fuzz/$$name.log; exit 1; }; \
-	  sed -n 's/^stat::number_of_executed_units: */runs /p' $(BUILD)/fuzz/$$name.log; \
-	done
+	$(Q)$(MAKE) --no-print-directory $(SIDE_BY_SIDE) $(FUZZ_RUNS)
+
+$(FUZZ_RUNS): run-fuzz-%: $(BUILD)/fuzz/fuzz-%
+	$(Q)mkdir -p $(BUILD)/fuzz/corpus/$*
+	$(Q)$< -max_total_time=$(T) -max_len=8192 -verbosity=0 -print_final_stats=1 \
+	  -artifact_prefix=$(BUILD)/fuzz/ $(BUILD)/fuzz/corpus/$* tests/fuzz/corpus/$* \
+	  >$(BUILD)/fuzz/$*.log 2>&1 || { tail -n 40 $(BUILD)/fuzz/$*.log; echo 'fuzz $*: FAILED'; exit 1; }
+	$(Q)sed -n 's/^stat::number_of_executed_units: */fuzz $*: runs /p' $(BUILD)/fuzz/$*.log
 
 $(BUILD)/fuzz/objects/%.o: %.c $(GENERATED)
 	$(Q)mkdir -p $(@D)
@@ -341,6 +342,19 @@ install: all ## install below PREFIX, SYSCONFDIR and DESTDIR; keeps a changed co
 	  > $(DESTDIR)$(SYSCONFDIR)/systemd/system/$$unit.service.d/virt-convoy.conf || exit 1; done
 	$(Q)$(SUBSTITUTE) install/apparmor/local-libvirtd > $(DESTDIR)$(PREFIX)/share/virt-convoy/apparmor/local-libvirtd
 
+uninstall: ## remove what `make install` put there; configuration and recorded migrations stay
+	$(Q)rm -f $(DESTDIR)$(SBINDIR)/virt-convoyd $(DESTDIR)$(BINDIR)/virt-convoy \
+	  $(DESTDIR)$(SYSCONFDIR)/libvirt/hooks/qemu.d/virt-convoy \
+	  $(DESTDIR)$(SYSCONFDIR)/systemd/system/libvirtd.service.d/virt-convoy.conf \
+	  $(DESTDIR)$(SYSCONFDIR)/systemd/system/virtqemud.service.d/virt-convoy.conf \
+	  $(DESTDIR)$(LIBDIR)/virt-convoy-hook $(DESTDIR)$(LIBDIR)/virt-convoy-libvirtd.so \
+	  $(DESTDIR)$(UNITDIR)/virt-convoyd.service $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/virt-convoy.conf \
+	  $(DESTDIR)$(PREFIX)/share/bash-completion/completions/virt-convoy \
+	  $(foreach page,$(notdir $(wildcard install/man/*)),$(DESTDIR)$(MANDIR)/man$(lastword $(subst ., ,$(page)))/$(page))
+	$(Q)rm -rf $(DESTDIR)$(PREFIX)/share/virt-convoy
+	$(Q)for directory in $(LIBDIR) $(SYSCONFDIR)/systemd/system/libvirtd.service.d \
+	  $(SYSCONFDIR)/systemd/system/virtqemud.service.d; do \
+	  [ ! -d $(DESTDIR)$$directory ] || rmdir --ignore-fail-on-non-empty $(DESTDIR)$$directory || exit 1; done
 
 ##@ Help
 help: ## list the targets
@@ -350,5 +364,5 @@ help: ## list the targets
 -include $(shell find $(BUILD)/objects $(BUILD)/tests $(BUILD)/fuzz -name '*.d' 2>/dev/null)
 
 .PHONY: all clean help unit-tests test-programs test fault fault-short fault-leaks test-plugin test-unit test-replay test-schemas test-lab \
-        check-layers fuzz check-format format check-tidy sanitize-unit sanitize-thread install demo bench-interception \
+        check-layers fuzz $(FUZZ_RUNS) check-format format check-tidy sanitize-unit sanitize-thread install uninstall demo bench-interception \
         bench-priority bench-gang bench-planning bench-prediction bench-adaptive
