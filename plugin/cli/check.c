@@ -58,6 +58,7 @@ check_uplinks(GPtrArray *findings, JsonObject *root)
 {
     JsonArray *uplinks = answer_array(root, "uplinks");
     g_autofree char *problem = answer_text(root, "uplink_problem");
+    bool any = false;
 
     for (unsigned i = 0; i < answer_length(uplinks); i++) {
         JsonObject *uplink = answer_element(uplinks, i);
@@ -66,6 +67,7 @@ check_uplinks(GPtrArray *findings, JsonObject *root)
 
         if (name == NULL)
             continue;
+        any = true;
         if (answer_number(uplink, "link_rate", &number) && number > 0) {
             g_autofree char *rate = units_describe_rate(answer_clamp(number));
 
@@ -76,7 +78,7 @@ check_uplinks(GPtrArray *findings, JsonObject *root)
         }
         check_directions(findings, uplink);
     }
-    if (answer_length(uplinks) == 0)
+    if (!any)
         add(findings, "uplink", CHECK_FAILED, "%s",
             problem != NULL ? problem : "the daemon knows none");
 }
@@ -88,7 +90,8 @@ check_daemon(GPtrArray *findings, const CheckInput *input)
     g_autoptr(GError) error = NULL;
     g_autofree char *version = NULL;
     JsonObject *root = NULL;
-    double qemu = 0;
+    double number = 0;
+    uint64_t qemu = 0;
 
     if (input->status != NULL)
         parser = answer_read(input->status, &root, &error);
@@ -106,12 +109,15 @@ check_daemon(GPtrArray *findings, const CheckInput *input)
         add(findings, "daemon", CHECK_NOTE,
             "virt-convoyd is %s, this command %s: systemctl restart virt-convoyd",
             version != NULL ? version : "of an unknown version", CONVOY_VERSION);
+    if (answer_number(root, "qemu_version", &number))
+        qemu = answer_clamp(number);
     if (!json_object_get_boolean_member_with_default(root, "libvirt_connected", FALSE))
         add(findings, "libvirt", CHECK_FAILED,
             "virt-convoyd is not connected to it: journalctl -u virt-convoyd says why");
-    else if (answer_number(root, "qemu_version", &qemu) && qemu >= 1000000)
-        add(findings, "libvirt", CHECK_OK, "connected, QEMU %u.%u.%u", (unsigned)(qemu / 1e6),
-            (unsigned)answer_clamp(qemu) / 1000 % 1000, (unsigned)answer_clamp(qemu) % 1000);
+    else if (qemu >= 1000000)
+        add(findings, "libvirt", CHECK_OK,
+            "connected, QEMU %" G_GUINT64_FORMAT ".%" G_GUINT64_FORMAT ".%" G_GUINT64_FORMAT,
+            qemu / 1000000, qemu / 1000 % 1000, qemu % 1000);
     else
         add(findings, "libvirt", CHECK_OK, "connected");
     check_uplinks(findings, root);

@@ -100,21 +100,18 @@ lifting_run(gpointer data)
     for (guint i = 0; i < lifting->n_lifts; i++) {
         HypervisorSpeedLift *lift = &lifting->lifts[i];
         Request request = {
+            .connection = lifting->connection,
+            .uuid = lift->uuid,
+            .run = run_set_max_speed,
             .numbers = { lift->told_mib != 0 ? HYPERVISOR_SPEED_UNLIMITED : 0,
                          lift->post_copy ? HYPERVISOR_SPEED_UNLIMITED : 0, lift->told_mib },
         };
-        virDomainPtr domain = virDomainLookupByUUIDString(lifting->connection, lift->uuid);
         g_autoptr(GError) error = NULL;
 
-        if (domain == NULL)
-            hypervisor_error_set(&error, "domain look-up");
-        else
-            run_set_max_speed(&request, domain, &error);
+        hypervisor_request_perform(&request, &error);
         /* The limit of post-copy ends with the migration by itself. */
         lift->lifted =
             hypervisor_speed_is_lifted(error) || request.number >= HYPERVISOR_SPEED_UNLIMITED;
-        if (domain != NULL)
-            virDomainFree(domain);
     }
 }
 

@@ -89,7 +89,9 @@ Request *hypervisor_request_new(Hypervisor *hypervisor, const char *uuid, Reques
 /* Take request over. */
 void hypervisor_request_start(Hypervisor *hypervisor, Request *request);
 void hypervisor_request_start_in(Hypervisor *hypervisor, GThreadPool *pool, Request *request);
-/* Runs it in the present thread; task carries it. */
+/* Runs it in the present thread: looks the domain up, if there is a UUID. False sets error. */
+bool hypervisor_request_perform(Request *request, GError **error);
+/* The same; task carries it, and gets what became of it. */
 void hypervisor_request_run(GTask *task, Request *request);
 
 /* For a HypervisorDone, JobDone, TextsDone, TextDone and RateDone. */

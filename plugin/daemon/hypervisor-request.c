@@ -46,28 +46,39 @@ request_free(gpointer data)
     g_free(request);
 }
 
+bool
+hypervisor_request_perform(Request *request, GError **error)
+{
+    virDomainPtr domain = NULL;
+    bool ok;
+
+    if (request->connection == NULL) {
+        g_set_error_literal(error, hypervisor_error_quark(), VIR_ERR_NO_CONNECT,
+                            "not connected to libvirt");
+        return false;
+    }
+    if (request->uuid != NULL) {
+        domain = virDomainLookupByUUIDString(request->connection, request->uuid);
+        if (domain == NULL) {
+            hypervisor_error_set(error, "domain look-up");
+            return false;
+        }
+    }
+    ok = request->run(request, domain, error);
+    if (domain != NULL)
+        virDomainFree(domain);
+    return ok;
+}
+
 void
 hypervisor_request_run(GTask *task, Request *request)
 {
-    g_autoptr(GError) error = NULL;
-    virDomainPtr domain = NULL;
-    bool ok = false;
+    GError *error = NULL;
 
-    if (request->connection == NULL) {
-        g_set_error_literal(&error, hypervisor_error_quark(), VIR_ERR_NO_CONNECT,
-                            "not connected to libvirt");
-    } else if (request->uuid != NULL &&
-               (domain = virDomainLookupByUUIDString(request->connection, request->uuid)) == NULL) {
-        hypervisor_error_set(&error, "domain look-up");
-    } else {
-        ok = request->run(request, domain, &error);
-    }
-    if (domain != NULL)
-        virDomainFree(domain);
-    if (ok)
+    if (hypervisor_request_perform(request, &error))
         g_task_return_boolean(task, TRUE);
     else
-        g_task_return_error(task, g_steal_pointer(&error));
+        g_task_return_error(task, error); /* takes error over */
 }
 
 static void

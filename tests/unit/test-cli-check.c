@@ -138,6 +138,8 @@ test_status(void)
         { "{}", "libvirt   FAILED  virt-convoyd is not connected", CHECK_FAILED },
         { "{\"uplinks\":[],\"uplink_problem\":\"no default\\u001b[2J route\"}",
           "uplink    FAILED  no default?[2J route\n", CHECK_FAILED },
+        { "{\"uplinks\":[null,7,{}],\"libvirt_connected\":true,\"qemu_version\":1e300}",
+          "QEMU 18446744073709.551.615\nuplink    FAILED  the daemon knows none\n", CHECK_FAILED },
         { "{\"uplinks\":7}", "uplink    FAILED  the daemon knows none\n", CHECK_FAILED },
         { "{\"uplinks\":[null,{\"name\":\"e\",\"link_rate\":-1}]}",
           "uplink    FAILED  e: its rate is not known", CHECK_FAILED },
